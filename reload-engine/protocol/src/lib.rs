@@ -1,0 +1,228 @@
+//! Wire types between the reload engine and the agent in the target process, and the framing that carries them.
+//!
+//! One stream socket per controller. The controller sends a [`Request`] and reads one [`Reply`] for it; between replies the
+//! agent may push a [`Notice`]. The stop helper uses a connection of its own: after [`Request::Commit`] was answered with
+//! [`Reply::Committing`] that connection speaks single bytes (module [`commit`]) until the commit has ended, because while
+//! threads are stopped nobody may allocate.
+//!
+//! Deliberately absent: any knowledge of ELF, of policy or of what the ledger's bytes mean.
+
+use std::io::{self, Read};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Version of this protocol; controller and agent must agree exactly.
+pub const VERSION: u32 = 1;
+
+/// Largest accepted frame in bytes. A larger length prefix is an error, not an allocation.
+pub const MAX_FRAME: usize = 256 << 20;
+
+/// Environment variable with the store's root folder. The agent starts only where it is set.
+pub const STORE_VARIABLE: &str = "RELOAD_DASHBOARD_STORE";
+
+/// Name of the agent's socket in the target's store folder (`ROOT/PID/`).
+pub const SOCKET_NAME: &str = "agent.sock";
+
+/// What a controller asks of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// First message of every connection.
+    Hello { version: u32 },
+    /// The link map as `dl_iterate_phdr(3)` gives it.
+    Modules,
+    /// The ledger and its revision.
+    Ledger,
+    /// Replaces the ledger if its revision is still `expected`, and notifies the other connections.
+    SetLedger { expected: u64, ledger: Vec<u8> },
+    /// Takes the exclusive right to load and stage, if the ledger's revision is still `expected`. Ends with
+    /// [`Request::End`] or the connection.
+    Begin { expected: u64 },
+    /// Gives that right back; a shadow loaded but not committed is closed again.
+    End,
+    /// Reserves address space (`PROT_NONE`) of `size` bytes, wholly within 1 GiB of `near`, for later shadows.
+    Reserve { near: u64, size: u64 },
+    /// Loads a shadow with the target's own `dlopen` (`RTLD_NOW | RTLD_LOCAL`) so that it lies wholly inside `low..high`.
+    Load { path: String, low: u64, high: u64 },
+    /// Writes into a loaded, uncommitted shadow: the segments are made writable, written, and given their protection back.
+    Bind { segments: Vec<Segment>, writes: Vec<Write> },
+    /// Reads memory without ever faulting. One answer per range, empty where unmapped.
+    ReadMemory { ranges: Vec<Range> },
+    /// Verifies and prepares a transaction: checks `before` bytes, touches the pages to be written, keeps it ready.
+    Stage(Transaction),
+    /// Sent by the stop helper on its own connection; continues with the bytes of [`commit`].
+    Commit { transaction: u64 },
+    /// The fall-back: stops the threads by a signal inside the process and commits.
+    CommitBySignal { transaction: u64 },
+    /// Allows process `pid` to trace the target where Yama is in force (`PR_SET_PTRACER`); 0 takes it back.
+    AllowTracer { pid: u32 },
+    /// `dlopen` of a library on the user's behalf, constructors included, on a thread with no signal blocked.
+    Dlopen { path: String },
+}
+
+/// The agent's answer to a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    Welcome(Welcome),
+    Modules(Vec<LoadedModule>),
+    Ledger { revision: u64, ledger: Vec<u8> },
+    /// Done; for writes of the ledger, its new revision.
+    Done { revision: u64 },
+    /// The ledger has moved on to `revision`: read it again.
+    Stale { revision: u64 },
+    /// Another connection holds the right to load; its process id.
+    Busy { pid: u32 },
+    Reserved { address: u64 },
+    Loaded(LoadedModule),
+    Memory(Vec<Vec<u8>>),
+    Staged { transaction: u64 },
+    /// The commit has begun; bytes from here on.
+    Committing,
+    /// A commit by signal has ended.
+    Committed(SignalStop),
+    /// A thread stood inside bytes to be written, or could not be stopped: nothing was changed; try again.
+    NotNow { reason: String },
+    /// The request could not be carried out; nothing was changed.
+    Failed { message: String },
+}
+
+/// Pushed to every connection but the one that caused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    LedgerChanged { revision: u64 },
+}
+
+/// Everything the agent sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromAgent {
+    Reply(Reply),
+    Notice(Notice),
+}
+
+/// Who the agent is and what must not be stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    pub version: u32,
+    pub pid: u32,
+    /// Thread ids of the agent, as the target's own pid namespace numbers them.
+    pub agent_threads: Vec<u32>,
+    /// The ledger's revision; 0 means no controller has written one yet.
+    pub revision: u64,
+}
+
+/// One entry of the process's link map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedModule {
+    /// As the loader knows it; empty for the executable.
+    pub path: String,
+    /// Load bias (`l_addr`, `dlpi_addr`).
+    pub bias: u64,
+    /// Lowest and one past the highest address of its PT_LOAD segments.
+    pub start: u64,
+    pub end: u64,
+    /// TLS module id (`dlpi_tls_modid`), 0 when it has no PT_TLS.
+    pub tls_module: u64,
+}
+
+/// Bytes `start..start + len` in the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    pub start: u64,
+    pub len: u64,
+}
+
+/// A page-aligned range and the `PROT_*` bits it has while nobody writes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    pub range: Range,
+    pub protection: u32,
+}
+
+/// Bytes to be stored at an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    pub address: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// A change of up to eight bytes of code: a function's entry, or the long jump in the padding near it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Patch {
+    pub address: u64,
+    /// How many of `before` and `after` count, 1 to 8.
+    pub len: u8,
+    /// What must stand there now, else the transaction is rejected when staged.
+    pub before: [u8; 8],
+    pub after: [u8; 8],
+}
+
+/// Everything that one reload changes in the target, prepared before any thread is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Ascending by address, no overlaps, every patch inside one of `text`.
+    pub patches: Vec<Patch>,
+    /// Writes to data, applied in the same stop.
+    pub writes: Vec<Write>,
+    /// The text segments that hold the patches; closed to execution while they are written.
+    pub text: Vec<Segment>,
+    /// Address ranges in which no thread may stand when the patches are written.
+    pub forbidden: Vec<Range>,
+    /// Becomes the ledger at the same instant.
+    pub ledger: Vec<u8>,
+}
+
+/// What a commit by signal cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalStop {
+    pub revision: u64,
+    /// Nanoseconds from the first signal to the release.
+    pub pause_ns: u64,
+    pub threads: u32,
+}
+
+/// The single bytes of a commit. Helper: [`CLOSE`], then [`GO`] or [`ABORT`]. Agent: the matching answer.
+///
+/// Until `GO` has been received a lost connection means abort; after it the agent finishes alone.
+pub mod commit {
+    /// Helper: all threads are stopped, close the text to execution.
+    pub const CLOSE: u8 = b'c';
+    /// Agent: closed; program counters may be checked now.
+    pub const CLOSED: u8 = b'C';
+    /// Helper: no thread stands in the way, write.
+    pub const GO: u8 = b'g';
+    /// Agent: written, ledger replaced, text executable again.
+    pub const DONE: u8 = b'G';
+    /// Helper: give up.
+    pub const ABORT: u8 = b'a';
+    /// Agent: as it was before, text executable again.
+    pub const ABORTED: u8 = b'A';
+}
+
+/// Writes one message as a little-endian `u32` length and its postcard encoding.
+pub fn send<T: Serialize>(stream: &mut impl io::Write, message: &T) -> io::Result<()> {
+    let mut frame = vec![0; 4];
+    frame = postcard::to_extend(message, frame).map_err(io::Error::other)?;
+    let len = frame.len() - 4;
+    if len > MAX_FRAME {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("message of {len} bytes exceeds {MAX_FRAME}")));
+    }
+    frame[..4].copy_from_slice(&(len as u32).to_le_bytes());
+    stream.write_all(&frame)
+}
+
+/// Reads one message. A closed stream is `UnexpectedEof`; a length over [`MAX_FRAME`] or bytes that do not decode are
+/// `InvalidData`.
+pub fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
+    let mut prefix = [0; 4];
+    stream.read_exact(&mut prefix)?;
+    let len = u32::from_le_bytes(prefix) as usize;
+    if len > MAX_FRAME {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("frame of {len} bytes exceeds {MAX_FRAME}")));
+    }
+    // Grow with what arrives: a hostile prefix alone allocates nothing.
+    let mut frame = Vec::new();
+    stream.take(len as u64).read_to_end(&mut frame)?;
+    if frame.len() < len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    postcard::from_bytes(&frame).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}

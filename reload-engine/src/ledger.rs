@@ -1,0 +1,65 @@
+//! What has been done to a target: the one memory that outlives a dashboard.
+//!
+//! The agent keeps these bytes with a revision and does not look inside. Everything not in here is derived again from the
+//! generations' files by replay, so a dashboard that starts anew reaches the same decisions as the one before it.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Status};
+
+/// The whole ledger of one target.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Ledger {
+    pub mode: Mode,
+    /// `detach` was called: no session may reload by itself until someone attaches again.
+    pub detached: bool,
+    /// By the path under which the target loaded the module.
+    pub modules: BTreeMap<PathBuf, ModuleLedger>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ModuleLedger {
+    pub mark: Mark,
+    /// Every generation ever committed, ascending; 0 first.
+    pub generations: Vec<GenerationRecord>,
+    /// The generation that runs.
+    pub active: Generation,
+    /// The state of the file that must not be tried again by itself, and why.
+    pub rejected: Option<Rejected>,
+    /// Newest last, at most [`ModuleLedger::HISTORY`].
+    pub history: Vec<HistoryEntry>,
+}
+
+impl ModuleLedger {
+    pub const HISTORY: usize = 50;
+}
+
+/// One generation: where its file is kept and where the loader put it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct GenerationRecord {
+    pub number: Generation,
+    /// The generation it was planned against.
+    pub parent: Generation,
+    /// The private copy: an original for generation 0, a shadow otherwise.
+    pub file: PathBuf,
+    pub bias: LoadBias,
+    pub tls_module: u64,
+    /// The file on disk it was made from.
+    pub stamp: FileStamp,
+    /// 128-bit xxh3 of that file's content, as hexadecimal.
+    pub content: String,
+    /// Statics of this generation that are storage of their own because the user forced a reload.
+    pub forced: bool,
+}
+
+/// A state of the file that is left alone until it changes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Rejected {
+    pub stamp: Option<FileStamp>,
+    pub content: Option<String>,
+    /// [`Status::Refused`], [`Status::Failed`], or [`Status::Changed`] after a rollback.
+    pub status: Status,
+    pub failure: Option<Failure>,
+}

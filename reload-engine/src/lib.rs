@@ -1,0 +1,10 @@
+//! Superreloads the shared libraries of a running process: old functions, wherever they are pointed to from, run the new
+//! code; state stays; a reload that cannot be done leaves the old code running and says why.
+//!
+//! Flow, one way: watcher -> policy -> image (parse) -> plan -> shadow -> commit -> report.
+//! The engine plans outside the target; the agent (`reload-agent`) only executes.
+
+pub mod error;
+pub mod ledger;
+pub mod model;
+pub mod session;

@@ -1,0 +1,97 @@
+//! One target: commands in, events out, on a thread of its own. The window and the command line drive the same session.
+
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
+
+use crossbeam_channel::{Receiver, Sender};
+use serde::Serialize;
+
+use crate::{
+    error::Result,
+    model::{Mark, Mode, Receipt, Snapshot, rfc3339},
+};
+
+/// What a window or a terminal may ask of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Reload the named modules, or every changed module except skipped ones. Named modules are tried even where an earlier
+    /// attempt failed.
+    Reload { modules: Vec<String>, force: bool },
+    SetMode(Mode),
+    Mark { modules: Vec<String>, mark: Mark },
+    /// `dlopen` in the target, and mark.
+    Load(PathBuf),
+    /// To the generation before the active one, or to `generation`.
+    Rollback { module: String, generation: Option<u32> },
+    /// Stop reloading by itself and leave the target on its current generation.
+    Detach,
+    /// Take up a detached target again.
+    Attach,
+    /// Ends the session's thread; the target stays as it is.
+    Close,
+}
+
+/// The answer to one command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Done,
+    /// One receipt per module looked at.
+    Receipts(Vec<Receipt>),
+}
+
+/// A command and where its answer goes; the window does not wait and passes `None`.
+#[derive(Debug)]
+pub struct Order {
+    pub command: Command,
+    pub reply: Option<Sender<Result<Answer>>>,
+}
+
+/// Something that happened, for `--json` (`{"time","event",...}`), the log line and the window.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    Attached { pid: u32, name: String, exe: PathBuf, modules: usize },
+    /// The set of loaded modules changed.
+    Loaded { module: String, path: PathBuf },
+    Unloaded { module: String, path: PathBuf },
+    Changed { module: String },
+    /// A reload of this module has begun.
+    Reloading { module: String },
+    Reloaded { module: String, receipt: Receipt },
+    Refused { module: String, receipt: Receipt },
+    Failed { module: String, receipt: Receipt },
+    /// A module that was refused or failed reloads again.
+    Recovered { module: String },
+    RolledBack { module: String, receipt: Receipt },
+    Missing { module: String },
+    Mode { mode: Mode },
+    Mark { module: String, mark: Mark },
+    Detached,
+    /// The target has ended.
+    Exited { status: Option<i32> },
+    /// Something the user should know that belongs to no module, as a watcher limit.
+    Notice { message: String },
+}
+
+/// What a session sends out.
+#[derive(Clone, Debug)]
+pub enum Update {
+    Snapshot(Arc<Snapshot>),
+    Event { time: SystemTime, event: Event },
+    /// A command that nobody waited for could not be carried out; one line, then detail.
+    CommandFailed { command: Command, message: String, detail: Vec<String> },
+}
+
+/// The line of `--json` for one event.
+#[derive(Serialize)]
+pub struct TimedEvent<'a> {
+    #[serde(with = "rfc3339")]
+    pub time: SystemTime,
+    #[serde(flatten)]
+    pub event: &'a Event,
+}
+
+/// The handle of a session's owner. Dropping it closes the session.
+pub struct Session {
+    pub orders: Sender<Order>,
+    pub updates: Receiver<Update>,
+}
