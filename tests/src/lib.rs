@@ -1,1 +1,14 @@
+//! What the tests stand on: real libraries, a real program, the real `reload-dashboard` binary, all in a temporary folder.
+//!
+//! Everything started here is ended by its process id when its owner is dropped, and every wait has a deadline. Nothing
+//! here knows how the engine works: it speaks the command-line contract only.
 
+pub mod case;
+pub mod dashboard;
+pub mod deadline;
+pub mod display;
+pub mod install;
+pub mod process;
+pub mod program;
+pub mod skip;
+pub mod toolchain;

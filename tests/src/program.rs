@@ -1,0 +1,76 @@
+//! A running target, spoken to in lines: its standard input and output are the test's.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{ChildStdin, ChildStdout},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+};
+
+use crate::deadline::PATIENCE;
+
+/// The two ends of a conversation with a program.
+pub struct Conversation {
+    /// `None` once closed, which ends a host of `hosts/`.
+    input: Option<ChildStdin>,
+    lines: Receiver<String>,
+    /// Everything it has said that was not an answer.
+    pub said: Vec<String>,
+}
+
+impl Conversation {
+    pub fn new(input: ChildStdin, output: ChildStdout) -> Self {
+        let (sender, lines) = channel();
+        // Ends with the program's output, or when nobody listens any more.
+        thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                let Ok(line) = line else { return };
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Conversation { input: Some(input), lines, said: Vec::new() }
+    }
+
+    /// The next line; fails the test at the deadline or when the program has ended.
+    pub fn line(&mut self) -> String {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("the program said nothing for {PATIENCE:?}; before: {:?}", self.said)
+            }
+            Err(RecvTimeoutError::Disconnected) => panic!("the program has ended; it said {:?}", self.said),
+        }
+    }
+
+    /// Lines that have arrived by now.
+    pub fn pending(&mut self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+
+    /// The first line that `wanted` gives a value for.
+    pub fn line_where<T>(&mut self, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
+        loop {
+            let line = self.line();
+            if let Some(value) = wanted(&line) {
+                return value;
+            }
+            self.said.push(line);
+        }
+    }
+
+    /// Sends a command to a host of `hosts/` and returns its answer.
+    pub fn ask(&mut self, command: &str) -> String {
+        let input = self.input.as_mut().expect("not closed");
+        writeln!(input, "{command}")
+            .and_then(|()| input.flush())
+            .unwrap_or_else(|error| panic!("`{command}`: {error}; the program said {:?}", self.said));
+        self.line_where(|line| line.strip_prefix('>').map(str::to_owned))
+    }
+
+    /// Closes the program's standard input.
+    pub fn close(&mut self) {
+        self.input = None;
+    }
+}
