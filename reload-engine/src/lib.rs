@@ -7,4 +7,6 @@
 pub mod error;
 pub mod ledger;
 pub mod model;
+pub mod plan;
 pub mod session;
+pub mod image;

@@ -1,0 +1,377 @@
+//! Decodes every function once: what it refers to, where those references stand, and what its entry allows.
+//!
+//! Says nothing about which references are to be changed; the planner decides that against the other generation.
+
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+
+use super::{
+    Image, RelocationKind, Resolves, SectionKind,
+    entry::{self, Entry, Facts, Padding},
+};
+use crate::model::Vaddr;
+
+/// A RIP-relative operand.
+#[derive(Clone, Copy, Debug)]
+pub struct CodeReference {
+    /// Where its 32-bit displacement stands.
+    pub site: Vaddr,
+    /// The next instruction, which the displacement counts from.
+    pub next: Vaddr,
+    pub target: Vaddr,
+    /// Index of the function it stands in.
+    pub function: Option<u32>,
+    /// `lea`: the address itself is taken.
+    pub address_taken: bool,
+}
+
+/// A reference to a GOT pair of module id and offset that is handed to `__tls_get_addr`.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsUse {
+    pub site: Vaddr,
+    pub next: Vaddr,
+    pub pair: Vaddr,
+    pub function: Option<u32>,
+}
+
+/// A 32-bit displacement from the start of the module's TLS block, in a function that uses a local-dynamic pair.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsDisplacement {
+    pub site: Vaddr,
+    /// Offset inside the TLS block.
+    pub offset: u64,
+    pub function: u32,
+    /// The base register provably holds what `__tls_get_addr` returned, or the encoding leaves no other reading.
+    pub certain: bool,
+}
+
+/// What one instruction refers to, in the order met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mention {
+    /// An address in this file: data, constant, GOT slot or code.
+    Memory(Vaddr),
+    /// A branch out of the function.
+    Branch(Vaddr),
+}
+
+/// One function's instructions with every position-dependent field zeroed, and what stood in those fields.
+#[derive(Clone, Debug, Default)]
+pub struct Body {
+    pub skeleton: u128,
+    pub mentions: Vec<Mention>,
+    /// An instruction could not be decoded: nothing can be said about its content.
+    pub opaque: bool,
+}
+
+/// The result of decoding a file.
+#[derive(Debug, Default)]
+pub struct Scan {
+    pub references: Vec<CodeReference>,
+    pub tls_uses: Vec<TlsUse>,
+    pub tls_displacements: Vec<TlsDisplacement>,
+    /// Parallel to the image's functions.
+    pub bodies: Vec<Body>,
+    pub entries: Vec<Entry>,
+}
+
+/// Decodes all code sections of `image`, whose symbols have been collected.
+///
+/// # Errors
+/// A code section whose bytes are not in the file.
+pub fn scan(image: &Image) -> Result<Scan, String> {
+    let mut scanner = Scanner::new(image);
+    for section in image.tables.sections.iter().filter(|section| section.kind.is_code()) {
+        let code = image.bytes_from(Vaddr(section.address));
+        if code.len() as u64 != section.size {
+            return Err(format!("section {} lies outside the file", section.name));
+        }
+        scanner.section(section.address, code);
+    }
+    Ok(scanner.finish())
+}
+
+struct Scanner<'a> {
+    image: &'a Image,
+    scan: Scan,
+    facts: Vec<Facts>,
+    padding: Padding,
+    /// Branches into another function past its start.
+    stray_targets: Vec<Vaddr>,
+    /// Slots of `DTPMOD64` relocations, ascending.
+    tls_pairs: Vec<Vaddr>,
+    /// Those of them that give the module's whole block.
+    local_dynamic: Vec<Vaddr>,
+    skeleton: Vec<u8>,
+}
+
+impl<'a> Scanner<'a> {
+    fn new(image: &'a Image) -> Self {
+        let pairs = || image.tables.relocations.iter().filter(|slot| slot.kind == RelocationKind::TlsModule);
+        let block = |slot: &&super::elf::Relocation| {
+            let second = Vaddr(slot.slot.0 + 8);
+            matches!(slot.resolves, Resolves::Here(_))
+                && image.relocation_at(second).is_none()
+                && super::elf::word_at(&image.bytes, &image.tables.segments, second) == Some(0)
+        };
+        Scanner {
+            image,
+            facts: image.functions.iter().map(|function| Facts { at: function.address, ..Facts::default() }).collect(),
+            padding: Padding::default(),
+            stray_targets: Vec::new(),
+            tls_pairs: pairs().map(|slot| slot.slot).collect(),
+            local_dynamic: pairs().filter(block).map(|slot| slot.slot).collect(),
+            skeleton: Vec::new(),
+            scan: Scan { bodies: vec![Body::default(); image.functions.len()], ..Scan::default() },
+        }
+    }
+
+    /// Cuts a section into stretches that each begin at a function symbol, and decodes them.
+    fn section(&mut self, start: u64, code: &[u8]) {
+        let functions = &self.image.functions;
+        let end = start + code.len() as u64;
+        let mut index = functions.partition_point(|function| function.address.0 < start);
+        let mut at = start;
+        while at < end {
+            let first = index;
+            let here = functions.get(first).is_some_and(|function| function.address.0 == at);
+            let mut size = 0;
+            while functions.get(index).is_some_and(|function| function.address.0 == at) {
+                size = size.max(functions[index].size);
+                index += 1;
+            }
+            let next = functions.get(index).map_or(end, |function| function.address.0.min(end));
+            let bytes = &code[(at - start) as usize..(next - start) as usize];
+            let body = if size == 0 { bytes.len() } else { (size as usize).min(bytes.len()) };
+            self.stretch(here.then_some(first..index), at, bytes, body);
+            at = next;
+        }
+    }
+
+    /// Decodes `bytes` at `start`: `body` bytes of the given functions (aliases of one another), then what follows them.
+    fn stretch(&mut self, functions: Option<std::ops::Range<usize>>, start: u64, bytes: &[u8], body: usize) {
+        let index = functions.as_ref().map(|range| range.start);
+        let owner = index.map(|index| index as u32);
+        let body_end = start + body as u64;
+        let mut decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        let mut facts = Facts { at: Vaddr(start), ..Facts::default() };
+        let mut result = Body::default();
+        let mut padding_from = body_end;
+        let mut tls = TlsTracker::default();
+        let first_displacement = self.scan.tls_displacements.len();
+        self.skeleton.clear();
+        self.skeleton.extend_from_slice(&bytes[..body]);
+
+        while decoder.can_decode() {
+            let ip = decoder.ip();
+            decoder.decode_out(&mut instruction);
+            let in_body = ip < body_end;
+            if instruction.is_invalid() {
+                // Data between functions decodes as anything; only inside a body does it matter.
+                result.opaque |= in_body;
+                if !in_body {
+                    padding_from = instruction.next_ip();
+                }
+                continue;
+            }
+            if ip == start && instruction.code() == Code::Endbr64 {
+                facts.at = Vaddr(instruction.next_ip());
+            }
+            if !in_body && !is_padding(&instruction) {
+                padding_from = instruction.next_ip();
+            }
+            let offsets = decoder.get_constant_offsets(&instruction);
+            let local = (ip - start) as usize;
+
+            if instruction.is_ip_rel_memory_operand() && offsets.displacement_size() == 4 {
+                let target = Vaddr(instruction.ip_rel_memory_address());
+                let site = Vaddr(ip + offsets.displacement_offset() as u64);
+                let next = Vaddr(instruction.next_ip());
+                self.memory(owner, site, next, target, &instruction, &mut tls);
+                if in_body {
+                    result.mentions.push(Mention::Memory(target));
+                    self.blank(local + offsets.displacement_offset(), 4);
+                }
+            } else if let Some(function) = owner
+                && self.image.tables.tls_size > 0
+                && offsets.displacement_size() == 4
+            {
+                self.displacement(function, ip + offsets.displacement_offset() as u64, &instruction, &tls);
+            }
+
+            match instruction.flow_control() {
+                FlowControl::UnconditionalBranch
+                | FlowControl::ConditionalBranch
+                | FlowControl::Call
+                | FlowControl::XbeginXabortXend
+                    if is_near_branch(&instruction) =>
+                {
+                    let target = Vaddr(instruction.near_branch_target());
+                    if target.0 >= start && target.0 < start + bytes.len() as u64 {
+                        facts.lands(target);
+                    } else {
+                        self.stray_targets.push(target);
+                    }
+                    if in_body && !(target.0 >= start && target.0 < body_end) {
+                        result.mentions.push(Mention::Branch(target));
+                        let field = if instruction.len() == 2 { 1 } else { 4 };
+                        self.blank(local + instruction.len() - field, field);
+                    }
+                }
+                _ => {}
+            }
+            if matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+                facts.lands(Vaddr(instruction.next_ip()));
+            }
+            tls.after(&instruction);
+        }
+
+        let clean_tail = padding_from == body_end;
+        let room_end = if clean_tail { start + bytes.len() as u64 } else { body_end };
+        facts.room = room_end.saturating_sub(facts.at.0);
+        let padding_start = padding_from.max(facts.at.0 + entry::NEAR);
+        if padding_start + entry::NEAR <= start + bytes.len() as u64 {
+            self.padding.0.push((Vaddr(padding_start), Vaddr(start + bytes.len() as u64)));
+        }
+        if !tls.uses_block {
+            self.scan.tls_displacements.truncate(first_displacement);
+        }
+        if let Some(functions) = functions {
+            result.skeleton = twox_hash::XxHash3_128::oneshot(&self.skeleton);
+            for alias in functions {
+                self.facts[alias] = facts;
+                self.scan.bodies[alias] = result.clone();
+            }
+        }
+    }
+
+    fn memory(
+        &mut self,
+        function: Option<u32>,
+        site: Vaddr,
+        next: Vaddr,
+        target: Vaddr,
+        instruction: &Instruction,
+        tls: &mut TlsTracker,
+    ) {
+        let address_taken = instruction.mnemonic() == Mnemonic::Lea;
+        if address_taken && self.tls_pairs.binary_search(&target).is_ok() {
+            self.scan.tls_uses.push(TlsUse { site, next, pair: target, function });
+            if self.local_dynamic.binary_search(&target).is_ok() {
+                tls.block_requested();
+            }
+            return;
+        }
+        let wanted = match self.image.section_at(target).map(|section| section.kind) {
+            Some(kind) if kind.is_state() => true,
+            Some(SectionKind::Constant) => address_taken && self.image.object_at(target).is_some(),
+            Some(SectionKind::Code) => address_taken && self.image.function_starting_at(target).is_some(),
+            // One past the end of the last section of state is still an address of state.
+            None => self
+                .image
+                .section_at(Vaddr(target.0.wrapping_sub(1)))
+                .is_some_and(|section| section.kind.is_state()),
+            _ => false,
+        };
+        if wanted {
+            self.scan.references.push(CodeReference { site, next, target, function, address_taken });
+        }
+    }
+
+    fn displacement(&mut self, function: u32, site: u64, instruction: &Instruction, tls: &TlsTracker) {
+        let base = instruction.memory_base();
+        let offset = instruction.memory_displacement64();
+        if matches!(base, Register::None | Register::RSP | Register::RIP)
+            || instruction.memory_index() != Register::None
+            || offset >= self.image.tables.tls_size
+        {
+            return;
+        }
+        // The assembler writes small displacements in one byte; four bytes for one is a `DTPOFF32`.
+        let certain = offset < 128 || tls.holds_block(base);
+        if certain || base != Register::RBP {
+            self.scan.tls_displacements.push(TlsDisplacement { site: Vaddr(site), offset, function, certain });
+        }
+    }
+
+    fn blank(&mut self, at: usize, len: usize) {
+        if let Some(field) = self.skeleton.get_mut(at..at + len) {
+            field.fill(0);
+        }
+    }
+
+    fn finish(mut self) -> Scan {
+        self.stray_targets.sort_unstable();
+        self.stray_targets.dedup();
+        for target in &self.stray_targets {
+            if let Some(covering) = self.image.function_covering(*target) {
+                let start = self.image.functions[covering].address;
+                for index in covering..self.image.functions.len() {
+                    if self.image.functions[index].address != start {
+                        break;
+                    }
+                    self.facts[index].lands(*target);
+                }
+            }
+        }
+        self.padding.0.sort_unstable();
+        self.scan.entries = entry::decide(&self.facts, &mut self.padding);
+        self.scan.references.sort_unstable_by_key(|reference| reference.site);
+        self.scan
+    }
+}
+
+/// Follows, in a straight line, which registers hold the start of the module's TLS block.
+#[derive(Default)]
+struct TlsTracker {
+    uses_block: bool,
+    /// The next call is `__tls_get_addr` for the block.
+    requested: bool,
+    holders: Vec<Register>,
+}
+
+impl TlsTracker {
+    fn block_requested(&mut self) {
+        self.uses_block = true;
+        self.requested = true;
+    }
+
+    fn holds_block(&self, register: Register) -> bool {
+        self.holders.contains(&register)
+    }
+
+    fn after(&mut self, instruction: &Instruction) {
+        match instruction.flow_control() {
+            FlowControl::Call | FlowControl::IndirectCall => {
+                self.holders.clear();
+                if std::mem::take(&mut self.requested) {
+                    self.holders.push(Register::RAX);
+                }
+                return;
+            }
+            FlowControl::Next => {}
+            _ => return,
+        }
+        if instruction.op_count() == 0 || instruction.op0_kind() != OpKind::Register {
+            return;
+        }
+        let written = instruction.op0_register().full_register();
+        let copies = instruction.mnemonic() == Mnemonic::Mov
+            && instruction.op_count() == 2
+            && instruction.op1_kind() == OpKind::Register
+            && self.holds_block(instruction.op1_register());
+        let only_reads = matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push);
+        if copies {
+            self.holders.push(written);
+        } else if !only_reads {
+            self.holders.retain(|holder| *holder != written);
+        }
+    }
+}
+
+fn is_padding(instruction: &Instruction) -> bool {
+    matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3 | Mnemonic::Fnop)
+}
+
+fn is_near_branch(instruction: &Instruction) -> bool {
+    matches!(instruction.op0_kind(), OpKind::NearBranch64)
+}

@@ -1,0 +1,333 @@
+//! What a function or a static *means*, as a hash that does not depend on where anything lies.
+//!
+//! Two functions with the same hash do the same: same instructions, same callees by name, same statics by name and size,
+//! same constants by value. The other direction does not hold, and need not: patching an unchanged function is harmless.
+
+use std::collections::HashMap;
+
+use twox_hash::XxHash3_128;
+
+use super::{
+    Image, NameKey, RelocationKind, Resolves, SectionKind,
+    code::{Mention, Scan},
+};
+use crate::model::Vaddr;
+
+/// Hashes parallel to the image's functions and objects.
+pub struct Hashes {
+    pub functions: Vec<Option<u128>>,
+    pub objects: Vec<u128>,
+}
+
+/// How many pointers a description follows before it stops at the name of the section.
+const DEPTH: u32 = 6;
+/// An anonymous constant is read at most this far.
+const LONGEST_CONSTANT: usize = 1 << 16;
+
+/// Hashes everything in `image`.
+pub fn hash(image: &Image, scan: &Scan) -> Hashes {
+    let mut meaning = Meaning {
+        image,
+        boundaries: boundaries(image, scan),
+        stubs: HashMap::new(),
+        counted_strings: image.functions.iter().any(|f| super::names::is_rust(image.function_name(f))),
+        named: vec![None; image.objects.len()],
+    };
+    let own: Vec<u128> = (0..image.functions.len()).map(|index| meaning.function(index, scan)).collect();
+    let functions = (0..own.len())
+        .map(|index| (!scan.bodies[index].opaque && image.tables.has_local_symbols).then(|| with_clones(image, scan, &own, index)))
+        .collect();
+    let objects = (0..image.objects.len()).map(|index| meaning.object(index, 0)).collect();
+    Hashes { functions, objects }
+}
+
+/// A function's hash together with those of the compiler's clones it reaches: they have no entry of their own.
+fn with_clones(image: &Image, scan: &Scan, own: &[u128], function: usize) -> u128 {
+    let mut reached: Vec<usize> = Vec::new();
+    let mut open = vec![function];
+    while let Some(index) = open.pop() {
+        for mention in &scan.bodies[index].mentions {
+            let (Mention::Branch(target) | Mention::Memory(target)) = *mention;
+            if let Some(callee) = image.function_covering(target)
+                && image.functions[callee].auxiliary
+                && callee != function
+                && !reached.contains(&callee)
+            {
+                reached.push(callee);
+                open.push(callee);
+            }
+        }
+    }
+    if reached.is_empty() {
+        return own[function];
+    }
+    let mut parts: Vec<u128> = reached.iter().map(|index| own[*index]).collect();
+    parts.sort_unstable();
+    parts.push(own[function]);
+    digest(&parts)
+}
+
+/// Every address at which something else may begin, ascending: an anonymous constant ends at the next one.
+fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
+    let constant = |address: Vaddr| image.section_at(address).is_some_and(|s| s.kind == SectionKind::Constant);
+    let mentioned = scan.bodies.iter().flat_map(|body| &body.mentions).filter_map(|mention| match mention {
+        Mention::Memory(target) => Some(*target),
+        Mention::Branch(_) => None,
+    });
+    let pointed = image.tables.relocations.iter().filter_map(|relocation| match &relocation.resolves {
+        Resolves::Here(target) => Some(*target),
+        Resolves::Symbol { here, .. } => *here,
+    });
+    let named = image.objects.iter().filter(|object| object.constant).flat_map(|o| [o.address, o.end()]);
+    let mut all: Vec<u64> =
+        mentioned.chain(pointed).filter(|address| constant(*address)).chain(named).map(|address| address.0).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+struct Meaning<'a> {
+    image: &'a Image,
+    boundaries: Vec<u64>,
+    /// What a stub of the procedure linkage table leads to.
+    stubs: HashMap<u64, u128>,
+    /// Strings carry their length beside them (Rust) instead of ending with a zero byte (C).
+    counted_strings: bool,
+    /// Memo of named objects.
+    named: Vec<Option<u128>>,
+}
+
+impl Meaning<'_> {
+    fn function(&mut self, index: usize, scan: &Scan) -> u128 {
+        let body = &scan.bodies[index];
+        let mut parts = Vec::with_capacity(body.mentions.len() + 1);
+        parts.push(body.skeleton);
+        for mention in &body.mentions {
+            parts.push(match *mention {
+                Mention::Branch(target) => self.code(target),
+                Mention::Memory(target) => self.jump_table(index, target).unwrap_or_else(|| self.target(target, 0)),
+            });
+        }
+        digest(&parts)
+    }
+
+    /// A switch's table of 32-bit offsets into its own function: position-independent once read as positions.
+    fn jump_table(&self, function: usize, target: Vaddr) -> Option<u128> {
+        let owner = &self.image.functions[function];
+        if !target.0.is_multiple_of(4) || self.image.section_at(target)?.kind != SectionKind::Constant {
+            return None;
+        }
+        let limit = self.end_of_constant(target).0 - target.0;
+        let mut parts = vec![tag(b'j')];
+        for entry in self.image.bytes_from(target).chunks_exact(4).take(limit as usize / 4) {
+            let offset = i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
+            let address = Vaddr(target.0.wrapping_add_signed(offset as i64));
+            if address >= owner.address && address < owner.end {
+                parts.push((address.0 - owner.address.0) as u128);
+            } else if let Some(other) = self.image.function_covering(address)
+                && self.image.functions[other].auxiliary
+            {
+                let other = &self.image.functions[other];
+                parts.extend([other.key.0, (address.0 - other.address.0) as u128]);
+            } else {
+                break;
+            }
+        }
+        (parts.len() > 1).then(|| digest(&parts))
+    }
+
+    /// What an address that is branched to or taken as code stands for.
+    fn code(&mut self, target: Vaddr) -> u128 {
+        if let Some(index) = self.image.function_covering(target) {
+            let function = &self.image.functions[index];
+            // Of several names for one address the smallest, so that the order of the symbol table does not matter.
+            let aliases = self.image.functions[index..].iter().take_while(|alias| alias.address == function.address);
+            let key = aliases.map(|alias| alias.key).min().unwrap_or(function.key);
+            return digest(&[tag(b'f'), key.0, (target.0 - function.address.0) as u128]);
+        }
+        if let Some(known) = self.stubs.get(&target.0) {
+            return *known;
+        }
+        let meaning = self.stub(target);
+        self.stubs.insert(target.0, meaning);
+        meaning
+    }
+
+    /// A stub jumps through a GOT slot; the slot's symbol is what it means.
+    fn stub(&mut self, target: Vaddr) -> u128 {
+        let bytes = self.image.bytes_from(target);
+        let bytes = &bytes[..bytes.len().min(16)];
+        let mut decoder = iced_x86::Decoder::with_ip(64, bytes, target.0, iced_x86::DecoderOptions::NONE);
+        for instruction in decoder.iter().take(3) {
+            if instruction.is_ip_rel_memory_operand() {
+                return digest(&[tag(b'p'), self.slot(Vaddr(instruction.ip_rel_memory_address()), 0)]);
+            }
+        }
+        digest(&[tag(b'?'), XxHash3_128::oneshot(bytes)])
+    }
+
+    /// What an address in this file stands for.
+    fn target(&mut self, target: Vaddr, depth: u32) -> u128 {
+        let Some(section) = self.image.section_at(target) else { return tag(b'o') };
+        match section.kind {
+            SectionKind::Code | SectionKind::LinkerCode => self.code(target),
+            SectionKind::State | SectionKind::ZeroState => self.state(target),
+            SectionKind::ThreadLocal => tag(b't'),
+            SectionKind::Constant if depth >= DEPTH => digest(&[tag(b'x'), name_digest(&section.name)]),
+            SectionKind::Constant => match self.image.object_at(target) {
+                Some(index) => {
+                    let offset = target.0 - self.image.objects[index].address.0;
+                    digest(&[tag(b'c'), self.object(index, depth), offset as u128])
+                }
+                None if section.name.starts_with(".got") => self.slot(target, depth),
+                None if !has_values(&section.name) => digest(&[tag(b'x'), name_digest(&section.name)]),
+                None => {
+                    let end = self.end_of_constant(target);
+                    digest(&[tag(b'a'), self.bytes(target, self.without_padding(target, end), depth + 1)])
+                }
+            },
+        }
+    }
+
+    /// A static is what it is called and how large it is, never what it holds.
+    fn state(&self, target: Vaddr) -> u128 {
+        // The end of an object belongs to it where nothing else begins.
+        let before = || target.0.checked_sub(1).and_then(|address| self.image.object_at(Vaddr(address)));
+        match self.image.object_at(target).or_else(before) {
+            Some(index) => {
+                let object = &self.image.objects[index];
+                digest(&[tag(b's'), object.key.0, object.size as u128, target.0.wrapping_sub(object.address.0) as u128])
+            }
+            None => digest(&[tag(b'u'), target.0 as u128]),
+        }
+    }
+
+    /// What the word at `slot` will hold once the loader has relocated it.
+    fn slot(&mut self, slot: Vaddr, depth: u32) -> u128 {
+        let image = self.image;
+        let Some(relocation) = image.relocation_at(slot) else {
+            let word = super::elf::word_at(&image.bytes, &image.tables.segments, slot).unwrap_or(0);
+            return digest(&[tag(b'w'), word as u128]);
+        };
+        let kind = tag(relocation.kind as u8);
+        match (&relocation.resolves, relocation.kind) {
+            (Resolves::Symbol { name, addend, .. }, _) => {
+                digest(&[kind, NameKey(XxHash3_128::oneshot(name.as_bytes())).0, *addend as u128])
+            }
+            // A local variable of a local-dynamic or initial-exec slot; which one follows in the next word or the addend.
+            (Resolves::Here(offset), RelocationKind::TlsModule | RelocationKind::ThreadPointerOffset | RelocationKind::TlsDescriptor) => {
+                let second = super::elf::word_at(&image.bytes, &image.tables.segments, Vaddr(slot.0 + 8)).unwrap_or(0);
+                let offset = if relocation.kind == RelocationKind::TlsModule { second } else { offset.0 };
+                digest(&[kind, self.thread_local(offset)])
+            }
+            (Resolves::Here(target), _) if depth < DEPTH => digest(&[kind, self.target(*target, depth + 1)]),
+            (Resolves::Here(_), _) => kind,
+        }
+    }
+
+    fn thread_local(&self, offset: u64) -> u128 {
+        match self.image.thread_local_at(offset) {
+            Some(index) => {
+                let object = &self.image.thread_locals[index];
+                digest(&[object.key.0, object.size as u128, (offset - object.address.0) as u128])
+            }
+            None => offset as u128,
+        }
+    }
+
+    /// The initial value of a named object.
+    fn object(&mut self, index: usize, depth: u32) -> u128 {
+        if let Some(known) = self.named[index] {
+            return known;
+        }
+        let object = &self.image.objects[index];
+        let key = object.key.0;
+        // Objects may point to themselves or to each other: the name stands in while the value is being read.
+        self.named[index] = Some(key);
+        let (start, end, size) = (object.address, object.end(), object.size);
+        let value = self.bytes(start, end, depth + 1);
+        let result = digest(&[size as u128, value]);
+        // Only what was read to its full depth may be remembered.
+        self.named[index] = (depth == 0).then_some(result);
+        result
+    }
+
+    /// File bytes with every relocated word replaced by what it points to.
+    fn bytes(&mut self, start: Vaddr, end: Vaddr, depth: u32) -> u128 {
+        let image = self.image;
+        let all = image.bytes_from(start);
+        let len = ((end.0 - start.0) as usize).min(all.len());
+        let mut value = all[..len].to_vec();
+        let mut parts = vec![(end.0 - start.0) as u128];
+        let relocations = &image.tables.relocations;
+        let first = relocations.partition_point(|relocation| relocation.slot < start);
+        for relocation in relocations[first..].iter().take_while(|relocation| relocation.slot < end) {
+            let at = (relocation.slot.0 - start.0) as usize;
+            if let Some(word) = value.get_mut(at..at + 8) {
+                word.fill(0);
+            }
+            parts.push(at as u128);
+            parts.push(self.slot(relocation.slot, depth));
+        }
+        parts.push(XxHash3_128::oneshot(&value));
+        digest(&parts)
+    }
+
+    /// Zeroes before the next constant may be padding; a reader finds them there all the same.
+    fn without_padding(&self, start: Vaddr, end: Vaddr) -> Vaddr {
+        let bytes = self.image.bytes_from(start);
+        let bytes = &bytes[..bytes.len().min((end.0 - start.0) as usize)];
+        let last = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let pointers = &self.image.tables.relocations;
+        let after = pointers.partition_point(|relocation| relocation.slot < end);
+        let pointer_end = pointers[..after].last().map_or(0, |relocation| relocation.slot.0 + 8);
+        Vaddr((start.0 + last as u64).max(pointer_end.min(end.0)).max(start.0))
+    }
+
+    /// Where the anonymous constant at `start` ends: at the next thing known to begin. In C that may be the tail of a longer
+    /// string, which linkers share, so there a constant goes on until a zero byte has been met.
+    fn end_of_constant(&self, start: Vaddr) -> Vaddr {
+        let Some(section) = self.image.section_at(start) else { return start };
+        let bytes = self.image.bytes_from(start);
+        let limit = section.end().min(start.0 + LONGEST_CONSTANT as u64);
+        let first = self.boundaries.partition_point(|boundary| *boundary <= start.0);
+        let mut searched = 0;
+        for end in self.boundaries[first..].iter().take_while(|end| **end < limit) {
+            let len = (*end - start.0) as usize;
+            if self.counted_strings || bytes[searched.min(bytes.len())..len.min(bytes.len())].contains(&0) {
+                return Vaddr(*end);
+            }
+            searched = len;
+        }
+        Vaddr(limit)
+    }
+}
+
+/// Whether a constant section holds values of the program rather than tables of the linker.
+fn has_values(section: &str) -> bool {
+    [".rodata", ".data.rel.ro", ".lrodata", ".gcc_except_table"].iter().any(|prefix| section.starts_with(prefix))
+}
+
+fn tag(kind: u8) -> u128 {
+    kind as u128 | 1 << 100
+}
+
+fn name_digest(name: &str) -> u128 {
+    XxHash3_128::oneshot(name.as_bytes())
+}
+
+fn digest(parts: &[u128]) -> u128 {
+    const FEW: usize = 6;
+    let mut few = [0; FEW * 16];
+    let mut many = Vec::new();
+    let bytes = if parts.len() <= FEW {
+        &mut few[..parts.len() * 16]
+    } else {
+        many.resize(parts.len() * 16, 0);
+        &mut many[..]
+    };
+    for (place, part) in bytes.chunks_exact_mut(16).zip(parts) {
+        place.copy_from_slice(&part.to_le_bytes());
+    }
+    XxHash3_128::oneshot(bytes)
+}

@@ -1,0 +1,415 @@
+//! Reads an ELF file's tables into plain values: sections, segments, symbols, dynamic relocations, the dynamic section.
+//!
+//! Bytes in, values out. Every bound is checked by the `object` crate or here; a hostile file gives an error, never a panic
+//! or an allocation larger than the file. Knows nothing of what the values mean for a reload.
+
+use std::{ops::Range, path::Path};
+
+use object::{
+    LittleEndian, U64,
+    elf::{self, FileHeader64},
+    read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _},
+};
+
+use crate::{
+    error::{Error, Result},
+    model::{Stage, Vaddr},
+};
+
+type Header = FileHeader64<LittleEndian>;
+const LE: LittleEndian = LittleEndian;
+
+/// A section that occupies memory.
+#[derive(Clone, Debug)]
+pub struct Section {
+    pub name: String,
+    pub address: u64,
+    pub size: u64,
+    pub offset: u64,
+    pub kind: SectionKind,
+}
+
+impl Section {
+    pub fn contains(&self, address: Vaddr) -> bool {
+        address.0 >= self.address && address.0 - self.address < self.size
+    }
+
+    pub fn end(&self) -> u64 {
+        self.address + self.size
+    }
+}
+
+/// What a section's bytes are to a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SectionKind {
+    /// Executable instructions of the program (`.text*`, also custom ones).
+    Code,
+    /// Stubs and start-up code that the linker made (`.plt*`, `.init`, `.fini`).
+    LinkerCode,
+    /// Writable data that is the program's state.
+    State,
+    /// Writable data that starts as zeroes and has no bytes in the file.
+    ZeroState,
+    /// Read-only after relocation: `.rodata`, `.data.rel.ro`, GOT, dynamic section, unwind tables...
+    Constant,
+    /// Thread-local template.
+    ThreadLocal,
+}
+
+impl SectionKind {
+    pub fn is_state(self) -> bool {
+        matches!(self, SectionKind::State | SectionKind::ZeroState)
+    }
+
+    pub fn is_code(self) -> bool {
+        matches!(self, SectionKind::Code | SectionKind::LinkerCode)
+    }
+}
+
+/// A PT_LOAD segment.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadSegment {
+    pub address: u64,
+    pub offset: u64,
+    pub file_size: u64,
+    pub memory_size: u64,
+    pub writable: bool,
+    pub executable: bool,
+    /// File offset of its program header.
+    pub header_offset: u64,
+}
+
+/// A symbol table entry with an address of its own.
+#[derive(Clone, Debug)]
+pub struct RawSymbol {
+    /// Where its name stands in the file.
+    pub name: Range<u32>,
+    pub address: u64,
+    pub size: u64,
+    pub kind: RawKind,
+    pub local: bool,
+    /// Name of the source file it came from (`STT_FILE`), for local symbols.
+    pub file: Option<Range<u32>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RawKind {
+    Function,
+    IndirectFunction,
+    Object,
+    ThreadLocal,
+}
+
+/// What a dynamic relocation resolves to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolves {
+    /// An address of this file: `RELATIVE`, `RELR`, or symbolic against a symbol that nobody may preempt.
+    Here(Vaddr),
+    /// A symbol found by the loader, plus an addend; `here` is this file's own definition of it, if any.
+    Symbol { name: String, addend: i64, here: Option<Vaddr> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelocationKind {
+    /// A 64-bit address.
+    Address,
+    /// The address that a stub of the procedure linkage table jumps to.
+    CallSlot,
+    /// TLS module id (`DTPMOD64`).
+    TlsModule,
+    /// Offset inside the module's TLS block (`DTPOFF64`).
+    TlsOffset,
+    /// Offset from the thread pointer (`TPOFF64`).
+    ThreadPointerOffset,
+    /// Two words of a TLS descriptor.
+    TlsDescriptor,
+    /// Result of an IFUNC resolver.
+    Indirect,
+    /// Anything else (`COPY`, size relocations...).
+    Other,
+}
+
+/// A dynamic relocation.
+#[derive(Clone, Debug)]
+pub struct Relocation {
+    pub slot: Vaddr,
+    pub kind: RelocationKind,
+    pub resolves: Resolves,
+}
+
+/// The tables of one file.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    pub sections: Vec<Section>,
+    pub segments: Vec<LoadSegment>,
+    /// Page-rounded range that the loader makes read-only after relocation.
+    pub relro: Option<Range<u64>>,
+    pub symbols: Vec<RawSymbol>,
+    /// Whether `symbols` comes from `.symtab`, local symbols included, rather than from `.dynsym`.
+    pub has_local_symbols: bool,
+    pub relocations: Vec<Relocation>,
+    pub soname: Option<String>,
+    pub needed: Vec<String>,
+    /// File offsets of the dynamic entries that run code at load and unload.
+    pub constructor_tags: Vec<u64>,
+    /// Size in bytes of the TLS template (PT_TLS).
+    pub tls_size: u64,
+    /// Targets of `.init_array` entries.
+    pub constructors: Vec<Vaddr>,
+}
+
+/// Reads the tables of the x86-64 ELF shared object in `bytes`; `path` is for messages only.
+///
+/// # Errors
+/// [`Error::Image`] at stage `validate` (not such a file) or `parse` (a table is broken).
+pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
+    let fail = |stage, reason: String| Error::Image { path: path.to_owned(), stage, reason };
+    let parse = |what: &'static str| move |error: object::Error| fail(Stage::Parse, format!("{what}: {error}"));
+
+    if !bytes.starts_with(&elf::ELFMAG) {
+        return Err(fail(Stage::Validate, "not an ELF file".into()));
+    }
+    let header = Header::parse(bytes).map_err(|error| fail(Stage::Validate, format!("ELF header: {error}")))?;
+    if !header.is_class_64() || !header.is_little_endian() || header.e_machine.get(LE) != elf::EM_X86_64 {
+        return Err(fail(
+            Stage::Validate,
+            "built for another architecture; this engine reloads x86-64 code".to_string(),
+        ));
+    }
+    if header.e_type.get(LE) != elf::ET_DYN {
+        return Err(fail(Stage::Validate, "not a shared object (ET_DYN); build it as a shared library".into()));
+    }
+
+    let program_headers = header.program_headers(LE, bytes).map_err(parse("program headers"))?;
+    let sections = header.sections(LE, bytes).map_err(parse("section headers"))?;
+    let mut tables = Tables::default();
+
+    let header_size = size_of::<elf::ProgramHeader64<LittleEndian>>() as u64;
+    for (index, segment) in program_headers.iter().enumerate() {
+        let (address, memory_size) = (segment.p_vaddr(LE), segment.p_memsz(LE));
+        let end = address
+            .checked_add(memory_size)
+            .filter(|end| *end < 1 << 47)
+            .ok_or_else(|| fail(Stage::Parse, format!("segment {index} wraps around the address space")))?;
+        let kind = segment.p_type(LE);
+        if kind == elf::PT_LOAD {
+            tables.segments.push(LoadSegment {
+                address,
+                offset: segment.p_offset(LE),
+                file_size: segment.p_filesz(LE),
+                memory_size,
+                writable: segment.p_flags(LE).contains(elf::PF_W),
+                executable: segment.p_flags(LE).contains(elf::PF_X),
+                header_offset: header.e_phoff.get(LE) + index as u64 * header_size,
+            });
+        } else if kind == elf::PT_GNU_RELRO {
+            tables.relro = Some(address & !0xfff..end & !0xfff);
+        } else if kind == elf::PT_TLS {
+            tables.tls_size = memory_size;
+        } else if kind == elf::PT_DYNAMIC {
+            let entries = segment.dynamic(LE, bytes).map_err(parse("dynamic section"))?.unwrap_or(&[]);
+            for (entry_index, entry) in entries.iter().enumerate() {
+                let tag = entry.d_tag(LE);
+                if CONSTRUCTOR_TAGS.contains(&tag) {
+                    tables.constructor_tags.push(segment.p_offset(LE) + entry_index as u64 * 16);
+                }
+            }
+        }
+    }
+    if tables.segments.is_empty() {
+        return Err(fail(Stage::Validate, "no loadable segment".into()));
+    }
+
+    for section in sections.iter() {
+        let flags = section.sh_flags(LE);
+        if !flags.contains(elf::SHF_ALLOC) {
+            continue;
+        }
+        let name = sections.section_name(LE, section).map_err(parse("section name"))?;
+        let name = String::from_utf8_lossy(name).into_owned();
+        let zero = section.sh_type(LE) == elf::SHT_NOBITS;
+        if !zero {
+            section.data(LE, bytes).map_err(parse("section bounds"))?;
+        }
+        tables.sections.push(Section {
+            kind: kind_of(&name, flags, zero),
+            name,
+            address: section.sh_addr(LE),
+            size: section.sh_size(LE),
+            offset: section.sh_offset(LE),
+        });
+    }
+    tables.sections.sort_by_key(|section| section.address);
+
+    let full = sections.symbols(LE, bytes, elf::SHT_SYMTAB).map_err(parse("symbol table"))?;
+    let dynamic = sections.symbols(LE, bytes, elf::SHT_DYNSYM).map_err(parse("dynamic symbol table"))?;
+    tables.has_local_symbols = !full.is_empty();
+    let symbols = if tables.has_local_symbols { &full } else { &dynamic };
+    let names = symbols.strings();
+    let base = bytes.as_ptr() as usize;
+    let range_of = |name: &[u8]| {
+        let start = name.as_ptr() as usize - base;
+        start as u32..(start + name.len()) as u32
+    };
+    let mut file = None;
+    for symbol in symbols.iter() {
+        let kind = symbol.st_type();
+        let name = symbol.name(LE, names).map_err(parse("symbol name"))?;
+        if kind == elf::STT_FILE {
+            file = Some(range_of(name));
+            continue;
+        }
+        let kind = match kind {
+            elf::STT_FUNC => RawKind::Function,
+            elf::STT_GNU_IFUNC => RawKind::IndirectFunction,
+            elf::STT_OBJECT => RawKind::Object,
+            elf::STT_TLS => RawKind::ThreadLocal,
+            _ => continue,
+        };
+        if symbol.is_undefined(LE) || name.is_empty() {
+            continue;
+        }
+        let local = symbol.is_local();
+        tables.symbols.push(RawSymbol {
+            name: range_of(name),
+            address: symbol.st_value(LE),
+            size: symbol.st_size(LE),
+            kind,
+            local,
+            file: if local { file.clone() } else { None },
+        });
+    }
+
+    for section in sections.iter() {
+        if !section.sh_flags(LE).contains(elf::SHF_ALLOC) {
+            continue;
+        }
+        if let Some((entries, _)) = section.rela(LE, bytes).map_err(parse("relocations"))? {
+            for entry in entries {
+                let symbol_index = entry.r_sym(LE, false);
+                let (kind, here) = classify(entry.r_type(LE, false));
+                let addend = entry.r_addend(LE);
+                let resolves = if here || symbol_index == 0 {
+                    Resolves::Here(Vaddr(addend as u64))
+                } else {
+                    let symbol = dynamic
+                        .symbol(object::SymbolIndex(symbol_index as usize))
+                        .map_err(parse("symbol of a relocation"))?;
+                    let name = symbol.name(LE, dynamic.strings()).map_err(parse("symbol name"))?;
+                    let here = (!symbol.is_undefined(LE)).then(|| Vaddr(symbol.st_value(LE).wrapping_add(addend as u64)));
+                    Resolves::Symbol { name: String::from_utf8_lossy(name).into_owned(), addend, here }
+                };
+                tables.relocations.push(Relocation { slot: Vaddr(entry.r_offset(LE)), kind, resolves });
+            }
+        }
+        if let Some(entries) = section.relr(LE, bytes).map_err(parse("relative relocations"))? {
+            for slot in entries {
+                // The addend stands in the slot itself.
+                let value = word_at(bytes, &tables.segments, Vaddr(slot)).unwrap_or(0);
+                tables.relocations.push(Relocation {
+                    slot: Vaddr(slot),
+                    kind: RelocationKind::Address,
+                    resolves: Resolves::Here(Vaddr(value)),
+                });
+            }
+        }
+        if section.sh_type(LE) == elf::SHT_DYNAMIC
+            && let Some((entries, strings)) = section.dynamic(LE, bytes).map_err(parse("dynamic section"))?
+        {
+            let strings = sections.strings(LE, bytes, strings).map_err(parse("dynamic strings"))?;
+            for entry in entries {
+                let text = |entry: &elf::Dyn64<LittleEndian>| {
+                    let offset = u32::try_from(entry.d_val(LE)).ok()?;
+                    Some(String::from_utf8_lossy(strings.get(offset).ok()?).into_owned())
+                };
+                match entry.d_tag(LE) {
+                    elf::DT_SONAME => tables.soname = text(entry),
+                    elf::DT_NEEDED => tables.needed.extend(text(entry)),
+                    _ => {}
+                }
+            }
+        }
+    }
+    tables.relocations.sort_by_key(|relocation| relocation.slot);
+    tables.constructors = constructors(&tables);
+    Ok(tables)
+}
+
+/// The little-endian word at an address that the file itself holds.
+pub fn word_at(bytes: &[u8], segments: &[LoadSegment], address: Vaddr) -> Option<u64> {
+    let segment = segments
+        .iter()
+        .find(|segment| address.0 >= segment.address && address.0 - segment.address < segment.file_size.saturating_sub(7))?;
+    let offset = usize::try_from(segment.offset + (address.0 - segment.address)).ok()?;
+    let word: &U64<LittleEndian> = object::pod::from_bytes(bytes.get(offset..offset + 8)?).ok()?.0;
+    Some(word.get(LE))
+}
+
+const CONSTRUCTOR_TAGS: [elf::DynamicTag; 6] = [
+    elf::DT_INIT,
+    elf::DT_FINI,
+    elf::DT_INIT_ARRAY,
+    elf::DT_FINI_ARRAY,
+    elf::DT_INIT_ARRAYSZ,
+    elf::DT_FINI_ARRAYSZ,
+];
+
+/// Second value: the relocation never looks at a symbol.
+fn classify(kind: elf::RelocationType) -> (RelocationKind, bool) {
+    match kind {
+        elf::R_X86_64_RELATIVE => (RelocationKind::Address, true),
+        elf::R_X86_64_64 | elf::R_X86_64_GLOB_DAT => (RelocationKind::Address, false),
+        elf::R_X86_64_JUMP_SLOT => (RelocationKind::CallSlot, false),
+        elf::R_X86_64_DTPMOD64 => (RelocationKind::TlsModule, false),
+        elf::R_X86_64_DTPOFF64 => (RelocationKind::TlsOffset, false),
+        elf::R_X86_64_TPOFF64 => (RelocationKind::ThreadPointerOffset, false),
+        elf::R_X86_64_TLSDESC => (RelocationKind::TlsDescriptor, false),
+        elf::R_X86_64_IRELATIVE => (RelocationKind::Indirect, true),
+        _ => (RelocationKind::Other, false),
+    }
+}
+
+fn kind_of(name: &str, flags: elf::SectionFlags, zero: bool) -> SectionKind {
+    const LINKER_CODE: [&str; 5] = [".init", ".fini", ".plt", ".plt.got", ".plt.sec"];
+    /// Written by the loader or by start-up code only.
+    const NOT_STATE: [&str; 9] = [
+        ".dynamic",
+        ".init_array",
+        ".fini_array",
+        ".preinit_array",
+        ".ctors",
+        ".dtors",
+        ".tm_clone_table",
+        ".relro_padding",
+        ".eh_frame",
+    ];
+    if flags.contains(elf::SHF_TLS) {
+        SectionKind::ThreadLocal
+    } else if flags.contains(elf::SHF_EXECINSTR) {
+        if LINKER_CODE.contains(&name) { SectionKind::LinkerCode } else { SectionKind::Code }
+    } else if !flags.contains(elf::SHF_WRITE)
+        || NOT_STATE.contains(&name)
+        || name.starts_with(".got")
+        || name.starts_with(".data.rel.ro")
+        || name.starts_with(".bss.rel.ro")
+    {
+        SectionKind::Constant
+    } else if zero {
+        SectionKind::ZeroState
+    } else {
+        SectionKind::State
+    }
+}
+
+fn constructors(tables: &Tables) -> Vec<Vaddr> {
+    let Some(array) = tables.sections.iter().find(|section| section.name == ".init_array") else { return Vec::new() };
+    tables
+        .relocations
+        .iter()
+        .filter(|relocation| array.contains(relocation.slot))
+        .filter_map(|relocation| match relocation.resolves {
+            Resolves::Here(target) => Some(target),
+            Resolves::Symbol { here, .. } => here,
+        })
+        .collect()
+}

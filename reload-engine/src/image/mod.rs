@@ -1,0 +1,313 @@
+//! A library's file as the planner sees it: functions with what they refer to and a hash of what they mean, statics,
+//! thread-locals, relocations.
+//!
+//! Bytes in, values out: nothing here knows of a running process, of addresses in one, or of another generation.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use twox_hash::XxHash3_128;
+
+use crate::{
+    error::{Error, Result},
+    model::{Stage, Vaddr},
+};
+
+mod code;
+mod content;
+pub mod elf;
+mod entry;
+mod names;
+
+pub use code::{CodeReference, TlsDisplacement, TlsUse};
+pub use elf::{RelocationKind, Resolves, Section, SectionKind};
+pub use entry::{Entry, Form};
+pub use names::{closure_family, demangle};
+
+use elf::{RawKind, Relocation, Tables};
+
+/// A name with what the compiler appends at whim taken off, hashed. Equal keys are candidates for a match, no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NameKey(pub u128);
+
+/// A function symbol.
+#[derive(Clone, Debug)]
+pub struct Function {
+    name: Range<u32>,
+    pub key: NameKey,
+    pub address: Vaddr,
+    /// Bytes, as the symbol states; 0 for some hand-written assembly.
+    pub size: u64,
+    /// Start of the next function, or the section's end.
+    pub end: Vaddr,
+    /// Source file, for local symbols.
+    pub file: Option<u128>,
+    /// A piece split off or specialised by the compiler, or start-up code: never an entry of its own.
+    pub auxiliary: bool,
+    /// Chosen by a resolver at load time.
+    pub indirect: bool,
+    pub entry: Entry,
+    /// Hash of its instructions and of everything they refer to, independent of addresses. `None`: cannot be compared.
+    pub content: Option<u128>,
+}
+
+/// A static: the program's state, or a named constant.
+#[derive(Clone, Debug)]
+pub struct Object {
+    name: Range<u32>,
+    pub key: NameKey,
+    /// For thread-locals: offset inside the TLS block.
+    pub address: Vaddr,
+    /// Bytes; 0 for the linker's markers as `__dso_handle`.
+    pub size: u64,
+    pub file: Option<u128>,
+    pub local: bool,
+    /// Lies in memory that is read-only once relocated.
+    pub constant: bool,
+    /// Hash of the initial value with pointers described by what they point to.
+    pub content: u128,
+}
+
+impl Object {
+    pub fn contains(&self, address: Vaddr) -> bool {
+        address.0 >= self.address.0 && address.0 - self.address.0 < self.size
+    }
+
+    pub fn end(&self) -> Vaddr {
+        Vaddr(self.address.0 + self.size)
+    }
+}
+
+/// One file, read and analysed.
+#[derive(Debug)]
+pub struct Image {
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+    pub tables: Tables,
+    /// Ascending by address; several may share one.
+    pub functions: Vec<Function>,
+    /// State and named constants, ascending by address.
+    pub objects: Vec<Object>,
+    /// Ascending by offset.
+    pub thread_locals: Vec<Object>,
+    /// References from code that may need retargeting, ascending by site.
+    pub references: Vec<CodeReference>,
+    pub tls_uses: Vec<TlsUse>,
+    pub tls_displacements: Vec<TlsDisplacement>,
+    users: OnceLock<HashMap<u32, Vec<NameKey>>>,
+}
+
+impl Image {
+    /// Parses and analyses `bytes`; `path` is for messages only.
+    ///
+    /// # Errors
+    /// [`Error::Image`]: not a shared object for this architecture, or a broken table.
+    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Image> {
+        let tables = elf::read(path, &bytes)?;
+        let mut image = Image {
+            path: path.to_owned(),
+            bytes,
+            tables,
+            functions: Vec::new(),
+            objects: Vec::new(),
+            thread_locals: Vec::new(),
+            references: Vec::new(),
+            tls_uses: Vec::new(),
+            tls_displacements: Vec::new(),
+            users: OnceLock::new(),
+        };
+        image.collect_symbols();
+        let scan = code::scan(&image)
+            .map_err(|reason| Error::Image { path: path.to_owned(), stage: Stage::Parse, reason })?;
+        let hashes = content::hash(&image, &scan);
+        for (function, entry) in image.functions.iter_mut().zip(scan.entries) {
+            function.entry = entry;
+        }
+        for (function, content) in image.functions.iter_mut().zip(hashes.functions) {
+            function.content = content;
+        }
+        for (object, content) in image.objects.iter_mut().zip(hashes.objects) {
+            object.content = content;
+        }
+        image.references = scan.references;
+        image.tls_uses = scan.tls_uses;
+        image.tls_displacements = scan.tls_displacements;
+        Ok(image)
+    }
+
+    fn collect_symbols(&mut self) {
+        let text = |range: &Range<u32>| &self.bytes[range.start as usize..range.end as usize];
+        let mut functions = Vec::new();
+        let mut objects = Vec::new();
+        let mut thread_locals = Vec::new();
+        for symbol in &self.tables.symbols {
+            let name = text(&symbol.name);
+            let address = Vaddr(symbol.address);
+            let file = symbol.file.as_ref().map(|file| XxHash3_128::oneshot(text(file)));
+            let function = matches!(symbol.kind, RawKind::Function | RawKind::IndirectFunction);
+            let key = NameKey(XxHash3_128::oneshot(names::normalise(name, symbol.local && !function)));
+            if function {
+                let Some(section) = self.section_at(address).filter(|section| section.kind == SectionKind::Code) else {
+                    continue;
+                };
+                functions.push(Function {
+                    name: symbol.name.clone(),
+                    key,
+                    address,
+                    size: symbol.size.min(section.end() - address.0),
+                    end: Vaddr(section.end()),
+                    file,
+                    auxiliary: names::is_auxiliary(name),
+                    indirect: symbol.kind == RawKind::IndirectFunction,
+                    entry: Entry::default(),
+                    content: None,
+                });
+                continue;
+            }
+            let object = |constant| Object {
+                name: symbol.name.clone(),
+                key,
+                address,
+                size: symbol.size,
+                file,
+                local: symbol.local,
+                constant,
+                content: 0,
+            };
+            if symbol.kind == RawKind::ThreadLocal {
+                thread_locals.push(object(false));
+            } else if let Some(section) = self.section_at(address) {
+                if section.kind.is_state() {
+                    objects.push(object(false));
+                } else if section.kind == SectionKind::Constant && symbol.size > 0 {
+                    objects.push(object(true));
+                }
+            }
+        }
+        functions.sort_by_key(|function| (function.address, function.size));
+        let mut end = None;
+        for index in (0..functions.len()).rev() {
+            let address = functions[index].address;
+            if index + 1 < functions.len() && functions[index + 1].address != address {
+                end = Some(functions[index + 1].address);
+            }
+            if let Some(end) = end {
+                let function = &mut functions[index];
+                function.end = function.end.min(end);
+            }
+        }
+        objects.sort_by_key(|object| (object.address, object.size));
+        thread_locals.sort_by_key(|object| (object.address, object.size));
+        self.functions = functions;
+        self.objects = objects;
+        self.thread_locals = thread_locals;
+    }
+
+    /// The symbol's name as it stands in the file.
+    pub fn function_name(&self, function: &Function) -> &str {
+        self.text(&function.name)
+    }
+
+    /// The symbol's name as it stands in the file.
+    pub fn object_name(&self, object: &Object) -> &str {
+        self.text(&object.name)
+    }
+
+    fn text(&self, range: &Range<u32>) -> &str {
+        // Names were sliced from these bytes; one that is not UTF-8 is shown as empty and matched by its key.
+        std::str::from_utf8(&self.bytes[range.start as usize..range.end as usize]).unwrap_or_default()
+    }
+
+    /// The section holding `address`, thread-local templates excepted.
+    pub fn section_at(&self, address: Vaddr) -> Option<&Section> {
+        let sections = &self.tables.sections;
+        // `.tbss` overlaps what follows it, so look a few sections back.
+        let end = sections.partition_point(|section| section.address <= address.0);
+        sections[..end]
+            .iter()
+            .rev()
+            .take(8)
+            .find(|section| section.kind != SectionKind::ThreadLocal && section.contains(address))
+    }
+
+    /// The file's bytes from `address` to the end of its section; empty for zero-initialised memory.
+    pub fn bytes_from(&self, address: Vaddr) -> &[u8] {
+        match self.section_at(address) {
+            Some(section) if section.kind != SectionKind::ZeroState => {
+                let start = section.offset + (address.0 - section.address);
+                let end = section.offset + section.size;
+                self.bytes.get(start as usize..end as usize).unwrap_or_default()
+            }
+            _ => &[],
+        }
+    }
+
+    /// Index of the first function that starts at `address`.
+    pub fn function_starting_at(&self, address: Vaddr) -> Option<usize> {
+        let index = self.functions.partition_point(|function| function.address < address);
+        (self.functions.get(index)?.address == address).then_some(index)
+    }
+
+    /// Index of the function whose extent covers `address`.
+    pub fn function_covering(&self, address: Vaddr) -> Option<usize> {
+        let after = self.functions.partition_point(|function| function.address <= address);
+        let start = self.functions[..after].last()?.address;
+        let index = self.functions.partition_point(|function| function.address < start);
+        (address < self.functions[index].end).then_some(index)
+    }
+
+    /// The object that contains `address`, or a zero-sized one exactly there.
+    pub fn object_at(&self, address: Vaddr) -> Option<usize> {
+        let after = self.objects.partition_point(|object| object.address <= address);
+        // Nested symbols are rare (a label inside an array): a short look back finds the enclosing one.
+        (after.saturating_sub(8)..after).rev().find(|index| {
+            let object = &self.objects[*index];
+            object.contains(address) || (object.size == 0 && object.address == address)
+        })
+    }
+
+    /// The functions that refer to the object of this index, by key, ascending.
+    pub fn users_of(&self, object: usize) -> &[NameKey] {
+        let all = self.users.get_or_init(|| {
+            let mut users: HashMap<u32, Vec<NameKey>> = HashMap::new();
+            for reference in &self.references {
+                if let Some(function) = reference.function
+                    && let Some(object) = self.object_at(reference.target)
+                {
+                    users.entry(object as u32).or_default().push(self.functions[function as usize].key);
+                }
+            }
+            for keys in users.values_mut() {
+                keys.sort_unstable();
+                keys.dedup();
+            }
+            users
+        });
+        all.get(&(object as u32)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The thread-local variable that contains `offset`.
+    pub fn thread_local_at(&self, offset: u64) -> Option<usize> {
+        let after = self.thread_locals.partition_point(|object| object.address.0 <= offset);
+        (after.saturating_sub(8)..after).rev().find(|index| self.thread_locals[*index].contains(Vaddr(offset)))
+    }
+
+    /// The relocation whose slot is at `slot`.
+    pub fn relocation_at(&self, slot: Vaddr) -> Option<&Relocation> {
+        let relocations = &self.tables.relocations;
+        let index = relocations.partition_point(|relocation| relocation.slot < slot);
+        relocations.get(index).filter(|relocation| relocation.slot == slot)
+    }
+
+    /// Lowest and one past the highest address of the loaded segments, page-rounded.
+    pub fn span(&self) -> Range<u64> {
+        let segments = &self.tables.segments;
+        let low = segments.iter().map(|segment| segment.address & !0xfff).min().unwrap_or(0);
+        let high = segments.iter().map(|segment| (segment.address + segment.memory_size + 0xfff) & !0xfff).max();
+        low..high.unwrap_or(0)
+    }
+}

@@ -1,0 +1,104 @@
+//! What compilers and linkers do to symbol names, and how to undo it for matching and for people.
+
+/// The part of a name that stays the same from build to build: without `.llvm.HASH`, `.lto_priv.N`, and, for local
+/// statics, without the `.N` that numbers function-local ones.
+pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
+    let mut name = name;
+    for suffix in [&b".llvm."[..], &b".lto_priv."[..]] {
+        if let Some(at) = find(name, suffix) {
+            name = &name[..at];
+        }
+    }
+    if local_object
+        && let Some(dot) = name.iter().rposition(|byte| *byte == b'.')
+        && dot > 0
+        && dot + 1 < name.len()
+        && name[dot + 1..].iter().all(u8::is_ascii_digit)
+    {
+        name = &name[..dot];
+    }
+    name
+}
+
+/// Whether the compiler split this off another function or specialised it, so that its content belongs to whoever calls
+/// it, or the linker added it as start-up code (gcc's `crtstuff.c`): nothing that a programmer could have edited by name.
+pub fn is_auxiliary(name: &[u8]) -> bool {
+    const START_UP: [&[u8]; 4] =
+        [b"deregister_tm_clones", b"register_tm_clones", b"__do_global_dtors_aux", b"frame_dummy"];
+    [".cold", ".part.", ".isra.", ".constprop."].iter().any(|mark| find(name, mark.as_bytes()).is_some())
+        || START_UP.contains(&name)
+}
+
+/// Whether rustc made this name, by either of its mangling schemes.
+pub fn is_rust(name: &str) -> bool {
+    name.starts_with("_R") || (name.starts_with("_ZN") && name.len() > 20 && name[..name.len() - 1].rfind("17h") == Some(name.len() - 20))
+}
+
+/// For a Rust closure: what all closures of the same function share, so that a renumbering can be noticed. `None` for
+/// everything else.
+pub fn closure_family(name: &str) -> Option<String> {
+    if !(name.contains("closure") || name.starts_with("_R")) {
+        return None;
+    }
+    let readable = format!("{:#}", rustc_demangle::try_demangle(name).ok()?);
+    // `parent::{{closure}}` (legacy) or `parent::{closure#2}` (v0); only a closure itself, not what is nested in one.
+    let (parent, last) = readable.rsplit_once("::")?;
+    (last == "{{closure}}" || last.starts_with("{closure#")).then(|| parent.to_owned())
+}
+
+/// The name as its language writes it, without hashes; unchanged where it is not mangled.
+pub fn demangle(name: &str) -> String {
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return format!("{rust:#}");
+    }
+    if name.starts_with("_Z")
+        && let Ok(symbol) = cpp_demangle::Symbol::new(name)
+        && let Ok(readable) = symbol.demangle()
+    {
+        return readable;
+    }
+    name.to_owned()
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{closure_family, demangle, is_auxiliary, normalise};
+
+    #[test]
+    fn compiler_suffixes_are_taken_off() {
+        let check = |name: &str, local_object, expected: &str| {
+            assert_eq!(normalise(name.as_bytes(), local_object), expected.as_bytes(), "{name}");
+        };
+        check("counter.llvm.1234567", false, "counter");
+        check("calls.3", true, "calls");
+        check("calls.3", false, "calls.3");
+        check("table.lto_priv.0", false, "table");
+        check(".LC.1x", true, ".LC.1x");
+        check(".5", true, ".5");
+    }
+
+    #[test]
+    fn auxiliary_functions_are_recognised() {
+        assert!(is_auxiliary(b"work.cold"));
+        assert!(is_auxiliary(b"work.constprop.0"));
+        assert!(!is_auxiliary(b"work_cold"));
+    }
+
+    #[test]
+    fn closures_share_their_parent() {
+        let legacy = "_ZN4demo4step28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE";
+        assert_eq!(closure_family(legacy).as_deref(), Some("demo::step"));
+        assert_eq!(closure_family("plain_c_function"), None);
+    }
+
+    #[test]
+    fn names_are_readable() {
+        assert_eq!(demangle("_ZN4demo4step17h0123456789abcdefE"), "demo::step");
+        assert_eq!(demangle("_ZN5World4stepEi"), "World::step(int)");
+        assert_eq!(demangle("main"), "main");
+    }
+}

@@ -1,0 +1,289 @@
+//! Turns a plan into bytes once the loader has said where the shadow lies: every reference to a static that stays is made to
+//! point at the old storage, every taken address of a function at the oldest entry, so that identity stays too.
+//!
+//! The shadow is not published yet: nothing executes or reads what is written here.
+
+use std::collections::HashMap;
+
+use reload_protocol::{Range, Segment, Write};
+
+use super::{
+    Plan,
+    attribution::{self, Attribution},
+    homes::TlsHome,
+    lineage::Lineage,
+};
+use crate::{
+    image::{Image, RelocationKind, Resolves},
+    model::{Addr, LoadBias, Vaddr},
+};
+
+/// Reads 64-bit words of the target; `None` where nothing is mapped.
+pub type ReadWords<'a> = dyn FnMut(&[Addr]) -> crate::error::Result<Vec<Option<u64>>> + 'a;
+
+/// What is to be written into a loaded shadow.
+#[derive(Debug, Default)]
+pub struct Binding {
+    pub segments: Vec<Segment>,
+    /// Ascending by address.
+    pub writes: Vec<Write>,
+}
+
+const READ: u32 = 1;
+const WRITE: u32 = 2;
+const EXECUTE: u32 = 4;
+
+/// Computes the writes for the shadow of `plan` at `bias`.
+///
+/// # Errors
+/// `Err(Ok(reason))`: something lies out of reach; `Err(Err(error))`: the target could not be read.
+pub fn bind(
+    plan: &Plan,
+    lineage: &Lineage,
+    bias: LoadBias,
+    tls_module: u64,
+    read: &mut ReadWords<'_>,
+) -> Result<Binding, Result<String, crate::error::Error>> {
+    let mut binder = Binder { plan, image: &plan.image, bias, writes: Vec::new() };
+    let functions = FunctionIdentities::new(plan, lineage);
+    binder.code(&functions)?;
+    binder.data(&functions, read)?;
+    binder.thread_locals(lineage, tls_module, read)?;
+    Ok(binder.finish())
+}
+
+struct Binder<'a> {
+    plan: &'a Plan,
+    image: &'a Image,
+    bias: LoadBias,
+    writes: Vec<(Addr, u64, u8)>,
+}
+
+type Outcome = Result<(), Result<String, crate::error::Error>>;
+
+impl Binder<'_> {
+    fn code(&mut self, functions: &FunctionIdentities) -> Outcome {
+        for reference in &self.image.references {
+            let home = if let Some(function) = self.image.function_starting_at(reference.target) {
+                functions.of(function)
+            } else {
+                match attribution::of_code(self.image, &self.plan.homes, reference) {
+                    Attribution::Retarget(home) => Some(home),
+                    Attribution::Keep => None,
+                    // Only a forced reload gets here: the object that starts there.
+                    Attribution::Ambiguous(_, _) => {
+                        match attribution::of_address(self.image, &self.plan.homes, reference.target) {
+                            Attribution::Retarget(home) => Some(home),
+                            _ => None,
+                        }
+                    }
+                }
+            };
+            if let Some(home) = home {
+                self.displace(reference.site, reference.next, home)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the 32-bit displacement at `site` lead to `target`.
+    fn displace(&mut self, site: Vaddr, next: Vaddr, target: Addr) -> Outcome {
+        let distance = target.0.wrapping_sub(self.bias.addr(next).0) as i64;
+        let Ok(distance) = i32::try_from(distance) else {
+            return Err(Ok(format!(
+                "the new code at {:?} is more than 2 GiB away from {target:?}, which it must reach",
+                self.bias.addr(site)
+            )));
+        };
+        self.writes.push((self.bias.addr(site), distance as u32 as u64, 4));
+        Ok(())
+    }
+
+    fn data(&mut self, functions: &FunctionIdentities, read: &mut ReadWords<'_>) -> Outcome {
+        let mut unresolved = Vec::new();
+        for relocation in &self.image.tables.relocations {
+            if relocation.kind != RelocationKind::Address || self.is_unused(relocation.slot) {
+                continue;
+            }
+            let (target, preemptible) = match &relocation.resolves {
+                Resolves::Here(target) => (*target, false),
+                Resolves::Symbol { here: Some(target), .. } => (*target, true),
+                Resolves::Symbol { here: None, .. } => continue,
+            };
+            let home = match self.image.function_starting_at(target) {
+                Some(function) => functions.of(function),
+                None => match attribution::of_address(self.image, &self.plan.homes, target) {
+                    Attribution::Retarget(home) => Some(home),
+                    _ => None,
+                },
+            };
+            match home {
+                Some(home) if preemptible => unresolved.push((relocation.slot, home)),
+                Some(home) => self.writes.push((self.bias.addr(relocation.slot), home.0, 8)),
+                None => {}
+            }
+        }
+        // The loader may have found another module's definition: then that is the one everybody uses.
+        let slots: Vec<Addr> = unresolved.iter().map(|(slot, _)| self.bias.addr(*slot)).collect();
+        let span = self.image.span();
+        for ((slot, home), value) in unresolved.into_iter().zip(read(&slots).map_err(Err)?) {
+            if value.is_some_and(|value| span.contains(&self.bias.vaddr(Addr(value)).0)) {
+                self.writes.push((self.bias.addr(slot), home.0, 8));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `slot` lies in this file's copy of a static that lives elsewhere.
+    fn is_unused(&self, slot: Vaddr) -> bool {
+        self.image.object_at(slot).is_some_and(|object| {
+            !self.image.objects[object].constant && matches!(self.plan.homes.objects[object], super::homes::Home::At(_))
+        })
+    }
+
+    fn thread_locals(&mut self, lineage: &Lineage, tls_module: u64, read: &mut ReadWords<'_>) -> Outcome {
+        let tls = &self.plan.tls;
+        let preemptible: Vec<Addr> = tls.pairs.iter().filter(|pair| pair.2).map(|pair| self.bias.addr(pair.0)).collect();
+        let found: HashMap<Addr, Option<u64>> =
+            preemptible.iter().copied().zip(read(&preemptible).map_err(Err)?).collect();
+        for (slot, pair, _) in &tls.pairs {
+            let slot = self.bias.addr(*slot);
+            if found.get(&slot).is_none_or(|module| *module == Some(tls_module)) {
+                self.writes.push((slot, pair.module, 8));
+                self.writes.push((Addr(slot.0 + 8), pair.offset, 8));
+            }
+        }
+        for (index, pair) in tls.extra_pairs.iter().enumerate() {
+            let place = self.bias.addr(Vaddr(self.plan.extra.0 + index as u64 * 16));
+            self.writes.push((place, pair.module, 8));
+            self.writes.push((Addr(place.0 + 8), pair.offset, 8));
+        }
+        for (tls_use, index) in &tls.redirected {
+            let place = self.bias.addr(Vaddr(self.plan.extra.0 + *index as u64 * 16));
+            self.displace(tls_use.site, tls_use.next, place)?;
+        }
+        for (site, offset) in &tls.displacements {
+            self.writes.push((self.bias.addr(*site), *offset as u64, 4));
+        }
+        for fixed in &tls.fixed {
+            let variable = &self.image.thread_locals[fixed.thread_local];
+            let name = || crate::image::demangle(self.image.object_name(variable));
+            let TlsHome::At { module, offset } = self.plan.homes.thread_locals[fixed.thread_local] else { continue };
+            let Some((source, adjust)) = source_of(lineage, module, offset + fixed.inside, fixed.words) else {
+                return Err(Ok(format!(
+                    "thread-local `{}` is reached in a way (initial-exec or descriptor) that no older generation used",
+                    name()
+                )));
+            };
+            let words: Vec<Addr> = (0..fixed.words as u64).map(|word| Addr(source.0 + word * 8)).collect();
+            let slot = self.bias.addr(fixed.slot);
+            for (index, value) in read(&words).map_err(Err)?.into_iter().enumerate() {
+                let Some(value) = value else {
+                    return Err(Ok(format!("the slot of thread-local `{}` cannot be read", name())));
+                };
+                let value = if index == 0 && fixed.words == 1 { value.wrapping_add(adjust) } else { value };
+                self.writes.push((Addr(slot.0 + index as u64 * 8), value, 8));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Binding {
+        self.writes.sort_unstable_by_key(|(address, _, _)| *address);
+        let mut binding = Binding::default();
+        for (address, value, len) in self.writes {
+            let bytes = &value.to_le_bytes()[..len as usize];
+            match binding.writes.last_mut() {
+                Some(last) if last.address + last.bytes.len() as u64 == address.0 => last.bytes.extend_from_slice(bytes),
+                _ => binding.writes.push(Write { address: address.0, bytes: bytes.to_vec() }),
+            }
+        }
+        binding.segments = segments(self.image, self.bias, &binding.writes);
+        binding
+    }
+}
+
+/// The slot of an older generation that stands for the same thread-local, and what to add to its value. An initial-exec
+/// slot of any variable of the module will do: all have the same distance from the thread pointer.
+fn source_of(lineage: &Lineage, module: u64, offset: u64, words: u8) -> Option<(Addr, u64)> {
+    let wanted = if words == 2 { RelocationKind::TlsDescriptor } else { RelocationKind::ThreadPointerOffset };
+    lineage.all().iter().filter(|placed| placed.tls_module == module).find_map(|placed| {
+        placed.image.tables.relocations.iter().filter(|relocation| relocation.kind == wanted).find_map(|relocation| {
+            let here = match &relocation.resolves {
+                Resolves::Here(here) => *here,
+                Resolves::Symbol { here, .. } => (*here)?,
+            };
+            let slot = placed.bias.addr(relocation.slot);
+            (words == 1 || here.0 == offset).then(|| (slot, offset.wrapping_sub(here.0)))
+        })
+    })
+}
+
+/// The parts of the mapped file that hold writes, with the protection the loader left them with.
+fn segments(image: &Image, bias: LoadBias, writes: &[Write]) -> Vec<Segment> {
+    let mut parts = Vec::new();
+    for segment in &image.tables.segments {
+        let start = segment.address & !0xfff;
+        let end = (segment.address + segment.memory_size + 0xfff) & !0xfff;
+        let protection =
+            READ | if segment.writable { WRITE } else { 0 } | if segment.executable { EXECUTE } else { 0 };
+        match &image.tables.relro {
+            Some(relro) if segment.writable && relro.start >= start && relro.end <= end && !relro.is_empty() => {
+                parts.push((start, relro.start, protection));
+                parts.push((relro.start, relro.end, READ));
+                parts.push((relro.end, end, protection));
+            }
+            _ => parts.push((start, end, protection)),
+        }
+    }
+    parts
+        .into_iter()
+        .map(|(start, end, protection)| (bias.addr(Vaddr(start)).0, end.saturating_sub(start), protection))
+        .filter(|(start, len, _)| {
+            let first = writes.partition_point(|write| write.address < *start);
+            writes.get(first).is_some_and(|write| write.address < start + len)
+        })
+        .map(|(start, len, protection)| Segment { range: Range { start, len }, protection })
+        .collect()
+}
+
+/// Which old entry stands for a new function wherever its address is taken.
+struct FunctionIdentities {
+    /// Parallel to the new image's functions.
+    addresses: Vec<Option<Addr>>,
+}
+
+impl FunctionIdentities {
+    fn new(plan: &Plan, lineage: &Lineage) -> Self {
+        let mut new_address: HashMap<u32, Vaddr> = HashMap::new();
+        for (function, partner) in plan.image.functions.iter().zip(&plan.partners) {
+            if let Some(family) = partner {
+                new_address.insert(*family, function.address);
+            }
+        }
+        let addresses = plan
+            .image
+            .functions
+            .iter()
+            .zip(&plan.partners)
+            .map(|(function, partner)| {
+                let oldest = lineage.instances((*partner)?).first()?;
+                let old = lineage.function(*oldest);
+                let placed = lineage.placed(oldest.generation);
+                let stays_whole = placed.image.functions[placed.image.function_starting_at(old.address)?..]
+                    .iter()
+                    .zip(&placed.families[placed.image.function_starting_at(old.address)?..])
+                    .take_while(|(alias, _)| alias.address == old.address)
+                    .all(|(_, family)| new_address.get(family) == Some(&function.address));
+                let reachable = old.entry.form != crate::image::Form::None
+                    || (old.content.is_some() && old.content == function.content);
+                (stays_whole && reachable && !old.indirect && !function.indirect).then(|| lineage.address(*oldest))
+            })
+            .collect();
+        FunctionIdentities { addresses }
+    }
+
+    fn of(&self, function: usize) -> Option<Addr> {
+        self.addresses[function]
+    }
+}

@@ -1,0 +1,212 @@
+//! Where each static and thread-local lives: in the storage of the generation that first had it, so that state stays.
+
+use std::collections::HashMap;
+
+use super::{
+    lineage::{Lineage, Placed},
+    matching::{Traits, pair},
+};
+use crate::{
+    image::{Image, NameKey, Object},
+    model::{Addr, LoadBias},
+};
+
+/// Storage of a static in the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// An older generation's, or another module's.
+    At(Addr),
+    /// The new generation's own.
+    Own,
+}
+
+/// Storage of a thread-local: the module whose TLS block holds it, and the offset there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsHome {
+    At { module: u64, offset: u64 },
+    Own,
+}
+
+/// The homes of a generation not loaded yet, and what is to be told about them.
+#[derive(Debug, Default)]
+pub struct PlannedHomes {
+    /// Parallel to the image's objects.
+    pub objects: Vec<Home>,
+    /// Parallel to the image's thread-locals.
+    pub thread_locals: Vec<TlsHome>,
+    /// Indices of objects by what becomes of them; named constants and markers count nowhere.
+    pub kept: Vec<usize>,
+    pub new: Vec<usize>,
+    pub reset: Vec<usize>,
+    /// Indices of thread-locals.
+    pub new_thread_locals: Vec<usize>,
+    pub reset_thread_locals: Vec<usize>,
+    /// Names that several statics share and that nothing tells apart.
+    pub ambiguous: Vec<String>,
+}
+
+impl PlannedHomes {
+    /// The same once the generation has been loaded.
+    pub fn placed(&self, bias: LoadBias, tls_module: u64, image: &Image) -> Homes {
+        let object = |(home, object): (&Home, &Object)| match home {
+            Home::At(address) => *address,
+            Home::Own => bias.addr(object.address),
+        };
+        let thread_local = |(home, object): (&TlsHome, &Object)| match home {
+            TlsHome::At { module, offset } => (*module, *offset),
+            TlsHome::Own => (tls_module, object.address.0),
+        };
+        Homes {
+            objects: self.objects.iter().zip(&image.objects).map(object).collect(),
+            thread_locals: self.thread_locals.iter().zip(&image.thread_locals).map(thread_local).collect(),
+        }
+    }
+}
+
+/// The homes of a loaded generation.
+#[derive(Clone, Debug, Default)]
+pub struct Homes {
+    /// Parallel to the image's objects.
+    pub objects: Vec<Addr>,
+    /// Parallel to the image's thread-locals: TLS module id and offset.
+    pub thread_locals: Vec<(u64, u64)>,
+}
+
+impl Homes {
+    /// Generation 0 lives where the loader put it, except where `elsewhere` says that the process uses another copy of an
+    /// exported object (COPY relocations, interposition).
+    pub fn of_original(image: &Image, bias: LoadBias, tls_module: u64, elsewhere: &HashMap<usize, Addr>) -> Homes {
+        let object = |(index, object): (usize, &Object)| {
+            elsewhere.get(&index).copied().unwrap_or_else(|| bias.addr(object.address))
+        };
+        Homes {
+            objects: image.objects.iter().enumerate().map(object).collect(),
+            thread_locals: image.thread_locals.iter().map(|object| (tls_module, object.address.0)).collect(),
+        }
+    }
+}
+
+/// Finds a home for every static and thread-local of `image`.
+pub fn plan(lineage: &Lineage, image: &Image) -> PlannedHomes {
+    let mut planned = PlannedHomes {
+        objects: vec![Home::Own; image.objects.len()],
+        thread_locals: vec![TlsHome::Own; image.thread_locals.len()],
+        ..PlannedHomes::default()
+    };
+    for (placed, olds, news) in groups(lineage, &image.objects, |image| &image.objects) {
+        let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
+            let several = olds.len() + news.len() > 2;
+            indices
+                .iter()
+                .map(|index| Traits {
+                    file: image.objects[*index].file,
+                    content: None,
+                    users: if several { image.users_of(*index).to_vec() } else { Vec::new() },
+                })
+                .collect()
+        };
+        let pairing = pair(&traits(&placed.image, &olds), &traits(image, &news));
+        if pairing.ambiguous && news.iter().any(|index| !image.objects[*index].constant) {
+            planned.ambiguous.push(image.object_name(&image.objects[news[0]]).to_owned());
+        }
+        for (index, partner) in news.iter().zip(&pairing.partners) {
+            let object = &image.objects[*index];
+            let old = partner.map(|partner| (&placed.image.objects[olds[partner]], placed.homes.objects[olds[partner]]));
+            planned.objects[*index] = match old {
+                Some((old, home)) if object.constant || old.constant => {
+                    let same = object.constant == old.constant && object.size == old.size && object.content == old.content;
+                    if same { Home::At(home) } else { Home::Own }
+                }
+                Some((old, home)) if old.size == object.size => {
+                    if object.size > 0 {
+                        planned.kept.push(*index);
+                    }
+                    Home::At(home)
+                }
+                Some(_) => {
+                    planned.reset.push(*index);
+                    Home::Own
+                }
+                None => {
+                    if !object.constant && object.size > 0 {
+                        planned.new.push(*index);
+                    }
+                    Home::Own
+                }
+            };
+        }
+    }
+    for index in 0..image.objects.len() {
+        let object = &image.objects[index];
+        if std_backtrace_cache(image.object_name(object)) {
+            // A cache of this generation's own mappings: shared, it would name every frame `<unknown>`.
+            planned.objects[index] = Home::Own;
+            planned.kept.retain(|kept| *kept != index);
+        }
+    }
+    let known: HashMap<NameKey, ()> = lineage
+        .all()
+        .iter()
+        .flat_map(|placed| placed.image.objects.iter().map(|object| (object.key, ())))
+        .collect();
+    planned.new.extend((0..image.objects.len()).filter(|index| {
+        let object = &image.objects[*index];
+        !object.constant && object.size > 0 && !known.contains_key(&object.key)
+    }));
+
+    let mut paired = vec![false; image.thread_locals.len()];
+    for (placed, olds, news) in groups(lineage, &image.thread_locals, |image| &image.thread_locals) {
+        let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
+            indices.iter().map(|index| Traits { file: image.thread_locals[*index].file, ..Traits::default() }).collect()
+        };
+        let pairing = pair(&traits(&placed.image, &olds), &traits(image, &news));
+        if pairing.ambiguous {
+            planned.ambiguous.push(image.object_name(&image.thread_locals[news[0]]).to_owned());
+        }
+        for (index, partner) in news.iter().zip(&pairing.partners) {
+            let Some(partner) = partner else { continue };
+            paired[*index] = true;
+            let (module, offset) = placed.homes.thread_locals[olds[*partner]];
+            if placed.image.thread_locals[olds[*partner]].size == image.thread_locals[*index].size {
+                planned.thread_locals[*index] = TlsHome::At { module, offset };
+            } else {
+                planned.reset_thread_locals.push(*index);
+            }
+        }
+    }
+    planned.new_thread_locals = (0..paired.len()).filter(|index| !paired[*index]).collect();
+    planned
+}
+
+/// Per name that both sides know: the newest generation that has it, its objects and the new ones of that name.
+fn groups<'a>(
+    lineage: &'a Lineage,
+    new: &[Object],
+    table: impl Fn(&Image) -> &Vec<Object>,
+) -> Vec<(&'a Placed, Vec<usize>, Vec<usize>)> {
+    let mut by_key: HashMap<NameKey, Vec<usize>> = HashMap::with_capacity(new.len());
+    for (index, object) in new.iter().enumerate() {
+        by_key.entry(object.key).or_default().push(index);
+    }
+    let mut result = Vec::with_capacity(by_key.len());
+    for placed in lineage.all().iter().rev() {
+        let mut here: HashMap<NameKey, Vec<usize>> = HashMap::new();
+        for (index, object) in table(&placed.image).iter().enumerate() {
+            if by_key.contains_key(&object.key) {
+                here.entry(object.key).or_default().push(index);
+            }
+        }
+        for (key, olds) in here {
+            if let Some(news) = by_key.remove(&key) {
+                result.push((placed, olds, news));
+            }
+        }
+    }
+    result.sort_by_key(|(_, _, news)| news[0]);
+    result
+}
+
+/// `std::backtrace_rs::symbolize::gimli::Cache::with_global::MAPPINGS_CACHE`.
+fn std_backtrace_cache(name: &str) -> bool {
+    name.contains("MAPPINGS_CACHE")
+}

@@ -1,0 +1,182 @@
+//! All generations of one module, placed in one process: which function of which generation is which, which of them runs,
+//! and where each static lives.
+//!
+//! Rebuilt by replay from the ledger's generations: the same files in the same order always give the same answers.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Plan, homes::Homes};
+use crate::{
+    image::{Function, Image, NameKey},
+    model::{Addr, Generation, LoadBias},
+};
+
+/// A function of a placed generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Instance {
+    /// Index into the lineage.
+    pub generation: usize,
+    /// Index into its image's functions.
+    pub function: u32,
+}
+
+/// The same function through the generations.
+#[derive(Clone, Debug)]
+pub struct Family {
+    pub key: NameKey,
+    /// Oldest first; at most one per generation.
+    pub instances: Vec<Instance>,
+}
+
+/// A generation that has been loaded into the target.
+#[derive(Debug)]
+pub struct Placed {
+    pub number: Generation,
+    /// Index of the generation it was planned against; its own for generation 0.
+    pub parent: usize,
+    pub image: Arc<Image>,
+    pub bias: LoadBias,
+    pub tls_module: u64,
+    /// Parallel to the image's functions.
+    pub families: Vec<u32>,
+    /// The families that this generation implements anew.
+    pub implements: Vec<(u32, u32)>,
+    pub homes: Homes,
+}
+
+/// Generations of one module.
+#[derive(Debug)]
+pub struct Lineage {
+    placed: Vec<Placed>,
+    families: Vec<Family>,
+}
+
+impl Lineage {
+    /// Generation 0: what the program loaded.
+    pub fn new(image: Arc<Image>, bias: LoadBias, tls_module: u64, homes: Homes) -> Self {
+        let families = (0..image.functions.len())
+            .map(|function| Family {
+                key: image.functions[function].key,
+                instances: vec![Instance { generation: 0, function: function as u32 }],
+            })
+            .collect();
+        let all = (0..image.functions.len() as u32).collect();
+        let first = Placed {
+            number: Generation(0),
+            parent: 0,
+            image,
+            bias,
+            tls_module,
+            families: all,
+            implements: Vec::new(),
+            homes,
+        };
+        Lineage { placed: vec![first], families }
+    }
+
+    /// Adds the planned generation where the loader put it; returns its index.
+    pub fn place(&mut self, plan: &Plan, number: Generation, bias: LoadBias, tls_module: u64) -> usize {
+        let generation = self.placed.len();
+        let mut families = Vec::with_capacity(plan.partners.len());
+        for (function, partner) in plan.partners.iter().enumerate() {
+            let instance = Instance { generation, function: function as u32 };
+            let family = match partner {
+                Some(family) => {
+                    self.families[*family as usize].instances.push(instance);
+                    *family
+                }
+                None => {
+                    let key = plan.image.functions[function].key;
+                    self.families.push(Family { key, instances: vec![instance] });
+                    self.families.len() as u32 - 1
+                }
+            };
+            families.push(family);
+        }
+        let implements = plan.implements.iter().map(|function| (families[*function as usize], *function)).collect();
+        self.placed.push(Placed {
+            number,
+            parent: plan.parent,
+            image: Arc::clone(&plan.image),
+            bias,
+            tls_module,
+            families,
+            implements,
+            homes: plan.homes.placed(bias, tls_module, &plan.image),
+        });
+        generation
+    }
+
+    /// Takes back the newest generation: its commit did not happen.
+    pub fn withdraw(&mut self) {
+        if let Some(placed) = self.placed.pop() {
+            let generation = self.placed.len();
+            for family in placed.families {
+                self.families[family as usize].instances.retain(|instance| instance.generation != generation);
+            }
+        }
+    }
+
+    pub fn placed(&self, generation: usize) -> &Placed {
+        &self.placed[generation]
+    }
+
+    pub fn all(&self) -> &[Placed] {
+        &self.placed
+    }
+
+    pub fn index_of(&self, number: Generation) -> Option<usize> {
+        self.placed.iter().position(|placed| placed.number == number)
+    }
+
+    pub fn families(&self) -> &[Family] {
+        &self.families
+    }
+
+    pub fn instances(&self, family: u32) -> &[Instance] {
+        &self.families[family as usize].instances
+    }
+
+    pub fn function(&self, instance: Instance) -> &Function {
+        &self.placed[instance.generation].image.functions[instance.function as usize]
+    }
+
+    /// Where the function begins in the process.
+    pub fn address(&self, instance: Instance) -> Addr {
+        self.placed[instance.generation].bias.addr(self.function(instance).address)
+    }
+
+    pub fn name(&self, instance: Instance) -> &str {
+        self.placed[instance.generation].image.function_name(self.function(instance))
+    }
+
+    /// Generations from the first to `generation`, each planned against the one before.
+    pub fn path(&self, generation: usize) -> Vec<usize> {
+        let mut path = vec![generation];
+        let mut at = generation;
+        while at != 0 {
+            at = self.placed[at].parent;
+            path.push(at);
+        }
+        path.reverse();
+        path
+    }
+
+    /// Who runs each family that a generation on the way to `generation` implemented anew.
+    pub fn implementers(&self, generation: usize) -> HashMap<u32, Instance> {
+        let mut result = HashMap::new();
+        for generation in self.path(generation) {
+            for (family, function) in &self.placed[generation].implements {
+                result.insert(*family, Instance { generation, function: *function });
+            }
+        }
+        result
+    }
+
+    /// The instance that runs a family, given [`Lineage::implementers`] and [`Lineage::path`] of the active generation;
+    /// `None` where the family does not exist on that path.
+    pub fn implementer(&self, implementers: &HashMap<u32, Instance>, path: &[usize], family: u32) -> Option<Instance> {
+        let first = || self.instances(family).iter().find(|instance| path.contains(&instance.generation));
+        implementers.get(&family).or_else(first).copied()
+    }
+}

@@ -1,0 +1,111 @@
+//! Which symbol of the new file is which of the old ones.
+//!
+//! Names come first. Where several symbols share one (C statics of different files, function-local statics), the source
+//! file and what refers to them decide; what stays ambiguous is not guessed.
+
+use crate::image::NameKey;
+
+/// What is known of a symbol beyond its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Source file of a local symbol.
+    pub file: Option<u128>,
+    /// Content, for functions; `None` for statics, whose content is state.
+    pub content: Option<u128>,
+    /// The functions that refer to it, ascending, for statics.
+    pub users: Vec<NameKey>,
+}
+
+/// The old partner of each new symbol of one name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pairing {
+    /// Parallel to the new symbols: index into the old ones.
+    pub partners: Vec<Option<usize>>,
+    /// Some could be partners of several.
+    pub ambiguous: bool,
+}
+
+/// Pairs the symbols of one name.
+pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
+    if old.len() == 1 && new.len() == 1 {
+        return Pairing { partners: vec![Some(0)], ambiguous: false };
+    }
+    let mut partners = vec![None; new.len()];
+    let mut taken = vec![false; old.len()];
+    let same_file = |a: &Traits, b: &Traits| a.file == b.file;
+    let rules: [&dyn Fn(&Traits, &Traits) -> bool; 6] = [
+        &|a, b| same_file(a, b) && a.content.is_some() && a.content == b.content,
+        &|a, b| same_file(a, b) && !a.users.is_empty() && a.users == b.users,
+        &|a, b| same_file(a, b) && overlap(&a.users, &b.users),
+        &|a, b| overlap(&a.users, &b.users),
+        &|a, b| same_file(a, b),
+        &|_, _| true,
+    ];
+    for rule in rules {
+        // Only what is unique from both sides is taken, until nothing more becomes so.
+        loop {
+            let mut progress = false;
+            for index in 0..new.len() {
+                if partners[index].is_some() {
+                    continue;
+                }
+                let mut fits = (0..old.len()).filter(|other| !taken[*other] && rule(&old[*other], &new[index]));
+                let (Some(only), None) = (fits.next(), fits.next()) else { continue };
+                let rivals = (0..new.len()).filter(|rival| partners[*rival].is_none() && rule(&old[only], &new[*rival]));
+                if rivals.count() == 1 {
+                    partners[index] = Some(only);
+                    taken[only] = true;
+                    progress = true;
+                }
+            }
+            if !progress {
+                break;
+            }
+        }
+    }
+    let left = partners.iter().filter(|partner| partner.is_none()).count();
+    let ambiguous = left > 0 && taken.iter().any(|taken| !taken);
+    Pairing { partners, ambiguous }
+}
+
+fn overlap(a: &[NameKey], b: &[NameKey]) -> bool {
+    a.iter().any(|key| b.binary_search(key).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pairing, Traits, pair};
+    use crate::image::NameKey;
+
+    fn symbol(file: u128, users: &[u128]) -> Traits {
+        Traits { file: Some(file), content: None, users: users.iter().map(|user| NameKey(*user)).collect() }
+    }
+
+    fn check(old: &[Traits], new: &[Traits], partners: &[Option<usize>], ambiguous: bool) {
+        assert_eq!(pair(old, new), Pairing { partners: partners.to_vec(), ambiguous });
+    }
+
+    #[test]
+    fn a_renamed_source_file_does_not_separate_a_single_pair() {
+        check(&[symbol(1, &[])], &[symbol(2, &[])], &[Some(0)], false);
+    }
+
+    #[test]
+    fn same_names_of_different_files_keep_apart() {
+        let (a, b) = (symbol(1, &[]), symbol(2, &[]));
+        check(&[a.clone(), b.clone()], &[b, a], &[Some(1), Some(0)], false);
+    }
+
+    #[test]
+    fn function_local_statics_follow_the_functions_that_use_them() {
+        let old = [symbol(1, &[10]), symbol(1, &[30])];
+        let new = [symbol(1, &[10]), symbol(1, &[20]), symbol(1, &[30])];
+        check(&old, &new, &[Some(0), None, Some(1)], false);
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_not_guessed() {
+        let twin = symbol(1, &[]);
+        check(&[twin.clone(), twin.clone()], &[twin.clone(), twin], &[None, None], true);
+    }
+}

@@ -1,0 +1,331 @@
+//! Decides what a new file means for a module that is running: which functions changed, where statics stay, what is refused.
+//!
+//! Values to values. Nothing here reads a process or a file; [`bind::bind`] is given a way to read words.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+mod attribution;
+pub mod bind;
+pub mod entries;
+pub mod homes;
+pub mod lineage;
+mod matching;
+pub mod shadow;
+mod tls;
+
+use homes::PlannedHomes;
+use lineage::Lineage;
+use matching::{Traits, pair};
+use tls::TlsPlan;
+
+use crate::{
+    image::{Function, Image, NameKey, closure_family, demangle},
+    model::{Details, FunctionCounts, StaticCounts, Vaddr},
+};
+
+/// Everything decided about one reload before the target is touched.
+#[derive(Debug)]
+pub struct Plan {
+    pub image: Arc<Image>,
+    /// Index in the lineage of the generation this one follows.
+    pub parent: usize,
+    /// Parallel to the image's functions: the family each continues.
+    pub partners: Vec<Option<u32>>,
+    /// Indices of functions that run their family from now on.
+    pub implements: Vec<u32>,
+    pub homes: PlannedHomes,
+    pub tls: TlsPlan,
+    /// The shadow's bytes.
+    pub shadow: Vec<u8>,
+    /// Where its additional TLS pairs stand.
+    pub extra: Vaddr,
+    pub functions: FunctionCounts,
+    pub statics: StaticCounts,
+    pub details: Details,
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Whether running code would notice anything.
+    pub fn changes_nothing(&self) -> bool {
+        self.functions == FunctionCounts::default() && self.statics.new == 0 && self.statics.reset == 0
+    }
+}
+
+/// Plans the reload of `image` over the active generation `parent`.
+///
+/// # Errors
+/// The reasons to refuse, one line each. With `force`, those that the user may override become warnings.
+pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) -> Result<Plan, Vec<String>> {
+    let mut warnings = Vec::new();
+    let mut refusals = Vec::new();
+    let partners = match_functions(lineage, parent, &image, &mut warnings);
+    let homes = homes::plan(lineage, &image);
+    let tls = tls::plan(&image, &homes);
+
+    for name in &homes.ambiguous {
+        refusals.push(format!("several statics are called `{}` and nothing tells them apart", demangle(name)));
+    }
+    refusals.extend(tls.refusals.iter().cloned());
+    refusals.extend(ambiguous_references(&image, &homes));
+    if !image.tables.has_local_symbols {
+        refusals.extend(stripped(lineage, parent, &image));
+    }
+    if force {
+        warnings.extend(refusals.drain(..).map(|reason| format!("forced: {reason}")));
+    }
+    let (shadow, extra) = match shadow::make(&image, &tls.extra_pairs) {
+        Ok(made) => made,
+        Err(reason) => {
+            refusals.push(reason);
+            Default::default()
+        }
+    };
+    if !refusals.is_empty() {
+        return Err(refusals);
+    }
+
+    let mut plan = Plan {
+        parent,
+        partners,
+        implements: Vec::new(),
+        homes,
+        tls,
+        shadow,
+        extra,
+        functions: FunctionCounts::default(),
+        statics: StaticCounts::default(),
+        details: Details::default(),
+        warnings,
+        image,
+    };
+    diff_functions(lineage, &mut plan);
+    count_statics(&mut plan);
+    warn_of_constructors(lineage, &mut plan);
+    Ok(plan)
+}
+
+fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &mut Vec<String>) -> Vec<Option<u32>> {
+    let mut partners = vec![None; image.functions.len()];
+    let mut groups: HashMap<NameKey, Vec<usize>> = HashMap::with_capacity(image.functions.len());
+    for (index, function) in image.functions.iter().enumerate() {
+        if !function.auxiliary && !function.indirect {
+            groups.entry(function.key).or_default().push(index);
+        }
+    }
+    let newest = |family: u32| lineage.instances(family).last().map(|instance| lineage.function(*instance));
+    let mut olds: HashMap<NameKey, Vec<u32>> = HashMap::with_capacity(groups.len());
+    for (family, record) in lineage.families().iter().enumerate() {
+        if groups.contains_key(&record.key)
+            && newest(family as u32).is_some_and(|function| !function.auxiliary && !function.indirect)
+        {
+            olds.entry(record.key).or_default().push(family as u32);
+        }
+    }
+    let traits = |function: &Function| Traits { file: function.file, content: function.content, users: Vec::new() };
+    for (key, news) in &groups {
+        let Some(families) = olds.get(key) else { continue };
+        let old: Vec<Traits> = families.iter().filter_map(|family| newest(*family).map(traits)).collect();
+        let new: Vec<Traits> = news.iter().map(|index| traits(&image.functions[*index])).collect();
+        let pairing = pair(&old, &new);
+        if pairing.ambiguous {
+            let name = demangle(image.function_name(&image.functions[news[0]]));
+            warnings.push(format!("several functions are called `{name}`; those that nothing tells apart keep their old code"));
+        }
+        for (index, partner) in news.iter().zip(pairing.partners) {
+            partners[*index] = partner.map(|partner| families[partner]);
+        }
+    }
+    pair_renumbered_closures(lineage, parent, image, &mut partners, warnings);
+    partners
+}
+
+/// An inserted closure renumbers those after it: a name that stayed may mean another closure now. Where the closures of a
+/// function came or went, only those with the same content are paired; the others keep their old code.
+fn pair_renumbered_closures(
+    lineage: &Lineage,
+    parent: usize,
+    image: &Image,
+    partners: &mut [Option<u32>],
+    warnings: &mut Vec<String>,
+) {
+    let old = lineage.placed(parent);
+    let partnered: HashSet<u32> = partners.iter().flatten().copied().collect();
+    let gone = (0..old.image.functions.len())
+        .filter(|index| !partnered.contains(&old.families[*index]))
+        .filter_map(|index| closure_family(old.image.function_name(&old.image.functions[index])));
+    let came = (0..image.functions.len())
+        .filter(|index| partners[*index].is_none())
+        .filter_map(|index| closure_family(image.function_name(&image.functions[index])));
+    let affected: HashSet<String> = gone.chain(came).collect();
+    if affected.is_empty() {
+        return;
+    }
+    let mut by_content: HashMap<(String, u128), Vec<u32>> = HashMap::new();
+    for (index, function) in old.image.functions.iter().enumerate() {
+        if let (Some(content), Some(of)) = (function.content, closure_family(old.image.function_name(function)))
+            && affected.contains(&of)
+        {
+            by_content.entry((of, content)).or_default().push(old.families[index]);
+        }
+    }
+    let mut parted: HashSet<String> = HashSet::new();
+    for index in 0..image.functions.len() {
+        let function = &image.functions[index];
+        let Some(of) = closure_family(image.function_name(function)).filter(|of| affected.contains(of)) else { continue };
+        let same = function.content.and_then(|content| by_content.get_mut(&(of.clone(), content)));
+        let partner = same.filter(|families| families.len() == 1).and_then(Vec::pop);
+        if partner.is_none() && partners[index].is_some() {
+            parted.insert(of);
+        }
+        partners[index] = partner;
+    }
+    let mut parted: Vec<String> = parted.into_iter().collect();
+    parted.sort();
+    warnings.extend(parted.into_iter().map(|name| {
+        format!("the closures of `{name}` were renumbered; closure objects that exist already keep their old code")
+    }));
+}
+
+fn ambiguous_references(image: &Image, homes: &PlannedHomes) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for reference in &image.references {
+        if let attribution::Attribution::Ambiguous(before, here) = attribution::of_code(image, homes, reference) {
+            let function = reference.function.map_or_else(
+                || format!("code at {:?}", reference.site),
+                |function| format!("`{}`", demangle(image.function_name(&image.functions[function as usize]))),
+            );
+            let name = |index: usize| demangle(image.object_name(&image.objects[index]));
+            reasons.push(format!(
+                "{function} takes an address that is both the end of `{}` and the start of `{}`, which no longer lie together",
+                name(before),
+                name(here)
+            ));
+        }
+    }
+    reasons
+}
+
+/// Without local symbols hidden statics cannot be told apart; that is harmless only while nothing has moved.
+fn stripped(lineage: &Lineage, parent: usize, image: &Image) -> Option<String> {
+    let old = &lineage.placed(parent).image;
+    let layout = |image: &Image| -> Vec<(String, u64, u64)> {
+        let start = image.tables.sections.iter().find(|s| s.kind.is_state()).map_or(0, |section| section.address);
+        let sections = image.tables.sections.iter().filter(|section| section.kind.is_state());
+        let state = image.objects.iter().filter(|object| !object.constant);
+        sections
+            .map(|section| (section.name.clone(), section.address - start, section.size))
+            .chain(state.map(|o| (image.object_name(o).to_owned(), o.address.0.wrapping_sub(start), o.size)))
+            .collect()
+    };
+    (layout(old) != layout(image)).then(|| {
+        "the file has no symbol table (it was stripped) and its data layout changed, so hidden statics cannot be found; \
+         build it without stripping (`-s`, `strip`)"
+            .to_owned()
+    })
+}
+
+fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
+    let image = &plan.image;
+    let implementers = lineage.implementers(plan.parent);
+    let path = lineage.path(plan.parent);
+    let mut changed = Names::default();
+    let mut added = Names::default();
+    for (index, function) in image.functions.iter().enumerate() {
+        if function.auxiliary || function.indirect {
+            continue;
+        }
+        let running = plan.partners[index].and_then(|family| lineage.implementer(&implementers, &path, family));
+        match running {
+            None => {
+                if plan.partners[index].is_some() {
+                    plan.implements.push(index as u32);
+                }
+                added.note(function.address.0, image.function_name(function));
+            }
+            Some(running) => {
+                let content = lineage.function(running).content;
+                if content.is_none() || content != function.content {
+                    plan.implements.push(index as u32);
+                    changed.note(function.address.0, image.function_name(function));
+                }
+            }
+        }
+    }
+    let partnered: HashSet<u32> = plan.partners.iter().flatten().copied().collect();
+    let old = lineage.placed(plan.parent);
+    let mut removed = Names::default();
+    for (index, function) in old.image.functions.iter().enumerate() {
+        if !function.auxiliary && !function.indirect && !partnered.contains(&old.families[index]) {
+            removed.note(function.address.0, old.image.function_name(function));
+        }
+    }
+    plan.functions = FunctionCounts {
+        changed: changed.addresses.len(),
+        added: added.addresses.len(),
+        removed: removed.addresses.len(),
+        unpatchable: 0,
+    };
+    (plan.details.changed, plan.details.added, plan.details.removed) = (changed.names, added.names, removed.names);
+}
+
+/// Functions counted once per address, named up to the limit of the report.
+#[derive(Default)]
+struct Names {
+    addresses: HashSet<u64>,
+    names: Vec<String>,
+}
+
+impl Names {
+    fn note(&mut self, address: u64, name: &str) {
+        if self.addresses.insert(address) && self.names.len() < Details::LIMIT {
+            self.names.push(demangle(name));
+        }
+    }
+}
+
+fn count_statics(plan: &mut Plan) {
+    let homes = &plan.homes;
+    plan.statics = StaticCounts {
+        kept: homes.kept.len() + homes.thread_locals.iter().filter(|home| **home != homes::TlsHome::Own).count(),
+        new: homes.new.len() + homes.new_thread_locals.len(),
+        reset: homes.reset.len() + homes.reset_thread_locals.len(),
+        merged: 0,
+    };
+    let image = &plan.image;
+    let names = |objects: &[usize], thread_locals: &[usize]| -> Vec<String> {
+        let objects = objects.iter().map(|index| &image.objects[*index]);
+        let thread_locals = thread_locals.iter().map(|index| &image.thread_locals[*index]);
+        objects.chain(thread_locals).take(Details::LIMIT).map(|object| demangle(image.object_name(object))).collect()
+    };
+    plan.details.new_statics = names(&homes.new, &homes.new_thread_locals);
+    plan.details.reset_statics = names(&homes.reset, &homes.reset_thread_locals);
+    plan.warnings.extend(plan.details.reset_statics.iter().map(|name| {
+        format!("`{name}` changed its size: it starts anew, and old code keeps using the old one")
+    }));
+}
+
+/// Constructors never run again; a new one would have initialised something that now stays zero.
+fn warn_of_constructors(lineage: &Lineage, plan: &mut Plan) {
+    let known: HashSet<NameKey> = lineage.all().iter().flat_map(|placed| constructors(&placed.image)).map(|f| f.key).collect();
+    let fresh: Vec<String> = constructors(&plan.image)
+        .filter(|function| !known.contains(&function.key))
+        .map(|function| demangle(plan.image.function_name(function)))
+        .collect();
+    plan.warnings.extend(fresh.into_iter().map(|name| {
+        format!("the constructor `{name}` is new and was not run; what it would initialise keeps its static value")
+    }));
+    let dynamic = |plan: &Plan| !plan.homes.new.is_empty() && constructors(&plan.image).next().is_some();
+    if dynamic(plan) && plan.details.changed.iter().any(|name| name.contains("_GLOBAL__sub_I_") || name.contains("static_init")) {
+        plan.warnings.push(
+            "a changed start-up function was not run again: a new static with a dynamic initialiser stays zero".into(),
+        );
+    }
+}
+
+fn constructors(image: &Image) -> impl Iterator<Item = &Function> {
+    image.tables.constructors.iter().filter_map(|address| Some(&image.functions[image.function_starting_at(*address)?]))
+}

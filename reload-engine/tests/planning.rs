@@ -1,0 +1,103 @@
+//! Plans between real libraries, built here by the system's C compiler: what counts as changed, kept, new, ambiguous.
+
+use std::{collections::HashMap, path::Path, process::Command, sync::Arc};
+
+use reload_engine::{
+    image::Image,
+    model::LoadBias,
+    plan::{self, Plan, homes::Homes, lineage::Lineage},
+};
+
+fn build(folder: &Path, name: &str, source: &str, flags: &[&str]) -> Arc<Image> {
+    let (input, output) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
+    std::fs::write(&input, source).expect("write the source");
+    let status = Command::new("gcc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&output)
+        .arg(&input)
+        .args(flags)
+        .status()
+        .expect("gcc is installed");
+    assert!(status.success());
+    Arc::new(Image::parse(&output, std::fs::read(&output).expect("read the library")).expect("parse"))
+}
+
+fn plan_of(old: &str, new: &str, flags: &[&str]) -> Result<Plan, Vec<String>> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = build(folder.path(), "library", old, flags);
+    let new = build(folder.path(), "library", new, flags);
+    let homes = Homes::of_original(&old, LoadBias(0x10_0000), 1, &HashMap::new());
+    plan::plan(&Lineage::new(old, LoadBias(0x10_0000), 1, homes), 0, new, false)
+}
+
+const BASE: &str = r#"
+#include <stdio.h>
+static int counter = 7; int exported = 3; static const char *words[] = {"one", "two"};
+__attribute__((noinline)) static int helper(int x) { static int calls; calls++; return x + calls; }
+int work(int x) { counter += x; exported++; return helper(x) * 2; }
+int pick(int x) { switch (x) { case 0: return 11; case 1: return 5; case 2: return 99; case 3: return 17; case 4: return 2; } return x; }
+const char *word(int i) { return words[i & 1]; }
+int show(void) { return printf("counter %d\n", counter); }
+"#;
+
+#[test]
+fn a_rebuild_changes_nothing() {
+    for level in ["-O0", "-O2", "-Os"] {
+        let plan = plan_of(BASE, BASE, &[level]).expect("a plan");
+        assert!(plan.changes_nothing(), "{level}: {:?}", plan.details);
+        // counter, exported, calls and the start-up code's completed.0; unoptimised, words is writable too.
+        assert_eq!(plan.statics.kept, if level == "-O0" { 5 } else { 4 }, "{level}");
+    }
+}
+
+#[test]
+fn only_the_edited_function_counts_as_changed() {
+    for level in ["-O0", "-O2", "-Os"] {
+        let plan = plan_of(BASE, &BASE.replace("* 2", "* 3 + x"), &[level]).expect("a plan");
+        assert_eq!(plan.details.changed, ["work"], "{level}");
+        assert_eq!((plan.functions.added, plan.functions.removed), (0, 0), "{level}");
+    }
+}
+
+#[test]
+fn a_changed_constant_changes_its_readers() {
+    let plan = plan_of(BASE, &BASE.replace("counter %d", "count is %d"), &["-O2"]).expect("a plan");
+    assert_eq!(plan.details.changed, ["show"]);
+}
+
+#[test]
+fn functions_come_and_go() {
+    let new = BASE.replace("int show", "int extra(void) { return 4; }\nint show").replace("const char *word(", "const char *term(");
+    let plan = plan_of(BASE, &new, &["-O2"]).expect("a plan");
+    assert_eq!(plan.details.changed, Vec::<String>::new());
+    assert_eq!(plan.details.added, ["term", "extra"]);
+    assert_eq!(plan.details.removed, ["word"]);
+}
+
+#[test]
+fn statics_are_kept_added_and_reset_by_size() {
+    let new = BASE.replace("static int counter", "static int before = 1, between[9]; static int counter").replace(
+        "return helper(x) * 2",
+        "return helper(x) * 2 + before++ + between[x & 7]++",
+    );
+    let plan = plan_of(BASE, &new.replace("int exported = 3", "long exported = 3"), &["-O1"]).expect("a plan");
+    let mut fresh = plan.details.new_statics.clone();
+    fresh.sort();
+    assert_eq!(fresh, ["before", "between"]);
+    assert_eq!(plan.details.reset_statics, ["exported"]);
+    assert_eq!(plan.statics.kept, 3);
+}
+
+#[test]
+fn local_statics_of_one_name_follow_their_functions() {
+    let source = |middle: &str| {
+        format!(
+            "__attribute__((noinline)) int f(void) {{ static int n = 1; return n++; }}\n{middle}
+             __attribute__((noinline)) int h(void) {{ static int n = 3; return n++; }}"
+        )
+    };
+    let plan = plan_of(&source(""), &source("int g(void) { static int n = 2; return n++; }"), &["-O1"]).expect("a plan");
+    assert_eq!(plan.details.changed, Vec::<String>::new());
+    assert_eq!(plan.details.added, ["g"]);
+    assert_eq!(plan.statics.new, 1);
+}
