@@ -1,1 +1,343 @@
-//! x
+//! Hazards that need more than a script: many threads, waits that must not notice, a dashboard killed at its worst moment, a
+//! full disk, a file without permissions.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use reload_tests::{
+    dashboard::{Launched, Room, Running, told},
+    deadline::{self, PATIENCE},
+    install, process,
+    skip::{is_root, skip},
+    toolchain::{self, Library},
+};
+use serde_json::Value;
+
+/// A program of `hosts/`, built into the room.
+fn host(room: &Room, name: &str) -> PathBuf {
+    let output = room.path().join(name);
+    toolchain::program(&toolchain::hosts().join(format!("{name}.c")), &["-O2"], &output);
+    output
+}
+
+/// `libgreek.so` in version 1 beside the host, and the files of the other versions.
+struct Greek {
+    installed: PathBuf,
+    versions: Vec<PathBuf>,
+}
+
+impl Greek {
+    const NAME: &str = "libgreek.so";
+
+    fn new(room: &Room, versions: u32) -> Self {
+        let library = Library::new("greek", toolchain::hosts().join("greek.c"), "-O0");
+        let versions: Vec<PathBuf> = (1..=versions)
+            .map(|version| {
+                let built = room.path().join("built").join(format!("greek-{version}.so"));
+                library.build(version, room.path(), &built);
+                built
+            })
+            .collect();
+        let greek = Greek { installed: room.path().join(Self::NAME), versions };
+        greek.install(1);
+        greek
+    }
+
+    fn install(&self, version: usize) {
+        install::by_rename(&self.versions[version - 1], &self.installed);
+    }
+
+    fn open(&self, target: &mut Launched<'_>) {
+        assert_eq!(target.ask(&format!("open {}", self.installed.display())), "ok");
+    }
+}
+
+/// Opens the library in a new target; version 1 runs.
+fn greek_target<'a>(room: &'a Room, greek: &Greek) -> Launched<'a> {
+    let mut target = room.launch(&host(room, "host"), &[]);
+    greek.open(&mut target);
+    assert_eq!(target.ask("call together 0"), "111");
+    target
+}
+
+#[test]
+fn hammering_threads_through_500_reloads() {
+    const RELOADS: u16 = 500;
+    const STAMP: [u8; 4] = 0x5a5a_0001u32.to_le_bytes();
+
+    let room = Room::new();
+    let library = Library::new("hammer", toolchain::hosts().join("hammer_library.c"), "-O2 -Wl,--build-id=none");
+    let installed = room.path().join(library.file_name());
+    library.build(1, room.path(), &installed);
+    let first = fs::read(&installed).expect("just built");
+    let places: Vec<usize> = (0..first.len() - 4).filter(|&at| first[at..at + 4] == STAMP).collect();
+    assert!(places.len() >= 8, "the stamp is in every function: {places:?}");
+
+    let mut target = room.launch(&host(&room, "hammer"), &[]);
+    assert_eq!(target.ask(&format!("open {}", installed.display())), "ok");
+    target.done(&["mode", "all"]);
+    assert_eq!(target.ask("go 32"), "ok");
+    for version in 2..=RELOADS + 1 {
+        let mut bytes = first.clone();
+        for &place in &places {
+            bytes[place..place + 2].copy_from_slice(&version.to_le_bytes());
+        }
+        install::bytes(&bytes, &installed);
+        let wanted = usize::from(version) - 1;
+        let reached = deadline::until(PATIENCE, || (target.count("reloaded", "libhammer.so") >= wanted).then_some(()));
+        assert!(reached.is_some(), "reload {wanted} did not come; events: {:#?}", target.events().last());
+    }
+    target.ask_until("version", &(RELOADS + 1).to_string());
+    assert_eq!(target.ask("stop"), "wrong 0 backwards 0 miscounted 0 lost 0");
+    assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
+fn waits_are_neither_interrupted_nor_shortened() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 2);
+    let mut target = room.launch(&host(&room, "waits"), &[]);
+    greek.open(&mut target);
+    target.done(&["mode", "all"]);
+    for reload in 1..=100 {
+        greek.install(1 + reload % 2);
+        let reached = deadline::until(PATIENCE, || (target.count("reloaded", Greek::NAME) >= reload).then_some(()));
+        assert!(reached.is_some(), "reload {reload} did not come; events: {:#?}", target.events().last());
+    }
+    let waits: u32 = target.ask("waits").parse().expect("a number");
+    assert!(waits >= 50, "only {waits} waits of some kind went through 100 reloads");
+    assert_eq!(target.ask("stop"), "done");
+    assert_eq!(target.finish(), Some(0));
+}
+
+/// The steps at which `RELOAD_DASHBOARD_HALT` stops the process that reloads.
+const STEPS: [&str; 7] = ["loaded", "bound", "staged", "stopped", "closed", "gone", "done"];
+
+/// Who is killed while a reload stands still.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Victim {
+    /// The process that stands still, be it the dashboard or its stop helper.
+    Halted,
+    /// The dashboard; a helper that stands still then goes on.
+    Dashboard,
+    /// Dashboard and helper at once.
+    Both,
+}
+
+#[test]
+fn dashboard_killed_at_each_step() {
+    for step in STEPS {
+        for victim in [Victim::Halted, Victim::Dashboard, Victim::Both] {
+            killed_at(step, victim);
+        }
+    }
+}
+
+fn killed_at(step: &str, victim: Victim) {
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let mut target = greek_target(&room, &greek);
+    greek.install(2);
+    let mut verb = room.dashboard();
+    verb.args(["reload", "--json", "--pid", &target.pid.to_string(), Greek::NAME]);
+    verb.env("RELOAD_DASHBOARD_HALT", step).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut verb = Running(verb.spawn().expect("the binary runs"));
+    let halted = deadline::until(PATIENCE, || halted_below(verb.pid(), target.pid));
+    let halted = halted.unwrap_or_else(|| panic!("nothing stood still at `{step}`: {:?}", verb.0.try_wait()));
+
+    match victim {
+        Victim::Halted => process::end(halted),
+        Victim::Dashboard => process::end(verb.pid()),
+        Victim::Both => {
+            process::end(verb.pid());
+            process::end(halted);
+        }
+    }
+    if process::is_running(halted) {
+        process::signal(halted, libc::SIGCONT);
+    }
+    drop(verb);
+
+    let context = format!("killed {victim:?} at `{step}`");
+    let now = target.ask("call together 0");
+    assert!(now == "111" || now == "222", "{context}: a mixture of generations: {now}");
+    for _ in 0..20 {
+        let again = target.ask("call together 0");
+        assert!(again == now || again == "222", "{context}: {now}, then {again}");
+    }
+
+    // A new dashboard goes on from there.
+    let receipt = target.reload_one(Greek::NAME);
+    let outcome = receipt["outcome"].as_str().unwrap_or_default();
+    assert!(matches!(outcome, "reloaded" | "unchanged"), "{context}: {receipt:#}");
+    assert_eq!(target.ask("call together 0"), "222", "{context}: {receipt:#}");
+    greek.install(3);
+    assert_eq!(target.reload_one(Greek::NAME)["outcome"], "reloaded", "{context}");
+    assert_eq!(target.ask("call together 0"), "333", "{context}");
+    assert_eq!(target.module(Greek::NAME)["status"], "current", "{context}");
+    let calls: u32 = target.ask("call calls_so_far 0").parse().expect("a number");
+    assert_eq!(calls, 3 * (1 + 1 + 20 + 1 + 1), "{context}: state was lost");
+    assert_eq!(target.finish(), Some(0), "{context}");
+}
+
+/// The process of a family that has stopped itself, the target left out.
+fn halted_below(pid: u32, target: u32) -> Option<u32> {
+    process::family(pid).into_iter().find(|&member| member != target && process::state(member) == Some('T'))
+}
+
+#[test]
+fn launching_dashboard_killed_and_the_terminal_continues() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let mut target = greek_target(&room, &greek);
+    target.done(&["mark", Greek::NAME]);
+    greek.install(2);
+    assert_eq!(target.reload_one(Greek::NAME)["outcome"], "reloaded");
+    process::signal(target.dashboard.pid(), libc::SIGKILL);
+    deadline::wait_for("the killed dashboard's end", || target.dashboard.0.try_wait().expect("our child"));
+
+    assert_eq!(target.ask("call together 0"), "222");
+    let row = target.module(Greek::NAME);
+    assert_eq!((&row["generation"], &row["mark"], &row["status"]), (&1.into(), &"reload".into(), &"current".into()));
+    greek.install(3);
+    assert_eq!(target.reload_one(Greek::NAME)["outcome"], "reloaded");
+    assert_eq!(target.ask("call together 0"), "333");
+    target.done(&["rollback", Greek::NAME]);
+    assert_eq!(target.ask("call together 0"), "222");
+}
+
+#[test]
+fn permission_removed() {
+    let room = Room::unprivileged();
+    let greek = Greek::new(&room, 2);
+    room.hand_over();
+    let mut target = greek_target(&room, &greek);
+    greek.install(2);
+    fs::set_permissions(&greek.installed, fs::Permissions::from_mode(0o000)).expect("the file is ours");
+    let receipt = target.reload_one(Greek::NAME);
+    assert_failed(&receipt, "denied");
+    assert_eq!(target.ask("call together 0"), "111");
+    fs::set_permissions(&greek.installed, fs::Permissions::from_mode(0o755)).expect("the file is ours");
+    assert_eq!(target.reload_one(Greek::NAME)["outcome"], "reloaded");
+    assert_eq!(target.ask("call together 0"), "222");
+    assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
+fn disk_full_for_the_store() {
+    if !is_root() {
+        return skip("disk_full_for_the_store", "mounting a small file system needs root");
+    }
+    let room = Room::new();
+    let Some(_mounted) = Mounted::small(&room.runtime) else {
+        return skip("disk_full_for_the_store", "this machine does not allow mounting a file system");
+    };
+    let greek = Greek::new(&room, 2);
+    let mut target = greek_target(&room, &greek);
+    // The first listing copies the originals; from here on there is no room.
+    target.module(Greek::NAME);
+    let filler = room.runtime.join("filler");
+    fill(&filler);
+    greek.install(2);
+    let receipt = target.reload_one(Greek::NAME);
+    assert_failed(&receipt, "space");
+    assert_eq!(target.ask("call together 0"), "111");
+    fs::remove_file(&filler).expect("the file is ours");
+    assert_eq!(target.reload_one(Greek::NAME)["outcome"], "reloaded");
+    assert_eq!(target.ask("call together 0"), "222");
+    assert_eq!(target.finish(), Some(0));
+}
+
+/// The receipt says what stage failed and why, and that is the words.
+fn assert_failed(receipt: &Value, reason: &str) {
+    assert_eq!(receipt["outcome"], "failed", "{receipt:#}");
+    assert!(receipt["failure"]["stage"].is_string(), "{receipt:#}");
+    let trace = receipt["failure"].to_string();
+    assert!(trace.contains(reason), "`{reason}` is not said in {receipt:#}");
+}
+
+/// A small file system, gone when dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn small(at: &Path) -> Option<Self> {
+        let path = std::ffi::CString::new(at.as_os_str().as_encoded_bytes()).expect("no NUL");
+        // SAFETY: all five arguments are strings that live until the call returns.
+        let result =
+            unsafe { libc::mount(c"tmpfs".as_ptr(), path.as_ptr(), c"tmpfs".as_ptr(), 0, c"size=48m".as_ptr().cast()) };
+        (result == 0).then(|| Mounted(at.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let path = std::ffi::CString::new(self.0.as_os_str().as_encoded_bytes()).expect("no NUL");
+        // SAFETY: the path is a string. Detached, so that a target that still holds a file does not keep it mounted.
+        unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+/// Writes until the file system has no room for one more byte.
+fn fill(path: &Path) {
+    use std::io::Write;
+    let mut file = fs::File::create(path).expect("there is room for a name");
+    for piece in [1 << 20, 4096, 1] {
+        let zeroes = vec![0; piece];
+        while file.write_all(&zeroes).is_ok() {}
+    }
+}
+
+#[test]
+fn exit_status_and_signals_are_the_targets() {
+    let room = Room::new();
+    let mut command = room.dashboard();
+    command.args(["run", "--headless", "--json", "--events"]).arg(room.path().join("events"));
+    command.args(["--", "sh", "-c", "echo out; echo err >&2; exit 7"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = command.output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(7), "{}", told(&output));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "out\n");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("err\n"), "{}", told(&output));
+    assert_eq!(room.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn unknown_targets_and_modules_are_named() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 1);
+    let target = greek_target(&room, &greek);
+    let unknown = target.verb(&["reload", "libgrek.so"]);
+    let message = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert_ne!(unknown.status.code(), Some(0));
+    assert!(message.contains("libgrek.so") && message.contains("libgreek.so"), "no candidates: {message}");
+    let gone = room.verb(&["list", "--pid", "4194304"]);
+    assert_eq!(gone.status.code(), Some(2), "{}", told(&gone));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("4194304"), "{}", told(&gone));
+    let not_ours = room.verb(&["reload", "--pid", &std::process::id().to_string()]);
+    assert_eq!(not_ours.status.code(), Some(2), "{}", told(&not_ours));
+    assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
+fn one_reload_while_another_stands_still() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let mut target = greek_target(&room, &greek);
+    greek.install(2);
+    let mut first = room.dashboard();
+    first.args(["reload", "--json", "--pid", &target.pid.to_string(), Greek::NAME]);
+    first.env("RELOAD_DASHBOARD_HALT", "bound").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut first = Running(first.spawn().expect("the binary runs"));
+    let halted = deadline::wait_for("the first reload to stand still", || halted_below(first.pid(), target.pid));
+    let second = target.verb(&["reload", "--json", Greek::NAME]);
+    assert_eq!(target.ask("call together 0"), "111", "{}", told(&second));
+    process::signal(halted, libc::SIGCONT);
+    let status = deadline::wait_for("the first reload's end", || first.0.try_wait().expect("our child"));
+    assert!(status.success(), "{status}");
+    assert_eq!(target.ask("call together 0"), "222");
+    assert_eq!(target.module(Greek::NAME)["generation"], 1);
+    assert_eq!(target.finish(), Some(0));
+}

@@ -1,9 +1,12 @@
 //! The real `reload-dashboard` binary: launching a target under it, its verbs, its JSON and its events.
 
 use std::{
+    cell::RefCell,
     env,
     ffi::OsStr,
     fs,
+    io::{Read, Seek, SeekFrom},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
@@ -16,8 +19,12 @@ use crate::{
     deadline::{self, PATIENCE},
     process,
     program::Conversation,
+    skip::is_root,
     toolchain,
 };
+
+/// Debian's `nobody`.
+const NOBODY: u32 = 65534;
 
 /// The binary of this checkout, built in the profile the tests are built in; `RELOAD_DASHBOARD_BINARY` names another one.
 pub fn binary() -> &'static Path {
@@ -49,6 +56,8 @@ fn build() -> PathBuf {
 /// A folder of one test's own: the libraries, the store, the configuration. Gone when dropped.
 pub struct Room {
     folder: tempfile::TempDir,
+    /// Everything is started as this user, with a copy of the binary that it can read.
+    user: Option<u32>,
     /// `$XDG_RUNTIME_DIR` of everything started here.
     pub runtime: PathBuf,
 }
@@ -67,7 +76,30 @@ impl Room {
         for name in ["runtime", "config", "built"] {
             fs::create_dir(folder.path().join(name)).expect("the folder is ours");
         }
-        Room { folder, runtime }
+        Room { folder, user: None, runtime }
+    }
+
+    /// A room whose programs run without root's rights, whoever runs the tests. Once it is furnished, [`Room::hand_over`].
+    pub fn unprivileged() -> Self {
+        let mut room = Room::new();
+        if is_root() {
+            fs::copy(binary(), room.path().join("reload-dashboard")).expect("the folder is ours");
+            room.user = Some(NOBODY);
+        }
+        room
+    }
+
+    /// Gives everything in an unprivileged room to its user.
+    pub fn hand_over(&self) {
+        let mut paths = vec![self.path().to_owned()];
+        while let Some(path) = paths.pop() {
+            if path.is_dir() {
+                paths.extend(fs::read_dir(&path).expect("ours").map(|entry| entry.expect("ours").path()));
+            }
+            if let Some(user) = self.user {
+                std::os::unix::fs::chown(&path, Some(user), Some(user)).expect("root may");
+            }
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -76,7 +108,14 @@ impl Room {
 
     /// The dashboard with this room's environment.
     pub fn dashboard(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match self.user {
+            None => Command::new(binary()),
+            Some(user) => {
+                let mut command = Command::new(self.path().join("reload-dashboard"));
+                command.uid(user).gid(user);
+                command
+            }
+        };
         self.furnish(&mut command);
         command
     }
@@ -123,6 +162,7 @@ impl Room {
         command.envs(environment.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
         let host = Conversation::new(child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        let events = RefCell::new(Events { path: events, taken: 0, seen: Vec::new() });
         Launched { room: self, dashboard: Running(child), pid: 0, host, events }
     }
 
@@ -195,7 +235,29 @@ pub struct Launched<'a> {
     /// Of the target.
     pub pid: u32,
     pub host: Conversation,
-    events: PathBuf,
+    events: RefCell<Events>,
+}
+
+/// The file of events, read as far as it goes.
+struct Events {
+    path: PathBuf,
+    /// Bytes taken so far: whole lines.
+    taken: u64,
+    seen: Vec<Value>,
+}
+
+impl Events {
+    fn read(&mut self) {
+        // The dashboard makes the file when it starts.
+        let Ok(mut file) = fs::File::open(&self.path) else { return };
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(self.taken)).expect("a plain file");
+        file.read_to_string(&mut text).expect("events are UTF-8");
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        self.seen.extend(text[..whole].lines().map(|line| json(line.as_bytes())));
+        self.taken += whole as u64;
+    }
 }
 
 impl Launched<'_> {
@@ -257,10 +319,9 @@ impl Launched<'_> {
 
     /// Every event so far.
     pub fn events(&self) -> Vec<Value> {
-        let text = fs::read_to_string(&self.events).unwrap_or_default();
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| json(line.as_bytes())).collect()
+        let mut events = self.events.borrow_mut();
+        events.read();
+        events.seen.clone()
     }
 
     /// Waits for an event of this kind that `wanted` accepts.
@@ -272,7 +333,9 @@ impl Launched<'_> {
 
     /// How many events of this kind there have been about a module.
     pub fn count(&self, kind: &str, module: &str) -> usize {
-        self.events().iter().filter(|event| event["event"] == kind && event["module"] == module).count()
+        let mut events = self.events.borrow_mut();
+        events.read();
+        events.seen.iter().filter(|event| event["event"] == kind && event["module"] == module).count()
     }
 
     /// Closes the host's input and waits until it and the dashboard have ended by themselves. Returns the dashboard's exit
