@@ -10,3 +10,6 @@ pub mod model;
 pub mod plan;
 pub mod session;
 pub mod image;
+pub mod classes;
+pub mod policy;
+pub mod watcher;

@@ -1,0 +1,378 @@
+//! Looking at one file until there is something to say about it: a finished file with its content, or why there is none.
+//!
+//! A finished file is reported at the first look after its writer closed, renamed or linked it; nothing is waited for. A
+//! file that is cut off, changing, unreadable or gone gets [`PATIENCE`] without change before it is called so.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use twox_hash::XxHash3_128;
+
+use super::completeness::{Completeness, HEADER_LEN, completeness, header};
+use crate::model::{FileStamp, Stage};
+
+/// How long a file must stay unchanged before it counts as unusable or gone.
+pub const PATIENCE: Duration = Duration::from_millis(500);
+/// A complete file whose writer was not seen to finish is believed when it looks the same again after this.
+const CONFIRM: Duration = Duration::from_millis(20);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// A finished file, read whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub bytes: Vec<u8>,
+    pub stamp: FileStamp,
+    /// 128-bit xxh3 of `bytes` as hexadecimal.
+    pub content: String,
+}
+
+/// What a look found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sight {
+    Finished(Reading),
+    /// The file is there and will not become usable by itself.
+    Unusable {
+        stamp: Option<FileStamp>,
+        stage: Stage,
+        reason: String,
+    },
+    Missing,
+    /// Nothing certain yet: look again when [`Look::due`] says.
+    Undecided,
+}
+
+/// How an event's writer stood to the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Evidence {
+    /// It may still be writing.
+    Touched,
+    /// It closed the file or moved it into place.
+    Finished,
+}
+
+/// The state of looking at one file.
+#[derive(Debug)]
+pub struct Look {
+    path: PathBuf,
+    pending: Option<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    finished: bool,
+    /// What the file was at the last look, and since when.
+    stamp: Option<FileStamp>,
+    since: Instant,
+    next: Instant,
+    pause: Duration,
+    /// Content of a complete file seen while its writer was not known to have finished.
+    unconfirmed: Option<String>,
+}
+
+impl Look {
+    pub fn new(path: PathBuf) -> Look {
+        Look { path, pending: None }
+    }
+
+    /// Something may have happened to the file.
+    pub fn touch(&mut self, evidence: Evidence, now: Instant) {
+        let finished = evidence == Evidence::Finished;
+        match &mut self.pending {
+            // While it is being written every write is an event; the pause keeps us from reading it as often.
+            Some(pending) => {
+                pending.finished = finished;
+                if finished {
+                    pending.next = now;
+                }
+            }
+            None => {
+                self.pending = Some(Pending {
+                    finished,
+                    stamp: None,
+                    since: now,
+                    next: now,
+                    pause: SHORTEST_PAUSE,
+                    unconfirmed: None,
+                });
+            }
+        }
+    }
+
+    /// When to look next; `None` when there is no reason to.
+    pub fn due(&self) -> Option<Instant> {
+        self.pending.as_ref().map(|pending| pending.next)
+    }
+
+    /// Looks once. A verdict ends the looking until the next [`Look::touch`].
+    pub fn look(&mut self, now: Instant) -> Sight {
+        let Some(mut pending) = self.pending.take() else { return Sight::Undecided };
+        let seen = read_once(&self.path);
+        if seen.stamp != pending.stamp {
+            pending.since = now;
+            pending.pause = SHORTEST_PAUSE;
+            pending.unconfirmed = None;
+            pending.stamp = seen.stamp.clone();
+        }
+        let waited = now.duration_since(pending.since) >= PATIENCE;
+        let pause = match seen.state {
+            State::Complete { bytes, linked } => {
+                let content = content_hash(&bytes);
+                let confirmed = pending.unconfirmed.as_ref() == Some(&content);
+                if let Some(stamp) = seen.stamp
+                    && (pending.finished || linked || confirmed)
+                {
+                    return Sight::Finished(Reading { bytes, stamp, content });
+                }
+                pending.unconfirmed = Some(content);
+                CONFIRM
+            }
+            State::Gone if waited => return Sight::Missing,
+            State::Unusable { stage, reason } if waited => {
+                return Sight::Unusable { stamp: seen.stamp, stage, reason };
+            }
+            State::Gone | State::Unusable { .. } | State::Changing => pending.pause,
+        };
+        pending.next = now + pause;
+        pending.pause = (pending.pause * 2).min(LONGEST_PAUSE);
+        self.pending = Some(pending);
+        Sight::Undecided
+    }
+
+    /// Looks until there is a verdict, at most a little longer than [`PATIENCE`] after the file's last change.
+    pub fn settle(&mut self) -> Sight {
+        loop {
+            match self.look(Instant::now()) {
+                Sight::Undecided => match self.due() {
+                    Some(due) => std::thread::sleep(due.saturating_duration_since(Instant::now())),
+                    None => return Sight::Missing,
+                },
+                verdict => return verdict,
+            }
+        }
+    }
+}
+
+/// The stamp of the file at `path`, symbolic links followed.
+///
+/// # Errors
+/// As `stat(2)`.
+pub fn stamp(path: &Path) -> io::Result<FileStamp> {
+    Ok(stamp_of(&std::fs::metadata(path)?))
+}
+
+pub fn stamp_of(metadata: &std::fs::Metadata) -> FileStamp {
+    FileStamp {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.len(),
+        mtime: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+    }
+}
+
+/// What the ledger and the watcher compare contents by.
+pub fn content_hash(bytes: &[u8]) -> String {
+    format!("{:032x}", XxHash3_128::oneshot(bytes))
+}
+
+struct Seen {
+    stamp: Option<FileStamp>,
+    state: State,
+}
+
+enum State {
+    /// `linked`: the file has another name, so this one was made by `link(2)` when all was written.
+    Complete {
+        bytes: Vec<u8>,
+        linked: bool,
+    },
+    Unusable {
+        stage: Stage,
+        reason: String,
+    },
+    /// It changed while it was read.
+    Changing,
+    Gone,
+}
+
+fn read_once(path: &Path) -> Seen {
+    match try_read(path) {
+        Ok(seen) => seen,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen { stamp: None, state: State::Gone },
+        Err(error) => Seen {
+            stamp: stamp(path).ok(),
+            state: State::Unusable { stage: Stage::Read, reason: format!("cannot be read: {error}") },
+        },
+    }
+}
+
+fn try_read(path: &Path) -> io::Result<Seen> {
+    // A path that has become a FIFO would block the open, a device would never end.
+    if !std::fs::metadata(path)?.is_file() {
+        let reason = "not a regular file".into();
+        return Ok(Seen { stamp: stamp(path).ok(), state: State::Unusable { stage: Stage::Read, reason } });
+    }
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let before = stamp_of(&metadata);
+    let seen = |state| Ok(Seen { stamp: Some(before.clone()), state });
+    let unusable = |verdict| match verdict {
+        Completeness::Complete => State::Changing,
+        Completeness::Incomplete(reason) | Completeness::NotElf(reason) => {
+            State::Unusable { stage: Stage::Validate, reason }
+        }
+    };
+    let mut head = Vec::with_capacity(HEADER_LEN);
+    (&mut file).take(HEADER_LEN as u64).read_to_end(&mut head)?;
+    if let Err(verdict) = header(&head, before.size) {
+        return seen(unusable(verdict));
+    }
+    file.seek(SeekFrom::Start(0))?;
+    let mut bytes = Vec::new();
+    (&mut file).take(before.size.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != before.size || stamp_of(&file.metadata()?) != before || stamp(path)? != before {
+        return seen(State::Changing);
+    }
+    match completeness(&bytes) {
+        Completeness::Complete => seen(State::Complete { bytes, linked: metadata.nlink() > 1 }),
+        verdict => seen(unusable(verdict)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::PermissionsExt,
+        path::Path,
+        time::{Duration, Instant},
+    };
+
+    use super::{Evidence, Look, PATIENCE, Sight, content_hash, stamp};
+    use crate::model::Stage;
+
+    fn real() -> Vec<u8> {
+        fs::read("/proc/self/exe").unwrap()
+    }
+
+    fn touched(path: &Path, evidence: Evidence) -> Look {
+        let mut look = Look::new(path.to_owned());
+        look.touch(evidence, Instant::now());
+        look
+    }
+
+    #[test]
+    fn a_finished_file_is_believed_at_the_first_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lib.so");
+        let bytes = real();
+        fs::write(&path, &bytes).unwrap();
+        let Sight::Finished(reading) = touched(&path, Evidence::Finished).look(Instant::now()) else { panic!() };
+        assert_eq!(reading.content, content_hash(&bytes));
+        assert_eq!(reading.stamp, stamp(&path).unwrap());
+    }
+
+    #[test]
+    fn a_hard_link_is_believed_at_the_first_look() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("deps.so"), real()).unwrap();
+        let path = folder.path().join("lib.so");
+        fs::hard_link(folder.path().join("deps.so"), &path).unwrap();
+        assert!(matches!(touched(&path, Evidence::Touched).look(Instant::now()), Sight::Finished(_)));
+    }
+
+    #[test]
+    fn a_file_of_unknown_writer_is_looked_at_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lib.so");
+        fs::write(&path, real()).unwrap();
+        let mut look = touched(&path, Evidence::Touched);
+        assert_eq!(look.look(Instant::now()), Sight::Undecided);
+        assert!(matches!(look.settle(), Sight::Finished(_)));
+        assert_eq!(look.due(), None);
+    }
+
+    fn check_unusable(prepare: impl Fn(&Path), expected_stage: Stage, expected: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lib.so");
+        prepare(&path);
+        let begin = Instant::now();
+        let mut look = touched(&path, Evidence::Finished);
+        let Sight::Unusable { stage, reason, .. } = look.settle() else { panic!("usable") };
+        assert!(begin.elapsed() >= PATIENCE);
+        assert_eq!(stage, expected_stage);
+        assert!(reason.contains(expected), "{reason}");
+    }
+
+    #[test]
+    fn half_written_file() {
+        check_unusable(|path| fs::write(path, &real()[..5000]).unwrap(), Stage::Validate, "cut off");
+    }
+
+    #[test]
+    fn file_of_zeroes() {
+        check_unusable(|path| fs::write(path, vec![0; 9000]).unwrap(), Stage::Validate, "zero");
+    }
+
+    #[test]
+    fn text_file() {
+        check_unusable(|path| fs::write(path, "int main() {}\n").unwrap(), Stage::Validate, "not an ELF file");
+    }
+
+    #[test]
+    fn directory_in_its_place() {
+        check_unusable(|path| fs::create_dir(path).unwrap(), Stage::Read, "not a regular file");
+    }
+
+    #[test]
+    fn permission_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lib.so");
+        fs::write(&path, real()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        if fs::File::open(&path).is_ok() {
+            // Root reads everything.
+            return;
+        }
+        let Sight::Unusable { stage, .. } = touched(&path, Evidence::Finished).settle() else { panic!() };
+        assert_eq!(stage, Stage::Read);
+    }
+
+    #[test]
+    fn a_removed_file_gets_time_to_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lib.so");
+        let mut look = touched(&path, Evidence::Touched);
+        let begin = Instant::now();
+        assert_eq!(look.look(begin), Sight::Undecided);
+        fs::write(&path, real()).unwrap();
+        look.touch(Evidence::Finished, begin + Duration::from_millis(5));
+        assert!(matches!(look.look(begin + Duration::from_millis(5)), Sight::Finished(_)));
+        fs::remove_file(&path).unwrap();
+        look.touch(Evidence::Touched, Instant::now());
+        assert_eq!(look.settle(), Sight::Missing);
+    }
+
+    #[test]
+    fn growing_file_is_not_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lib.so");
+        let bytes = real();
+        fs::write(&path, &bytes[..1000]).unwrap();
+        let mut look = touched(&path, Evidence::Touched);
+        let mut now = Instant::now();
+        for len in [2000, 3000, 4000] {
+            assert_eq!(look.look(now), Sight::Undecided);
+            fs::write(&path, &bytes[..len]).unwrap();
+            now += PATIENCE + Duration::from_millis(1);
+        }
+        fs::write(&path, &bytes).unwrap();
+        look.touch(Evidence::Finished, now);
+        assert!(matches!(look.look(now), Sight::Finished(_)));
+    }
+}

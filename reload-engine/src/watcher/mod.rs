@@ -1,0 +1,366 @@
+//! Notices that a module's file may have changed, by inotify on directories, and by polling where inotify gives out.
+//!
+//! Directories rather than files are watched: linkers delete, rename and link, and a watch on a file dies with its inode.
+//! What changed is not decided here: an event is only a reason to [`look`] at a file.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use notify::{
+    ErrorKind, EventKind, INotifyWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode},
+};
+
+use crate::model::FileStamp;
+
+mod completeness;
+mod look;
+#[cfg(test)]
+mod writers;
+
+pub use completeness::{Completeness, completeness};
+pub use look::{Evidence, Look, PATIENCE, Reading, Sight, content_hash, stamp, stamp_of};
+
+/// Watches the files of a set of modules.
+pub struct Watcher {
+    inotify: Option<INotifyWatcher>,
+    shared: Arc<Mutex<Shared>>,
+    wake: Receiver<()>,
+    modules: BTreeSet<PathBuf>,
+    directories: BTreeMap<PathBuf, Watched>,
+    /// Stamps at the last poll, to notice what no event told.
+    stamps: HashMap<PathBuf, Option<FileStamp>>,
+    notices: Vec<String>,
+}
+
+/// How a directory is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watched {
+    /// By inotify: device and inode, as a directory of the same name may come in its place.
+    Inode(u64, u64),
+    /// Inotify cannot.
+    Polled,
+}
+
+/// What the thread of notify shares with ours.
+#[derive(Default)]
+struct Shared {
+    /// From every name whose change may change what a module's path means, to the modules it decides.
+    names: HashMap<PathBuf, BTreeSet<PathBuf>>,
+    watched: BTreeSet<PathBuf>,
+    touched: BTreeMap<PathBuf, Evidence>,
+    /// Names came or went: the directories have to be looked up anew.
+    structure_changed: bool,
+    /// Directories whose watch has ended with them. One that is made again may get the same inode number.
+    lost: BTreeSet<PathBuf>,
+    /// The kernel's queue overflowed: anything may have changed.
+    overflowed: bool,
+}
+
+impl Watcher {
+    pub fn new() -> Watcher {
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let (sender, wake) = bounded(1);
+        let mut notices = Vec::new();
+        let handler = {
+            let shared = Arc::clone(&shared);
+            move |event| note(&mut lock(&shared), &sender, event)
+        };
+        let inotify = match INotifyWatcher::new(handler, notify::Config::default()) {
+            Ok(inotify) => Some(inotify),
+            Err(error) => {
+                notices.push(format!(
+                    "file changes are noticed by polling, because inotify could not be opened ({error}); \
+                     if a limit is reached, raise it: sudo sysctl fs.inotify.max_user_instances=1024"
+                ));
+                None
+            }
+        };
+        Watcher {
+            inotify,
+            shared,
+            wake,
+            modules: BTreeSet::new(),
+            directories: BTreeMap::new(),
+            stamps: HashMap::new(),
+            notices,
+        }
+    }
+
+    /// Readable when [`Watcher::touched`] has something.
+    pub fn wake(&self) -> &Receiver<()> {
+        &self.wake
+    }
+
+    /// What the user should know, each once.
+    pub fn notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// How many directories are watched.
+    pub fn directories(&self) -> usize {
+        self.directories.len()
+    }
+
+    /// Whether some directory can only be polled, so that [`Watcher::poll`] should be called several times a second.
+    pub fn polls(&self) -> bool {
+        self.directories.values().any(|watched| *watched == Watched::Polled)
+    }
+
+    /// Watches exactly the files at these paths from now on.
+    pub fn watch(&mut self, modules: BTreeSet<PathBuf>) {
+        if modules == self.modules {
+            return;
+        }
+        self.stamps.retain(|path, _| modules.contains(path));
+        for path in modules.difference(&self.modules) {
+            self.stamps.insert(path.clone(), stamp(path).ok());
+        }
+        self.modules = modules;
+        self.follow_names();
+    }
+
+    /// The files that may have changed since the last call.
+    pub fn touched(&mut self) -> BTreeMap<PathBuf, Evidence> {
+        let (mut touched, structure_changed, overflowed) = {
+            let mut shared = lock(&self.shared);
+            let shared = &mut *shared;
+            (
+                std::mem::take(&mut shared.touched),
+                std::mem::take(&mut shared.structure_changed),
+                std::mem::take(&mut shared.overflowed),
+            )
+        };
+        if structure_changed {
+            // A directory that came back may hold files already, for which there will be no event.
+            for path in self.follow_names() {
+                touched.entry(path).or_insert(Evidence::Touched);
+            }
+        }
+        if overflowed {
+            touched.extend(self.modules.iter().map(|path| (path.clone(), Evidence::Touched)));
+        }
+        // What is about to be looked at needs no second look by the next poll.
+        for path in touched.keys() {
+            if let Some(last) = self.stamps.get_mut(path) {
+                *last = stamp(path).ok();
+            }
+        }
+        touched
+    }
+
+    /// Compares stamps: what inotify cannot tell (network file systems, a renamed grandparent, a limit) is noticed here.
+    pub fn poll(&mut self) -> BTreeMap<PathBuf, Evidence> {
+        let mut touched = BTreeMap::new();
+        for (path, last) in &mut self.stamps {
+            let now = stamp(path).ok();
+            if now != *last {
+                *last = now;
+                touched.insert(path.clone(), Evidence::Touched);
+            }
+        }
+        let stale = self
+            .directories
+            .iter()
+            .any(|(path, watched)| *watched != Watched::Polled && identity(path) != Some(*watched));
+        if stale {
+            for path in self.follow_names() {
+                touched.entry(path).or_insert(Evidence::Touched);
+            }
+        }
+        touched
+    }
+
+    /// Brings names and watched directories up to date; returns the modules under directories that are newly watched.
+    fn follow_names(&mut self) -> BTreeSet<PathBuf> {
+        let mut affected = BTreeSet::new();
+        let lost = std::mem::take(&mut lock(&self.shared).lost);
+        for path in lost {
+            self.unwatch(&path);
+        }
+        // A watch is set after looking: what appears in between is found by looking again until nothing is new.
+        for _ in 0..8 {
+            let mut names: HashMap<PathBuf, BTreeSet<PathBuf>> = HashMap::new();
+            for module in &self.modules {
+                for name in deciding_names(module) {
+                    names.entry(name).or_default().insert(module.clone());
+                }
+            }
+            let mut wanted: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+            for (name, modules) in &names {
+                if let Some(parent) = name.parent() {
+                    wanted.entry(parent.to_owned()).or_default().extend(modules.iter().cloned());
+                }
+            }
+            {
+                let mut shared = lock(&self.shared);
+                shared.names = names;
+                shared.watched = wanted.keys().cloned().collect();
+            }
+            let gone: Vec<PathBuf> =
+                self.directories.keys().filter(|path| !wanted.contains_key(*path)).cloned().collect();
+            for path in gone {
+                self.unwatch(&path);
+            }
+            let mut grew = false;
+            for (path, modules) in &wanted {
+                let now = identity(path);
+                match self.directories.get(path) {
+                    Some(Watched::Polled) => continue,
+                    Some(watched) if now == Some(*watched) => continue,
+                    Some(_) => self.unwatch(path),
+                    None => {}
+                }
+                // One that vanished since it was looked up is found by the next round in its parent.
+                if let Some(watched) = now.and_then(|now| self.set_watch(path, now)) {
+                    self.directories.insert(path.clone(), watched);
+                }
+                affected.extend(modules.iter().cloned());
+                grew = true;
+            }
+            if !grew {
+                break;
+            }
+        }
+        affected
+    }
+
+    /// `None` where the directory has vanished.
+    fn set_watch(&mut self, path: &Path, identity: Watched) -> Option<Watched> {
+        let Some(inotify) = &mut self.inotify else { return Some(Watched::Polled) };
+        match inotify.watch(path, RecursiveMode::NonRecursive) {
+            Ok(()) => Some(identity),
+            Err(error) => {
+                let notice = match error.kind {
+                    ErrorKind::MaxFilesWatch => "the limit of inotify watches is reached, so some files are polled \
+                         instead, a little later than they change; raise the limit: \
+                         sudo sysctl fs.inotify.max_user_watches=524288"
+                        .to_owned(),
+                    ErrorKind::PathNotFound => return None,
+                    _ => format!("{}: cannot be watched, so it is polled instead: {error}", path.display()),
+                };
+                tracing::warn!("{notice}");
+                if !self.notices.contains(&notice) {
+                    self.notices.push(notice);
+                }
+                Some(Watched::Polled)
+            }
+        }
+    }
+
+    fn unwatch(&mut self, path: &Path) {
+        if let (Some(Watched::Inode(..)), Some(inotify)) = (self.directories.remove(path), &mut self.inotify) {
+            // A directory that was removed took its watch along.
+            let _ = inotify.unwatch(path);
+        }
+    }
+}
+
+impl Default for Watcher {
+    fn default() -> Self {
+        Watcher::new()
+    }
+}
+
+/// Takes down one event; runs on notify's thread.
+fn note(shared: &mut Shared, wake: &Sender<()>, event: notify::Result<notify::Event>) {
+    let Ok(event) = event else {
+        shared.overflowed = true;
+        let _ = wake.try_send(());
+        return;
+    };
+    if event.need_rescan() {
+        shared.overflowed = true;
+        shared.structure_changed = true;
+        let _ = wake.try_send(());
+        return;
+    }
+    let (evidence, structural) = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => (Evidence::Finished, false),
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Evidence::Finished, true),
+        EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => (Evidence::Touched, true),
+        EventKind::Create(CreateKind::Folder) => (Evidence::Touched, true),
+        // Also how a symbolic link appears, which may lead elsewhere.
+        EventKind::Create(_) => (Evidence::Touched, true),
+        EventKind::Modify(_) => (Evidence::Touched, false),
+        // Opened or read, by us more often than not.
+        EventKind::Access(_) | EventKind::Any | EventKind::Other => return,
+    };
+    let mut matters = false;
+    for path in &event.paths {
+        if let Some(modules) = shared.names.get(path) {
+            for module in modules {
+                // The last event counts: a write after a close means that there is another writer.
+                shared.touched.insert(module.clone(), evidence);
+            }
+            matters = true;
+            shared.structure_changed |= structural;
+        }
+        if structural && shared.watched.contains(path) {
+            matters = true;
+            shared.structure_changed = true;
+            shared.lost.insert(path.clone());
+        }
+    }
+    if matters {
+        let _ = wake.try_send(());
+    }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    // Nothing in there can be left half-changed by a panic that would matter: events are reasons to look, no more.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn identity(path: &Path) -> Option<Watched> {
+    fs::metadata(path).ok().map(|metadata| Watched::Inode(metadata.dev(), metadata.ino()))
+}
+
+/// Every name that decides which file `path` leads to: each symbolic link on the way, then the file itself, or else the
+/// first name that does not exist. Each has a parent that exists and is free of links.
+fn deciding_names(path: &Path) -> Vec<PathBuf> {
+    /// As in the kernel (path_resolution(7)).
+    const MOST_LINKS: usize = 40;
+    let mut names = Vec::new();
+    let mut links = 0;
+    let mut at = PathBuf::from("/");
+    let mut rest: VecDeque<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
+    while let Some(part) = rest.pop_front() {
+        match part.components().next() {
+            Some(Component::Normal(name)) => {
+                let next = at.join(name);
+                let Ok(metadata) = fs::symlink_metadata(&next) else {
+                    names.push(next);
+                    return names;
+                };
+                if metadata.is_symlink() {
+                    names.push(next.clone());
+                    links += 1;
+                    let Ok(target) = fs::read_link(&next) else { return names };
+                    if links > MOST_LINKS {
+                        return names;
+                    }
+                    for part in target.components().rev() {
+                        rest.push_front(PathBuf::from(part.as_os_str()));
+                    }
+                } else if rest.is_empty() {
+                    names.push(next);
+                } else {
+                    at = next;
+                }
+            }
+            Some(Component::ParentDir) => {
+                at.pop();
+            }
+            Some(Component::RootDir | Component::Prefix(_)) => at = PathBuf::from("/"),
+            Some(Component::CurDir) | None => {}
+        }
+    }
+    names
+}
