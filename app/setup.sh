@@ -7,8 +7,8 @@
 packages_build=(gcc g++ libc6-dev)
 # What the window opens when it starts; either window system will do, these are the X11 ones.
 packages_run=(libx11-6 libx11-xcb1 libxcb1 libxcursor1 libxi6 libxrandr2 libxkbcommon0 libxkbcommon-x11-0 libgl1 libegl1 libgl1-mesa-dri)
-# A display of our own, hands on it and eyes; the accessibility bus; a shell without rights for the tests that need one.
-packages_test=(xvfb openbox xdotool imagemagick x11-utils dbus dbus-x11 at-spi2-core util-linux gdb)
+# A display of our own with hands on it and eyes, and the accessibility bus with something that speaks to it.
+packages_test=(xvfb openbox xdotool imagemagick x11-utils dbus at-spi2-core python3-gi gir1.2-atspi-2.0)
 
 # need_packages NAME...: returns once all are installed.
 need_packages() {

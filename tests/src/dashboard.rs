@@ -141,29 +141,27 @@ impl Room {
         child.output(arguments)
     }
 
-    /// Starts a program as the target of `run --headless --json` and waits until it says `ready PID`.
-    pub fn launch(&self, program: &Path, arguments: &[&str]) -> Launched<'_> {
-        self.launch_with(program, arguments, &[])
-    }
-
-    pub fn launch_with(&self, program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Launched<'_> {
-        let mut launched = self.launch_silent(program, arguments, environment);
-        let pid = launched.host.line_where(|line| line.strip_prefix("ready ")?.parse().ok());
-        launched.pid = pid;
-        launched.event("attached", |_| true);
-        launched
-    }
-
-    /// As [`Room::launch`] for a program that does not say `ready`: its id is the one of the `attached` event.
-    pub fn launch_silent(&self, program: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Launched<'_> {
+    /// Starts a program as the target of `run --headless --json`; returns once the dashboard has attached.
+    pub fn launch_silent(&self, program: &Path, arguments: &[&str]) -> Launched<'_> {
         let events = self.path().join(format!("events-{}", unique()));
         let mut command = self.dashboard();
         command.args(["run", "--headless", "--json", "--events"]).arg(&events).arg("--").arg(program).args(arguments);
-        command.envs(environment.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
         let host = Conversation::new(child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
         let events = RefCell::new(Events { path: events, taken: 0, seen: Vec::new() });
-        Launched { room: self, dashboard: Running(child), pid: 0, host, events }
+        let mut launched = Launched { room: self, dashboard: Running(child), pid: 0, host, events };
+        let attached = launched.event("attached", |_| true);
+        launched.pid = attached["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a process id");
+        launched
+    }
+
+    /// As [`Room::launch_silent`] with a program of `hosts/`, which says `ready PID` first.
+    pub fn launch(&self, program: &Path, arguments: &[&str]) -> Launched<'_> {
+        let mut launched = self.launch_silent(program, arguments);
+        let pid = launched.host.line_where(|line| line.strip_prefix("ready ")?.parse::<u32>().ok());
+        assert_eq!(pid, launched.pid, "the `attached` event names the target");
+        launched
     }
 
     /// The stores of targets that this room's programs have left behind.

@@ -1,0 +1,70 @@
+"""What a screen reader could do with a window, from the command line.
+
+    enable                  says on the session bus that somebody listens; before the program starts
+    tree APPLICATION        every named part: role, name, states, one per line
+    press APPLICATION NAME  the action of the part that can be pressed and whose name begins with NAME
+
+Runs under Debian's own Python, whose packages bring the bindings.
+"""
+
+import sys
+
+import gi
+
+gi.require_version("Atspi", "2.0")
+from gi.repository import Atspi, Gio, GLib  # noqa: E402
+
+
+def enable():
+    bus = Gio.bus_get_sync(Gio.BusType.SESSION, None)
+    for name in ("IsEnabled", "ScreenReaderEnabled"):
+        bus.call_sync(
+            "org.a11y.Bus", "/org/a11y/bus", "org.freedesktop.DBus.Properties", "Set",
+            GLib.Variant("(ssv)", ("org.a11y.Status", name, GLib.Variant("b", True))),
+            None, Gio.DBusCallFlags.NONE, 10_000, None,
+        )
+
+
+def application(name):
+    desktop = Atspi.get_desktop(0)
+    for index in range(desktop.get_child_count()):
+        child = desktop.get_child_at_index(index)
+        if child is not None and child.get_name() == name:
+            return child
+    sys.exit(f"no application {name}")
+
+
+def parts(root):
+    waiting = [root]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        children = [part.get_child_at_index(index) for index in range(part.get_child_count())]
+        waiting.extend(child for child in reversed(children) if child is not None)
+
+
+def states(part):
+    return ",".join(sorted(state.value_nick for state in part.get_state_set().get_states()))
+
+
+def tree(name):
+    for part in parts(application(name)):
+        if part.get_name():
+            print(part.get_role_name(), part.get_name().replace("\n", " "), states(part), sep="\t")
+
+
+def press(name, beginning):
+    for part in parts(application(name)):
+        action = part.get_action_iface()
+        if part.get_name().startswith(beginning) and action is not None and action.get_n_actions() > 0:
+            action.do_action(0)
+            return
+    sys.exit(f"nothing in {name} can be pressed and is called {beginning}")
+
+
+def main():
+    verb, *arguments = sys.argv[1:]
+    {"enable": enable, "tree": tree, "press": press}[verb](*arguments)
+
+
+main()
