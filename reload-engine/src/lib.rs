@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod model;
 pub mod plan;
 pub mod session;
+pub mod target;
 pub mod image;
 pub mod classes;
 pub mod policy;

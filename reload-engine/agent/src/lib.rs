@@ -1,1 +1,100 @@
+//! The guest in the target process: a thread with a socket that lists modules, loads shadows, keeps the ledger and commits
+//! what the engine has planned.
+//!
+//! The library is preloaded. Its constructor does nothing unless the store's variable is set; then it starts one thread with
+//! every signal blocked, and everything else happens there. Deliberately absent: knowledge of ELF symbols, of policy and of
+//! what the ledger means; printing; ending or aborting the host.
 
+mod fd;
+mod memory;
+mod modules;
+mod server;
+mod shadow;
+mod signal_stop;
+mod socket;
+mod transaction;
+mod window;
+
+use std::{
+    mem::MaybeUninit,
+    panic::{self, AssertUnwindSafe},
+    path::PathBuf,
+    ptr, thread,
+};
+
+use reload_protocol::STORE_VARIABLE;
+
+/// Enough for decoding (which is flat) and for `dlopen`, small enough for hosts that lock their memory.
+const STACK_SIZE: usize = 512 << 10;
+
+/// The loader calls this after the agent's dependencies (libc) are initialised and before the host's own constructors.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = constructor;
+
+extern "C" fn constructor() {
+    // A panic must not cross into the loader; there is nobody to tell.
+    let _ = panic::catch_unwind(|| {
+        if let Some(root) = std::env::var_os(STORE_VARIABLE) {
+            start(PathBuf::from(root));
+        }
+    });
+}
+
+fn start(root: PathBuf) {
+    // This copy of the standard library belongs to the agent alone: the host's own hook is not touched, and a panic caught
+    // below leaves no text on the host's stderr.
+    panic::set_hook(Box::new(|_| {}));
+    // SAFETY: the handler is a plain function of this library, which is never unloaded (it is preloaded).
+    unsafe { libc::pthread_atfork(None, None, Some(after_fork_in_child)) };
+    let blocked = AllSignalsBlocked::new();
+    // The thread inherits the mask, so no signal of the host's is ever delivered to it. Failure leaves a host without agent.
+    let _ = thread::Builder::new().name("reload-agent".into()).stack_size(STACK_SIZE).spawn(move || {
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| server::run(&root)));
+    });
+    drop(blocked);
+}
+
+/// The agent's thread does not exist in the child: give up its descriptors, and leave no text closed behind.
+unsafe extern "C" fn after_fork_in_child() {
+    fd::close_all_in_child();
+    window::finish_in_child();
+}
+
+/// Blocks every signal in the calling thread until dropped.
+struct AllSignalsBlocked {
+    before: libc::sigset_t,
+}
+
+impl AllSignalsBlocked {
+    fn new() -> AllSignalsBlocked {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: both sets are written before they are read; the C library leaves its own internal signals unblocked.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::sigemptyset(before.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            AllSignalsBlocked { before: before.assume_init() }
+        }
+    }
+}
+
+impl Drop for AllSignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: `before` is the mask this thread had.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, ptr::null_mut()) };
+    }
+}
+
+/// The calling thread's errno.
+fn errno() -> i32 {
+    // SAFETY: the C library's location for this thread, valid as long as the thread lives.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets the calling thread's errno; a signal handler must leave it as it was.
+fn set_errno(value: i32) {
+    // SAFETY: as in `errno`.
+    unsafe { *libc::__errno_location() = value }
+}

@@ -32,10 +32,11 @@ pub enum Request {
     Modules,
     /// The ledger and its revision.
     Ledger,
-    /// Replaces the ledger if its revision is still `expected`, and notifies the other connections.
+    /// Replaces the ledger if its revision is still `expected`, and notifies the other connections. [`Reply::Busy`] while
+    /// another connection holds the right of [`Request::Begin`]: its commit will replace the ledger as a whole.
     SetLedger { expected: u64, ledger: Vec<u8> },
     /// Takes the exclusive right to load and stage, if the ledger's revision is still `expected`. Ends with
-    /// [`Request::End`] or the connection.
+    /// [`Request::End`] or the connection. `Load`, `Bind` and `Stage` need it.
     Begin { expected: u64 },
     /// Gives that right back; a shadow loaded but not committed is closed again.
     End,
@@ -75,8 +76,9 @@ pub enum Reply {
     Loaded(LoadedModule),
     Memory(Vec<Vec<u8>>),
     Staged { transaction: u64 },
-    /// The commit has begun; bytes from here on.
-    Committing,
+    /// The commit has begun; bytes from here on. No thread may stand in any of `forbidden` (ascending, merged) when the
+    /// entries are written: the transaction's own ranges and the inside of every patch, a patch's first byte excepted.
+    Committing { forbidden: Vec<Range> },
     /// A commit by signal has ended.
     Committed(SignalStop),
     /// A thread stood inside bytes to be written, or could not be stopped: nothing was changed; try again.
@@ -181,7 +183,9 @@ pub struct SignalStop {
 
 /// The single bytes of a commit. Helper: [`CLOSE`], then [`GO`] or [`ABORT`]. Agent: the matching answer.
 ///
-/// Until `GO` has been received a lost connection means abort; after it the agent finishes alone.
+/// Until `GO` has been received a lost connection means abort; after it the agent finishes alone. After [`DONE`] or
+/// [`ABORTED`] the connection speaks frames again, and the first is the [`Reply`](super::Reply) to the request `Commit`:
+/// `Done`, or why nothing was changed (`NotNow`: worth trying again; `Failed`: not).
 pub mod commit {
     /// Helper: all threads are stopped, close the text to execution.
     pub const CLOSE: u8 = b'c';

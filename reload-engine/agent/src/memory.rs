@@ -1,0 +1,148 @@
+//! The process's own address space: its mappings, reservations, and reads that never fault.
+
+use std::{fs, io, ops::Range, ptr};
+
+use libc::{c_int, c_void};
+
+pub const PAGE: u64 = 4096;
+
+pub fn page_floor(address: u64) -> u64 {
+    address & !(PAGE - 1)
+}
+
+pub fn page_ceil(address: u64) -> u64 {
+    page_floor(address.saturating_add(PAGE - 1))
+}
+
+/// One line of `/proc/self/maps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub range: Range<u64>,
+    pub protection: c_int,
+    pub stack: bool,
+}
+
+pub fn mappings() -> io::Result<Vec<Mapping>> {
+    Ok(parse_mappings(&fs::read_to_string("/proc/self/maps")?))
+}
+
+fn parse_mappings(text: &str) -> Vec<Mapping> {
+    let mapping = |line: &str| {
+        let (range, rest) = line.split_once(' ')?;
+        let (start, end) = range.split_once('-')?;
+        let start = u64::from_str_radix(start, 16).ok()?;
+        let end = u64::from_str_radix(end, 16).ok()?;
+        let letters = rest.as_bytes();
+        let mut protection = 0;
+        for (letter, bit) in [(b'r', libc::PROT_READ), (b'w', libc::PROT_WRITE), (b'x', libc::PROT_EXEC)] {
+            if letters.iter().take(3).any(|&found| found == letter) {
+                protection |= bit;
+            }
+        }
+        Some(Mapping { range: start..end, protection, stack: line.ends_with("[stack]") })
+    };
+    text.lines().filter_map(mapping).collect()
+}
+
+/// The free ranges between the mappings, ascending, without the one under the main thread's stack: it must stay free for
+/// the stack to grow into.
+pub fn gaps(mappings: &[Mapping]) -> Vec<Range<u64>> {
+    let pairs = mappings.windows(2).filter(|pair| !pair[1].stack);
+    pairs.map(|pair| pair[0].range.end..pair[1].range.start).filter(|gap| !gap.is_empty()).collect()
+}
+
+pub fn intersect(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
+    let start = a.start.max(b.start);
+    start..a.end.min(b.end).max(start)
+}
+
+/// Address space without memory behind it (`PROT_NONE`), at exactly `range` if that is free.
+pub fn reserve_at(range: &Range<u64>) -> bool {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: NOREPLACE never touches an existing mapping.
+    let got = unsafe {
+        libc::mmap(range.start as *mut c_void, (range.end - range.start) as usize, libc::PROT_NONE, flags, -1, 0)
+    };
+    if got == libc::MAP_FAILED {
+        return false;
+    }
+    if got as u64 != range.start {
+        // A kernel before 4.17 takes the address as a hint.
+        release(&(got as u64..got as u64 + (range.end - range.start)));
+        return false;
+    }
+    true
+}
+
+/// The same wherever the kernel puts it, which is where it would put any mapping of that size.
+pub fn reserve_anywhere(size: u64) -> Option<Range<u64>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh anonymous mapping.
+    let got = unsafe { libc::mmap(ptr::null_mut(), size as usize, libc::PROT_NONE, flags, -1, 0) };
+    (got != libc::MAP_FAILED).then(|| got as u64..got as u64 + size)
+}
+
+/// Gives back what [`reserve_at`] or [`reserve_anywhere`] took.
+pub fn release(range: &Range<u64>) {
+    // SAFETY: callers pass only ranges that they reserved and in which nobody has been given memory.
+    unsafe { libc::munmap(range.start as *mut c_void, (range.end - range.start) as usize) };
+}
+
+/// `mprotect` by the bare system call: also used while other threads are stopped. The errno when it fails.
+pub fn protect(range: &Range<u64>, protection: c_int) -> Result<(), i32> {
+    let len = range.end - range.start;
+    // SAFETY: changes the protection of pages whose contents callers have checked to be theirs to patch.
+    let status = unsafe { libc::syscall(libc::SYS_mprotect, range.start, len, protection as libc::c_long) };
+    if status == 0 { Ok(()) } else { Err(crate::errno()) }
+}
+
+/// Copies `len` bytes at `address`; `None` where not all of them are mapped and readable. Never faults.
+pub fn read(address: u64, len: usize) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).ok()?;
+    bytes.resize(len, 0);
+    read_into(address, &mut bytes).then_some(bytes)
+}
+
+/// Reads through the kernel, which checks what a plain load cannot; allocates nothing.
+pub fn read_into(address: u64, bytes: &mut [u8]) -> bool {
+    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: bytes.len() };
+    let (one, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: `local` describes `bytes`; the kernel answers EFAULT where `remote` is not readable. A process may always
+    // read itself. A short count means that a part is not mapped.
+    let got = unsafe { libc::syscall(libc::SYS_process_vm_readv, libc::getpid(), &local, one, &remote, one, none) };
+    got >= 0 && got as usize == bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{gaps, page_ceil, page_floor, parse_mappings, read, release, reserve_anywhere, reserve_at};
+
+    #[test]
+    fn gaps_leave_the_stack_its_room() {
+        let maps = "1000-3000 r-xp 00000000 08:01 7 /a b.so\n5000-6000 rw-p 00000000 00:00 0\n\
+                    6000-7000 ---p 00000000 00:00 0\n9000-a000 rw-p 00000000 00:00 0 [stack]\n";
+        let mappings = parse_mappings(maps);
+        assert_eq!(mappings[0].protection, libc::PROT_READ | libc::PROT_EXEC);
+        assert_eq!(mappings[2].protection, 0);
+        assert_eq!(gaps(&mappings), vec![0x3000..0x5000]);
+    }
+
+    #[test]
+    fn pages_round_both_ways() {
+        assert_eq!((page_floor(0x1fff), page_ceil(0x1001), page_ceil(0x1000)), (0x1000, 0x2000, 0x1000));
+    }
+
+    #[test]
+    fn a_reservation_is_exclusive_and_unreadable() {
+        let range = reserve_anywhere(1 << 20).expect("address space");
+        assert!(!reserve_at(&range));
+        assert_eq!(read(range.start, 8), None);
+        release(&range);
+        assert!(reserve_at(&range));
+        release(&range);
+        let value = 0x1234_5678_u32;
+        assert_eq!(read(&raw const value as u64, 4), Some(value.to_ne_bytes().to_vec()));
+    }
+}

@@ -1,0 +1,669 @@
+//! The agent's thread: one poll loop over the listener and its connections, the ledger, and what one reload has prepared.
+//!
+//! Reads never block, so a slow peer holds up nobody; a reply waits for its reader for a bounded time.
+
+use std::{
+    io,
+    os::fd::{FromRawFd, OwnedFd, RawFd},
+    panic::{self, AssertUnwindSafe},
+    path::{Path, PathBuf},
+    ptr,
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use libloading::os::unix::Library;
+use reload_protocol::{
+    FromAgent, LoadedModule, MAX_FRAME, Notice, Range, Reply, Request, SignalStop, VERSION, Welcome, commit, receive,
+    send,
+};
+
+use crate::{
+    fd::{GuestFd, MAX_OPEN},
+    memory, modules,
+    shadow::{Arenas, Shadow},
+    signal_stop::{self, Stopped},
+    socket,
+    transaction::Staged,
+    window::{self, Window},
+};
+
+/// Read from one connection before the others get their turn.
+const TURN: usize = 1 << 20;
+/// From `Commit` to `GO`; the helper's own watchdog is much shorter.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a fault taken while the window was closed may be on its way to the handler.
+const GRACE: Duration = Duration::from_millis(250);
+/// After the host has closed our listener, and opening another failed.
+const RELISTEN: Duration = Duration::from_secs(1);
+
+type ConnectionId = u64;
+/// Whom to tell what a `Dlopen` has led to.
+type Opened = (ConnectionId, Reply);
+
+struct Connection {
+    id: ConnectionId,
+    fd: GuestFd,
+    peer: u32,
+    greeted: bool,
+    input: Vec<u8>,
+}
+
+/// The exclusive right to load and stage, and what was prepared under it.
+struct Owner {
+    connection: ConnectionId,
+    peer: u32,
+    shadows: Vec<Shadow>,
+    staged: Option<Arc<Staged>>,
+}
+
+struct Server {
+    root: PathBuf,
+    listener: Option<GuestFd>,
+    wake: GuestFd,
+    connections: Vec<Connection>,
+    next_connection: ConnectionId,
+    next_transaction: u64,
+    revision: u64,
+    ledger: Vec<u8>,
+    owner: Option<Owner>,
+    arenas: Arenas,
+    /// Results of `Dlopen`, which runs on a thread of its own.
+    opened: mpsc::Receiver<Opened>,
+    opened_sender: mpsc::Sender<Opened>,
+    /// When the SIGSEGV disposition may be given back after a window whose stopper died; its transaction lives until then.
+    settle: Option<(Instant, Arc<Staged>)>,
+    /// This thread's id.
+    thread: u32,
+}
+
+/// What to do with a request: most are answered at once.
+enum Answer {
+    Reply(Reply),
+    /// Somebody else will.
+    Later,
+    /// Bytes from here on, then a reply.
+    Commit(Arc<Staged>),
+}
+
+/// Serves until the host ends. Returns only if it cannot begin.
+pub fn run(root: &Path) -> io::Result<()> {
+    let mut server = Server::new(root)?;
+    loop {
+        server.turn();
+    }
+}
+
+impl Server {
+    fn new(root: &Path) -> io::Result<Server> {
+        // SAFETY: creates a descriptor, which is ours alone.
+        let wake = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if wake < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just handed the number to us.
+        let wake = GuestFd::adopt(unsafe { OwnedFd::from_raw_fd(wake) })?;
+        let (opened_sender, opened) = mpsc::channel();
+        Ok(Server {
+            listener: Some(socket::listen(root)?),
+            root: root.to_owned(),
+            wake,
+            connections: Vec::new(),
+            next_connection: 1,
+            next_transaction: 1,
+            revision: 0,
+            ledger: Vec::new(),
+            owner: None,
+            arenas: Arenas::default(),
+            opened,
+            opened_sender,
+            settle: None,
+            // SAFETY: cannot fail.
+            thread: unsafe { libc::syscall(libc::SYS_gettid) } as u32,
+        })
+    }
+
+    /// Waits for something to do and does it.
+    fn turn(&mut self) {
+        let entry = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let listener = self.listener.as_ref().map_or(-1, GuestFd::raw);
+        let mut polls = vec![entry(listener), entry(self.wake.raw())];
+        polls.extend(self.connections.iter().map(|connection| entry(connection.fd.raw())));
+        let timeout = match (&self.settle, &self.listener) {
+            (Some((due, _)), _) => due.saturating_duration_since(Instant::now()).as_millis() as i32 + 1,
+            (None, None) => RELISTEN.as_millis() as i32,
+            (None, Some(_)) => -1,
+        };
+        // SAFETY: `polls` has as many valid entries as it says.
+        unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout) };
+
+        self.settle_window(false);
+        let ready: Vec<(ConnectionId, i16)> = self
+            .connections
+            .iter()
+            .map(|connection| connection.id)
+            .zip(polls[2..].iter().map(|poll| poll.revents))
+            .collect();
+        for (id, events) in ready.into_iter().filter(|&(_, events)| events != 0) {
+            if events & libc::POLLNVAL != 0 {
+                self.drop_connection(id, true);
+            } else {
+                self.serve(id);
+            }
+        }
+        if polls[1].revents != 0 {
+            self.finish_dlopens();
+        }
+        if polls[0].revents & libc::POLLNVAL != 0
+            && let Some(closed) = self.listener.take()
+        {
+            // The host closes every descriptor it does not know (a daemon does, at start).
+            closed.forget();
+        } else if polls[0].revents != 0 {
+            self.accept();
+        }
+        if self.listener.is_none() {
+            self.listener = socket::listen(&self.root).ok();
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        while let Ok(Some((fd, peer))) = socket::accept(listener) {
+            if self.connections.len() + 2 < MAX_OPEN {
+                let id = self.next_connection;
+                self.next_connection += 1;
+                self.connections.push(Connection { id, fd, peer, greeted: false, input: Vec::new() });
+            }
+        }
+    }
+
+    /// Reads what there is and answers the complete requests among it.
+    fn serve(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        let alive = socket::receive_available(&connection.fd, &mut connection.input, TURN).unwrap_or(false);
+        loop {
+            let Some(connection) = self.connection(id) else { return };
+            match next_request(&mut connection.input) {
+                Ok(Some(request)) => self.handle(id, request),
+                Ok(None) => break,
+                Err(message) => {
+                    // Not one of ours, or of another version: tell and hang up.
+                    self.reply(id, Reply::Failed { message });
+                    return self.drop_connection(id, false);
+                }
+            }
+        }
+        if !alive {
+            self.drop_connection(id, false);
+        }
+    }
+
+    fn handle(&mut self, id: ConnectionId, request: Request) {
+        let handled = panic::catch_unwind(AssertUnwindSafe(|| match self.answer(id, request) {
+            Answer::Reply(reply) => self.reply(id, reply),
+            Answer::Later => {}
+            Answer::Commit(staged) => self.commit(id, staged),
+        }));
+        if handled.is_err() {
+            self.reply(id, failed("the agent made a mistake (panic)"));
+        }
+    }
+
+    fn answer(&mut self, id: ConnectionId, request: Request) -> Answer {
+        let Some(connection) = self.connection(id) else { return Answer::Later };
+        let peer = connection.peer;
+        if !connection.greeted && !matches!(request, Request::Hello { .. }) {
+            return Answer::Reply(failed("the first request must be Hello"));
+        }
+        Answer::Reply(match request {
+            Request::Hello { version } => self.hello(id, version),
+            Request::Modules => Reply::Modules(modules::loaded()),
+            Request::Ledger => Reply::Ledger { revision: self.revision, ledger: self.ledger.clone() },
+            Request::SetLedger { expected, ledger } => self.set_ledger(id, expected, ledger),
+            Request::Begin { expected } => self.begin(id, peer, expected),
+            Request::End => {
+                if self.owner.as_ref().is_some_and(|owner| owner.connection == id) {
+                    self.release();
+                }
+                self.done()
+            }
+            Request::Reserve { near, size } => match self.arenas.reserve(near, size) {
+                Ok(address) => Reply::Reserved { address },
+                Err(message) => Reply::Failed { message },
+            },
+            Request::Load { path, low, high } => self.load(id, &path, low..high),
+            Request::Bind { segments, writes } => match self.owned(id) {
+                Err(reply) => reply,
+                Ok(owner) => match owner.shadows.iter().find(|shadow| shadow.covers(&segments)) {
+                    None => failed("the segments belong to no shadow that is loaded and not committed"),
+                    Some(shadow) => match shadow.bind(&segments, &writes) {
+                        Ok(()) => self.done(),
+                        Err(message) => Reply::Failed { message },
+                    },
+                },
+            },
+            Request::ReadMemory { ranges } => read_memory(&ranges),
+            Request::Stage(transaction) => {
+                let number = self.next_transaction;
+                match self.owned(id) {
+                    Err(reply) => reply,
+                    Ok(owner) => match Staged::prepare(number, transaction) {
+                        Err(message) => Reply::Failed { message },
+                        Ok(staged) => {
+                            owner.staged = Some(Arc::new(staged));
+                            self.next_transaction += 1;
+                            Reply::Staged { transaction: number }
+                        }
+                    },
+                }
+            }
+            Request::Commit { transaction } => match self.staged(transaction) {
+                Some(staged) => return Answer::Commit(staged),
+                None => failed("no such transaction is staged"),
+            },
+            Request::CommitBySignal { transaction } => match self.staged(transaction) {
+                Some(staged) => self.commit_by_signal(id, &staged),
+                None => failed("no such transaction is staged"),
+            },
+            Request::AllowTracer { pid } => {
+                // SAFETY: sets an attribute of this process. Without Yama there is none, which is as good.
+                unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::c_ulong::from(pid), 0, 0, 0) };
+                self.done()
+            }
+            Request::Dlopen { path } => match self.dlopen(id, path) {
+                Ok(()) => return Answer::Later,
+                Err(error) => failed(format!("starting a thread: {error}")),
+            },
+        })
+    }
+
+    fn hello(&mut self, id: ConnectionId, version: u32) -> Reply {
+        if let Some(connection) = self.connection(id) {
+            connection.greeted = version == VERSION;
+        }
+        Reply::Welcome(Welcome {
+            version: VERSION,
+            pid: std::process::id(),
+            agent_threads: vec![self.thread],
+            revision: self.revision,
+        })
+    }
+
+    fn set_ledger(&mut self, id: ConnectionId, expected: u64, ledger: Vec<u8>) -> Reply {
+        if expected != self.revision {
+            return Reply::Stale { revision: self.revision };
+        }
+        if let Some(owner) = self.owner.as_ref().filter(|owner| owner.connection != id) {
+            return Reply::Busy { pid: owner.peer };
+        }
+        self.replace_ledger(id, ledger);
+        self.done()
+    }
+
+    fn replace_ledger(&mut self, cause: ConnectionId, ledger: Vec<u8>) {
+        self.ledger = ledger;
+        self.revision += 1;
+        let Some(frame) = encode(&FromAgent::Notice(Notice::LedgerChanged { revision: self.revision })) else { return };
+        let others = self.connections.iter().filter(|connection| connection.greeted && connection.id != cause);
+        let deaf: Vec<ConnectionId> =
+            others.filter(|other| socket::send_all(&other.fd, &frame, false).is_err()).map(|other| other.id).collect();
+        for id in deaf {
+            self.drop_connection(id, false);
+        }
+    }
+
+    fn begin(&mut self, id: ConnectionId, peer: u32, expected: u64) -> Reply {
+        if let Some(owner) = self.owner.as_ref().filter(|owner| owner.connection != id) {
+            return Reply::Busy { pid: owner.peer };
+        }
+        if expected != self.revision {
+            return Reply::Stale { revision: self.revision };
+        }
+        if self.owner.is_none() {
+            self.owner = Some(Owner { connection: id, peer, shadows: Vec::new(), staged: None });
+        }
+        self.done()
+    }
+
+    /// Ends the owner's right; what it loaded and did not commit goes.
+    fn release(&mut self) {
+        if let Some(owner) = self.owner.take() {
+            for shadow in owner.shadows.into_iter().rev() {
+                self.arenas.unload(shadow);
+            }
+        }
+    }
+
+    fn load(&mut self, id: ConnectionId, path: &str, bounds: std::ops::Range<u64>) -> Reply {
+        if let Err(reply) = self.owned(id) {
+            return reply;
+        }
+        match self.arenas.load(path, bounds) {
+            Err(message) => Reply::Failed { message },
+            Ok(shadow) => {
+                let module = shadow.module.clone();
+                match self.owned(id) {
+                    Ok(owner) => owner.shadows.push(shadow),
+                    Err(reply) => return reply,
+                }
+                Reply::Loaded(module)
+            }
+        }
+    }
+
+    /// The owner, if `id` is it.
+    fn owned(&mut self, id: ConnectionId) -> Result<&mut Owner, Reply> {
+        match &mut self.owner {
+            None => Err(failed("Begin must come first")),
+            Some(owner) if owner.connection != id => Err(Reply::Busy { pid: owner.peer }),
+            Some(owner) => Ok(owner),
+        }
+    }
+
+    fn staged(&self, transaction: u64) -> Option<Arc<Staged>> {
+        self.owner.as_ref()?.staged.clone().filter(|staged| staged.id == transaction)
+    }
+
+    /// The commit on the stop helper's connection.
+    fn commit(&mut self, id: ConnectionId, staged: Arc<Staged>) {
+        self.settle_window(true);
+        let range = |range: &std::ops::Range<u64>| Range { start: range.start, len: range.end - range.start };
+        let forbidden = staged.forbidden.iter().map(range).collect();
+        self.reply(id, Reply::Committing { forbidden });
+        let Some(connection) = self.connection(id) else { return };
+        if !connection.input.is_empty() {
+            return self.drop_connection(id, false);
+        }
+        let ended = drive(connection.fd.raw(), &staged);
+        let disturbed = matches!(ended, Ended::Lost { .. });
+        if disturbed {
+            self.settle = Some((Instant::now() + GRACE, Arc::clone(&staged)));
+        }
+        match ended {
+            Ended::Committed | Ended::Lost { committed: true } => {
+                self.committed(id, &staged);
+                let done = self.done();
+                self.reply(id, done);
+            }
+            Ended::Aborted => {
+                self.reply(id, Reply::NotNow { reason: "a thread stood inside bytes to be written".into() })
+            }
+            Ended::Refused(obstacle) => self.reply(id, Reply::Failed { message: obstacle.describe() }),
+            Ended::Lost { committed: false } => {}
+        }
+        if disturbed {
+            self.drop_connection(id, false);
+        }
+    }
+
+    fn commit_by_signal(&mut self, id: ConnectionId, staged: &Arc<Staged>) -> Reply {
+        self.settle_window(true);
+        match signal_stop::commit(staged) {
+            Stopped::Committed { pause_ns, threads } => {
+                self.committed(id, staged);
+                Reply::Committed(SignalStop { revision: self.revision, pause_ns, threads })
+            }
+            Stopped::NotNow(reason) => Reply::NotNow { reason },
+            Stopped::Failed(message) => Reply::Failed { message },
+        }
+    }
+
+    /// The shadows are live now and the ledger is the transaction's.
+    fn committed(&mut self, cause: ConnectionId, staged: &Staged) {
+        if let Some(owner) = &mut self.owner {
+            owner.staged = None;
+            owner.shadows.drain(..).for_each(Shadow::keep);
+        }
+        self.replace_ledger(cause, staged.ledger.clone());
+    }
+
+    /// Gives SIGSEGV back when its time has come; with `wait` that time is awaited.
+    fn settle_window(&mut self, wait: bool) {
+        while let Some((due, _)) = &self.settle {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() && window::restore_disposition() {
+                self.settle = None;
+            } else if wait {
+                thread::sleep(left.max(Duration::from_millis(1)));
+            } else if left.is_zero() {
+                // Somebody is in the handler just now.
+                self.settle = self.settle.take().map(|(_, staged)| (Instant::now() + GRACE, staged));
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// On a fresh thread: the library's constructors may take their time, start threads and expect signals.
+    fn dlopen(&self, id: ConnectionId, path: String) -> io::Result<()> {
+        let results = self.opened_sender.clone();
+        let wake = self.wake.raw();
+        thread::Builder::new().spawn(move || {
+            let reply = panic::catch_unwind(AssertUnwindSafe(|| open_for_user(&path)))
+                .unwrap_or_else(|_| failed(format!("{path}: a constructor panicked")));
+            // The agent's thread, which holds the other end, lives as long as the process.
+            let _ = results.send((id, reply));
+            let one = 1u64;
+            // SAFETY: eight readable bytes; the descriptor is never closed.
+            unsafe { libc::write(wake, ptr::from_ref(&one).cast(), 8) };
+        })?;
+        Ok(())
+    }
+
+    fn finish_dlopens(&mut self) {
+        let mut count = 0u64;
+        // SAFETY: eight writable bytes; the descriptor does not block.
+        unsafe { libc::read(self.wake.raw(), ptr::from_mut(&mut count).cast(), 8) };
+        while let Ok((id, reply)) = self.opened.try_recv() {
+            self.reply(id, reply);
+        }
+    }
+
+    fn done(&self) -> Reply {
+        Reply::Done { revision: self.revision }
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|connection| connection.id == id)
+    }
+
+    fn reply(&mut self, id: ConnectionId, reply: Reply) {
+        let frame = encode(&FromAgent::Reply(reply))
+            .or_else(|| encode(&FromAgent::Reply(failed("the answer is too large for one message"))));
+        let Some(connection) = self.connection(id) else { return };
+        let sent = frame.is_some_and(|frame| socket::send_all(&connection.fd, &frame, true).is_ok());
+        if !sent {
+            self.drop_connection(id, false);
+        }
+    }
+
+    /// `stolen`: the host has closed the descriptor already.
+    fn drop_connection(&mut self, id: ConnectionId, stolen: bool) {
+        let Some(index) = self.connections.iter().position(|connection| connection.id == id) else { return };
+        let connection = self.connections.swap_remove(index);
+        if stolen {
+            connection.fd.forget();
+        }
+        if self.owner.as_ref().is_some_and(|owner| owner.connection == id) {
+            self.release();
+        }
+    }
+}
+
+fn failed(message: impl Into<String>) -> Reply {
+    Reply::Failed { message: message.into() }
+}
+
+fn encode(message: &FromAgent) -> Option<Vec<u8>> {
+    let mut frame = Vec::new();
+    send(&mut frame, message).ok()?;
+    Some(frame)
+}
+
+/// Takes one complete request out of `input`.
+fn next_request(input: &mut Vec<u8>) -> Result<Option<Request>, String> {
+    let Some(prefix) = input.first_chunk::<4>() else { return Ok(None) };
+    let len = u32::from_le_bytes(*prefix) as usize;
+    if len > MAX_FRAME {
+        return Err(format!("frame of {len} bytes exceeds {MAX_FRAME}"));
+    }
+    if input.len() < 4 + len {
+        return Ok(None);
+    }
+    let request = receive(&mut &input[..4 + len]).map_err(|error| format!("not a request: {error}"));
+    input.drain(..4 + len);
+    request.map(Some)
+}
+
+fn read_memory(ranges: &[Range]) -> Reply {
+    let total = ranges.iter().fold(0u64, |total, range| total.saturating_add(range.len));
+    if total > MAX_FRAME as u64 / 2 {
+        return failed(format!("{total} bytes are too much for one message"));
+    }
+    Reply::Memory(
+        ranges.iter().map(|range| memory::read(range.start, range.len as usize).unwrap_or_default()).collect(),
+    )
+}
+
+fn open_for_user(path: &str) -> Reply {
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: this thread inherited the agent's mask; constructors and the threads they start expect an empty one.
+    unsafe {
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+    let before = modules::loaded();
+    // SAFETY: runs the library's constructors, at the user's explicit request.
+    match unsafe { Library::open(Some(path), libc::RTLD_NOW | libc::RTLD_LOCAL) } {
+        Err(error) => failed(format!("dlopen: {error}")),
+        Ok(library) => {
+            std::mem::forget(library);
+            loaded_by(path, &before)
+        }
+    }
+}
+
+/// The module that `path` names; otherwise (a symbolic link, a soname) the first one that was not there before.
+fn loaded_by(path: &str, before: &[LoadedModule]) -> Reply {
+    let after = modules::loaded();
+    let named = after.iter().find(|module| module.path == path);
+    let new = || after.iter().find(|module| !before.contains(module));
+    let soname = || after.iter().find(|module| module.path.rsplit('/').next() == path.rsplit('/').next());
+    match named.or_else(new).or_else(soname) {
+        Some(module) => Reply::Loaded(module.clone()),
+        None => failed(format!("{path}: loaded, but dl_iterate_phdr does not tell of it")),
+    }
+}
+
+/// How the bytes of a commit ended.
+enum Ended {
+    Committed,
+    Aborted,
+    Refused(window::Obstacle),
+    /// The helper died or fell silent; threads may have run on.
+    Lost {
+        committed: bool,
+    },
+}
+
+/// Speaks the bytes of [`commit`]. Threads are stopped in between: no allocation, no locks.
+fn drive(fd: RawFd, staged: &Arc<Staged>) -> Ended {
+    let deadline = Instant::now() + COMMIT_TIMEOUT;
+    match next_byte(fd, deadline) {
+        Some(commit::CLOSE) => {}
+        Some(commit::ABORT) => return answered(fd, commit::ABORTED, Ended::Aborted),
+        _ => return Ended::Lost { committed: false },
+    }
+    let window = match Window::close(staged) {
+        Ok(window) => window,
+        Err(obstacle) => {
+            window::restore_disposition();
+            return answered(fd, commit::ABORTED, Ended::Refused(obstacle));
+        }
+    };
+    let told = put_byte(fd, commit::CLOSED);
+    match next_byte(fd, deadline) {
+        Some(commit::GO) if told => {
+            window.write();
+            // If the helper died meanwhile, threads may be on their way into the handler: then it stays for a while.
+            if !peer_alive(fd) {
+                return Ended::Lost { committed: true };
+            }
+            window::restore_disposition();
+            answered(fd, commit::DONE, Ended::Committed)
+        }
+        Some(commit::ABORT) if told => {
+            drop(window);
+            if !peer_alive(fd) {
+                return Ended::Lost { committed: false };
+            }
+            window::restore_disposition();
+            answered(fd, commit::ABORTED, Ended::Aborted)
+        }
+        _ => {
+            drop(window);
+            Ended::Lost { committed: false }
+        }
+    }
+}
+
+fn answered(fd: RawFd, byte: u8, ended: Ended) -> Ended {
+    // Nobody there: the outcome is the same, and the connection ends at its next use.
+    put_byte(fd, byte);
+    ended
+}
+
+/// Waits for one byte without allocating; `None` for the end of the connection, an error or the deadline.
+fn next_byte(fd: RawFd, deadline: Instant) -> Option<u8> {
+    loop {
+        let mut byte = 0u8;
+        // SAFETY: one writable byte.
+        let got = unsafe {
+            let flags = libc::c_long::from(libc::MSG_DONTWAIT);
+            libc::syscall(libc::SYS_recvfrom, fd, ptr::from_mut(&mut byte), 1usize, flags, 0usize, 0usize)
+        };
+        match got {
+            1 => return Some(byte),
+            0 => return None,
+            _ if crate::errno() != libc::EAGAIN && crate::errno() != libc::EINTR => return None,
+            _ => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut timeout =
+            libc::timespec { tv_sec: left.as_secs() as libc::time_t, tv_nsec: libc::c_long::from(left.subsec_nanos()) };
+        // SAFETY: one valid entry and a valid time.
+        unsafe {
+            libc::syscall(
+                libc::SYS_ppoll,
+                ptr::from_mut(&mut poll),
+                1usize,
+                ptr::from_mut(&mut timeout),
+                0usize,
+                8usize,
+            )
+        };
+    }
+}
+
+fn put_byte(fd: RawFd, byte: u8) -> bool {
+    let flags = libc::c_long::from(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    // SAFETY: one readable byte.
+    unsafe { libc::syscall(libc::SYS_sendto, fd, ptr::from_ref(&byte), 1usize, flags, 0usize, 0usize) == 1 }
+}
+
+/// Whether the other end is still open; a process closes its descriptors before its tracees are released.
+fn peer_alive(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLRDHUP, revents: 0 };
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: one valid entry and a valid time.
+    unsafe {
+        libc::syscall(libc::SYS_ppoll, ptr::from_mut(&mut poll), 1usize, ptr::from_mut(&mut now), 0usize, 8usize)
+    };
+    poll.revents == 0
+}

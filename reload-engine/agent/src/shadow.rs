@@ -1,0 +1,354 @@
+//! Loading shadows where they are wanted: near the module they replace.
+//!
+//! A jump written into an old entry reaches 2 GiB, so address space near the module is reserved at attach. `mmap` serves
+//! requests from the highest gap that is large enough; to make `dlopen` land in the reservation, a piece of it is opened and
+//! every larger gap above it is plugged for the moment. Nothing is relocated by hand: the file keeps its addresses, so
+//! debuggers and unwinders find what they expect.
+
+use std::{
+    ffi::{c_int, c_void},
+    fs::File,
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::Path,
+    ptr,
+};
+
+use libloading::os::unix::Library;
+use reload_protocol::{LoadedModule, Segment, Write};
+
+use crate::{
+    memory::{self, PAGE, intersect, page_ceil, page_floor},
+    modules,
+};
+
+/// How far from the module a reservation may lie; leaves the other GiB of a jump's reach to the sizes of both.
+const REACH: u64 = 1 << 30;
+/// What the kernel may add to a request to align it for huge pages, several times over: 1 MiB was too little, 6 enough.
+const SLACK: u64 = 8 << 20;
+const LOAD_ATTEMPTS: usize = 6;
+/// Where user addresses end, less the lowest ones, which the kernel keeps.
+const LOWEST: u64 = 1 << 20;
+const HIGHEST: u64 = 1 << 47;
+/// More plugs than a process has large gaps, fewer than its limit of mappings.
+const MOST_PLUGS: usize = 4096;
+
+/// Reserved address space, ascending and disjoint.
+#[derive(Default)]
+pub struct Arenas {
+    ranges: Vec<Range<u64>>,
+}
+
+/// A library loaded for a reload that has not been committed.
+pub struct Shadow {
+    library: Library,
+    pub module: LoadedModule,
+    /// What was opened of the reservation for it.
+    hole: Range<u64>,
+}
+
+impl Arenas {
+    /// Reserves `size` bytes within [`REACH`] of `near`, below it rather than above, and as close as possible.
+    pub fn reserve(&mut self, near: u64, size: u64) -> Result<u64, String> {
+        let size = page_ceil(size);
+        if size == 0 || size > REACH {
+            return Err(format!("cannot reserve {size} bytes: must be 1 byte to 1 GiB"));
+        }
+        let reach = near.saturating_sub(REACH).max(LOWEST)..near.saturating_add(REACH).min(HIGHEST);
+        let mappings = memory::mappings().map_err(|error| format!("reading /proc/self/maps: {error}"))?;
+        let gaps = memory::gaps(&mappings).into_iter().map(|gap| intersect(&gap, &reach));
+        let mut places: Vec<Range<u64>> = gaps
+            .filter(|gap| gap.end - gap.start >= size)
+            .map(|gap| if gap.start >= near { gap.start..gap.start + size } else { gap.end - size..gap.end })
+            .collect();
+        places.sort_by_key(|place| (place.start >= near, place.start.abs_diff(near)));
+        match places.into_iter().find(memory::reserve_at) {
+            Some(place) => {
+                self.add(place.clone());
+                Ok(place.start)
+            }
+            None => Err(format!("no {size} bytes of address space are free within 1 GiB of {near:#x}")),
+        }
+    }
+
+    /// `dlopen`s `path` so that all of it lies in `bounds`.
+    pub fn load(&mut self, path: &str, bounds: Range<u64>) -> Result<Shadow, String> {
+        let extent = Extent::read(Path::new(path))?;
+        let mut landed = Vec::new();
+        for _ in 0..LOAD_ATTEMPTS {
+            let hole = self.open_hole(&bounds, extent.size, extent.with_room())?;
+            let mut plugs = plug_above(hole.end, extent.size);
+            // Where an earlier attempt went although nothing seemed to fit there.
+            plugs.0.extend(landed.iter().filter(|range| memory::reserve_at(range)).cloned());
+            let opened = open(path);
+            drop(plugs);
+            let (library, module) = match opened {
+                Ok(opened) => opened,
+                Err(message) => {
+                    self.close_hole(&hole);
+                    return Err(message);
+                }
+            };
+            let place = page_floor(module.start)..page_ceil(module.end);
+            if bounds.start <= place.start && place.end <= bounds.end {
+                self.close_hole(&hole);
+                return Ok(Shadow { library, module, hole });
+            }
+            // Not at the place that the plan was made for: void.
+            let _ = library.close();
+            self.close_hole(&hole);
+            landed.push(place);
+        }
+        let last = landed.last().map_or(0, |range| range.start);
+        Err(format!(
+            "{path}: the loader did not put it within {:#x}..{:#x} but at {last:#x}; another thread may be mapping memory",
+            bounds.start, bounds.end
+        ))
+    }
+
+    /// Unloads a shadow that was not committed. Nobody has been given an address in it.
+    pub fn unload(&mut self, shadow: Shadow) {
+        let Shadow { library, hole, .. } = shadow;
+        // A failure leaves it loaded, which wastes memory and harms nobody.
+        let _ = library.close();
+        self.close_hole(&hole);
+    }
+
+    /// Opens `wanted` bytes (`least` at least) of a reservation, or finds them free, inside `bounds`.
+    fn open_hole(&mut self, bounds: &Range<u64>, least: u64, wanted: u64) -> Result<Range<u64>, String> {
+        let top = |range: Range<u64>| range.end.saturating_sub(wanted).max(range.start)..range.end;
+        let enough = |range: &Range<u64>| range.end - range.start >= least;
+        let reserved = self.ranges.iter().map(|range| intersect(range, bounds)).filter(enough);
+        if let Some(hole) = reserved.max_by_key(|range| ((range.end - range.start).min(wanted), range.end)).map(top) {
+            self.remove(&hole);
+            memory::release(&hole);
+            return Ok(hole);
+        }
+        let mappings = memory::mappings().map_err(|error| format!("reading /proc/self/maps: {error}"))?;
+        let free = memory::gaps(&mappings).into_iter().map(|gap| intersect(&gap, bounds)).filter(enough);
+        let hole = free.max_by_key(|range| ((range.end - range.start).min(wanted), range.end)).map(top);
+        hole.ok_or_else(|| {
+            format!("no {least} bytes of address space are left in {:#x}..{:#x}", bounds.start, bounds.end)
+        })
+    }
+
+    /// Reserves again what is left of a hole.
+    fn close_hole(&mut self, hole: &Range<u64>) {
+        let Ok(mappings) = memory::mappings() else { return };
+        for gap in memory::gaps(&mappings) {
+            let rest = intersect(&gap, hole);
+            if !rest.is_empty() && memory::reserve_at(&rest) {
+                self.add(rest);
+            }
+        }
+    }
+
+    fn add(&mut self, range: Range<u64>) {
+        self.ranges.push(range);
+        self.ranges.sort_by_key(|range| range.start);
+        self.ranges.dedup_by(|next, before| {
+            let adjoin = next.start <= before.end;
+            if adjoin {
+                before.end = before.end.max(next.end);
+            }
+            adjoin
+        });
+    }
+
+    fn remove(&mut self, hole: &Range<u64>) {
+        let around =
+            |range: &Range<u64>| [range.start..hole.start.min(range.end), hole.end.max(range.start)..range.end];
+        let apart = |range: &Range<u64>| range.end <= hole.start || hole.end <= range.start;
+        let parts = |range: &Range<u64>| if apart(range) { vec![range.clone()] } else { around(range).to_vec() };
+        self.ranges = self.ranges.iter().flat_map(parts).filter(|range| !range.is_empty()).collect();
+    }
+}
+
+impl Shadow {
+    /// Writes into the shadow before anyone can know of it; the segments are without execution meanwhile.
+    pub fn bind(&self, segments: &[Segment], writes: &[Write]) -> Result<(), String> {
+        let inside: Vec<Range<u64>> = segments.iter().map(range_of).collect();
+        for write in writes {
+            let end = write.address.saturating_add(write.bytes.len() as u64);
+            if !inside.iter().any(|range| range.start <= write.address && end <= range.end) {
+                return Err(format!("write at {:#x} lies in none of the segments", write.address));
+            }
+        }
+        let mut opened = 0;
+        let mut result = Ok(());
+        for range in &inside {
+            if let Err(error) = memory::protect(range, libc::PROT_READ | libc::PROT_WRITE) {
+                result = Err(format!("making {:#x}..{:#x} writable: errno {error}", range.start, range.end));
+                break;
+            }
+            opened += 1;
+        }
+        if result.is_ok() {
+            for write in writes {
+                // SAFETY: inside a segment of this shadow (checked above and by `covers`) that was just made writable.
+                unsafe { ptr::copy_nonoverlapping(write.bytes.as_ptr(), write.address as *mut u8, write.bytes.len()) };
+            }
+        }
+        for segment in &segments[..opened] {
+            if let Err(error) = memory::protect(&range_of(segment), segment.protection as c_int) {
+                result = Err(format!("giving {:#x} its protection back: errno {error}", segment.range.start));
+            }
+        }
+        result
+    }
+
+    /// Whether all of `segments` lie in this shadow.
+    pub fn covers(&self, segments: &[Segment]) -> bool {
+        let whole = page_floor(self.module.start)..page_ceil(self.module.end);
+        segments.iter().map(range_of).all(|range| {
+            range.start % PAGE == 0 && range.end % PAGE == 0 && whole.start <= range.start && range.end <= whole.end
+        })
+    }
+
+    /// Committed: it stays for the life of the process.
+    pub fn keep(self) {
+        std::mem::forget(self.library);
+    }
+}
+
+pub fn range_of(segment: &Segment) -> Range<u64> {
+    segment.range.start..segment.range.start.saturating_add(segment.range.len)
+}
+
+/// Address space taken so that `mmap` finds no gap there; given back when dropped.
+struct Plugs(Vec<Range<u64>>);
+
+impl Drop for Plugs {
+    fn drop(&mut self) {
+        self.0.iter().for_each(memory::release);
+    }
+}
+
+/// Fills every gap above `limit` into which the kernel would put `size` bytes, asking the kernel itself where it would: it
+/// alone knows where the area of `mmap` ends.
+fn plug_above(limit: u64, size: u64) -> Plugs {
+    let mut plugs = Plugs(Vec::new());
+    let mut ask = HIGHEST / 2;
+    loop {
+        // An odd number of pages, which is not aligned for huge pages and so not moved within its gap.
+        let len = ask.max(size) | PAGE;
+        match memory::reserve_anywhere(len) {
+            Some(range) if range.start >= limit && plugs.0.len() < MOST_PLUGS => plugs.0.push(range),
+            elsewhere => {
+                if let Some(range) = elsewhere {
+                    memory::release(&range);
+                }
+                if ask <= size {
+                    return plugs;
+                }
+                ask /= 2;
+            }
+        }
+    }
+}
+
+/// `struct link_map` of `<link.h>`, the public part.
+#[repr(C)]
+struct LinkMap {
+    bias: u64,
+    name: *const libc::c_char,
+    dynamic: u64,
+}
+
+fn open(path: &str) -> Result<(Library, LoadedModule), String> {
+    // SAFETY: loading runs the file's constructors and resolvers. The engine has suppressed the constructors in a shadow
+    // and everything else in it was already running in this process; that it did so cannot be checked here.
+    let library = unsafe { Library::open(Some(path), libc::RTLD_NOW | libc::RTLD_LOCAL) }
+        .map_err(|error| format!("dlopen: {error}"))?;
+    let handle = library.into_raw();
+    let mut map: *const LinkMap = ptr::null();
+    // SAFETY: a valid handle, and a place for the pointer that RTLD_DI_LINKMAP answers.
+    let found = unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, ptr::from_mut(&mut map).cast::<c_void>()) } == 0;
+    // SAFETY: the handle that `into_raw` gave.
+    let library = unsafe { Library::from_raw(handle) };
+    if !found || map.is_null() {
+        return Err(format!("{path}: loaded, but not in the link map"));
+    }
+    // SAFETY: the loader keeps the entry while `library` is open, and never changes these fields.
+    let (bias, dynamic) = unsafe { ((*map).bias, (*map).dynamic) };
+    let module = modules::loaded()
+        .into_iter()
+        .find(|module| module.bias == bias && (module.start..module.end).contains(&dynamic));
+    match module {
+        Some(module) => Ok((library, module)),
+        None => Err(format!("{path}: loaded, but dl_iterate_phdr does not tell of it")),
+    }
+}
+
+/// How much address space a file takes.
+struct Extent {
+    size: u64,
+    alignment: u64,
+}
+
+impl Extent {
+    const HEADER: usize = 64;
+    const PROGRAM_HEADER: usize = 56;
+
+    fn with_room(&self) -> u64 {
+        page_ceil(self.size + self.alignment + SLACK)
+    }
+
+    /// From the program headers; the loader itself will check the rest.
+    fn read(path: &Path) -> Result<Extent, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let file = File::open(path).map_err(|error| failed(&error))?;
+        let mut header = [0; Self::HEADER];
+        file.read_exact_at(&mut header, 0).map_err(|error| failed(&error))?;
+        if header[..4] != *b"\x7fELF" || header[4] != 2 {
+            return Err(failed(&"not a 64-bit ELF file"));
+        }
+        let table = number(&header[32..40]);
+        let count = number(&header[56..58]) as usize;
+        if number(&header[54..56]) as usize != Self::PROGRAM_HEADER {
+            return Err(failed(&"unknown size of program headers"));
+        }
+        let mut headers = vec![0; count * Self::PROGRAM_HEADER];
+        file.read_exact_at(&mut headers, table).map_err(|error| failed(&error))?;
+        let (mut start, mut end, mut alignment) = (u64::MAX, 0, PAGE);
+        for header in headers.chunks_exact(Self::PROGRAM_HEADER) {
+            if number(&header[..4]) == u64::from(libc::PT_LOAD) {
+                let vaddr = number(&header[16..24]);
+                start = start.min(page_floor(vaddr));
+                end = end.max(page_ceil(vaddr.saturating_add(number(&header[40..48]))));
+                alignment = alignment.max(number(&header[48..56]));
+            }
+        }
+        if start >= end || end - start > REACH || alignment > REACH {
+            return Err(failed(&"has no loadable segments of a sensible size"));
+        }
+        Ok(Extent { size: end - start, alignment })
+    }
+}
+
+/// A little-endian number of up to eight bytes.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arenas, number};
+
+    #[test]
+    fn a_hole_splits_its_reservation_and_rejoins_it() {
+        let mut arenas = Arenas::default();
+        arenas.add(0x1000..0x9000);
+        arenas.remove(&(0x4000..0x5000));
+        assert_eq!(arenas.ranges, [0x1000..0x4000, 0x5000..0x9000]);
+        arenas.add(0x4000..0x5000);
+        assert_eq!(arenas.ranges, vec![0x1000..0x9000]);
+        arenas.remove(&(0x8000..0x9000));
+        assert_eq!(arenas.ranges, vec![0x1000..0x8000]);
+    }
+
+    #[test]
+    fn numbers_are_little_endian() {
+        assert_eq!(number(&[0x34, 0x12, 0, 0]), 0x1234);
+    }
+}

@@ -1,0 +1,156 @@
+//! The agent's socket: its folder, who may connect, and sending that never hangs for good.
+
+use std::{
+    ffi::CString,
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::{
+            fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+            net::UnixListener,
+        },
+    },
+    path::Path,
+    ptr,
+    time::{Duration, Instant},
+};
+
+use reload_protocol::SOCKET_NAME;
+
+use crate::{errno, fd::GuestFd};
+
+/// `sun_path` has 108 bytes; longer paths go through the folder's descriptor.
+const LONGEST_PATH: usize = 100;
+/// How long a reply may block on a peer that does not read.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes `root/PID` (0700) and listens on `agent.sock` in it.
+pub fn listen(root: &Path) -> io::Result<GuestFd> {
+    let root_metadata = fs::symlink_metadata(root)?;
+    if !root_metadata.is_dir() || !owned(root_metadata.uid()) || root_metadata.mode() & 0o022 != 0 {
+        return Err(io::Error::other("the store's root is not a private folder"));
+    }
+    let folder = root.join(std::process::id().to_string());
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let directory = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(&folder)?;
+    if directory.metadata()?.uid() != effective_uid() {
+        return Err(io::Error::other("the target's folder belongs to somebody else"));
+    }
+    directory.set_permissions(Permissions::from_mode(0o700))?;
+    remove_old_socket(&directory)?;
+    let listener = bind(&folder, &directory)?;
+    listener.set_nonblocking(true)?;
+    GuestFd::adopt(OwnedFd::from(listener))
+}
+
+/// A predecessor with this process id, or the program that called `exec`, has left it.
+fn remove_old_socket(directory: &File) -> io::Result<()> {
+    let name = CString::new(SOCKET_NAME).map_err(io::Error::other)?;
+    // SAFETY: an open folder's descriptor and a terminated name.
+    if unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) } != 0 && errno() != libc::ENOENT {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn bind(folder: &Path, directory: &File) -> io::Result<UnixListener> {
+    let path = folder.join(SOCKET_NAME);
+    if path.as_os_str().len() <= LONGEST_PATH {
+        return UnixListener::bind(path);
+    }
+    UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET_NAME}", directory.as_raw_fd()))
+}
+
+/// The next waiting connection of somebody who may drive this agent, and the process at the other end.
+pub fn accept(listener: &GuestFd) -> io::Result<Option<(GuestFd, u32)>> {
+    // SAFETY: accepts on our own listener; no address is asked for.
+    let raw = unsafe {
+        libc::accept4(listener.raw(), ptr::null_mut(), ptr::null_mut(), libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+    };
+    if raw < 0 {
+        let error = io::Error::last_os_error();
+        return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+    }
+    // SAFETY: the kernel has just handed the number to us.
+    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    let peer = peer(fd.as_raw_fd())?;
+    if !owned(peer.uid) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(Some((GuestFd::adopt(fd)?, peer.pid as u32)))
+}
+
+fn peer(fd: RawFd) -> io::Result<libc::ucred> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` has the `len` bytes that SO_PEERCRED writes.
+    let status =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, ptr::from_mut(&mut peer).cast(), &mut len) };
+    if status == 0 { Ok(peer) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Only the same user and root may drive an agent, or own what it relies on.
+fn owned(uid: u32) -> bool {
+    uid == 0 || uid == effective_uid()
+}
+
+fn effective_uid() -> u32 {
+    // SAFETY: cannot fail and touches no memory.
+    unsafe { libc::geteuid() }
+}
+
+/// What is there to read, without waiting: appended to `input`. `Ok(false)` when the peer is gone.
+pub fn receive_available(fd: &GuestFd, input: &mut Vec<u8>, most: usize) -> io::Result<bool> {
+    let mut chunk = [0u8; 16 << 10];
+    let mut taken = 0;
+    while taken < most {
+        // SAFETY: `chunk` is writable for its whole length.
+        let got = unsafe { libc::recv(fd.raw(), chunk.as_mut_ptr().cast(), chunk.len(), libc::MSG_DONTWAIT) };
+        match got {
+            0 => return Ok(false),
+            got if got > 0 => {
+                taken += got as usize;
+                input.extend_from_slice(&chunk[..got as usize]);
+            }
+            _ => match errno() {
+                libc::EAGAIN => return Ok(true),
+                libc::EINTR => {}
+                error => return Err(io::Error::from_raw_os_error(error)),
+            },
+        }
+    }
+    Ok(true)
+}
+
+/// Sends all of `bytes`, waiting at most [`SEND_TIMEOUT`] in total; with `wait` false not at all.
+pub fn send_all(fd: &GuestFd, mut bytes: &[u8], wait: bool) -> io::Result<()> {
+    let deadline = Instant::now() + if wait { SEND_TIMEOUT } else { Duration::ZERO };
+    while !bytes.is_empty() {
+        // SAFETY: `bytes` is readable for its whole length.
+        let sent = unsafe {
+            libc::send(fd.raw(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+        };
+        if sent >= 0 {
+            bytes = &bytes[sent as usize..];
+            continue;
+        }
+        match errno() {
+            libc::EINTR => {}
+            libc::EAGAIN => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                let mut poll = libc::pollfd { fd: fd.raw(), events: libc::POLLOUT, revents: 0 };
+                // SAFETY: one valid entry.
+                unsafe { libc::poll(&mut poll, 1, left.as_millis().max(1) as libc::c_int) };
+            }
+            error => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! Builds the agent, so that it can be embedded: a `cargo install` of the application alone must give a working tool.
+//!
+//! The nested cargo has a target folder of its own; it waits for no lock that the outer one holds.
+
+use std::{env, path::PathBuf, process::Command};
+
+/// What the outer cargo sets for its own build and would bend the nested one: clippy must not drive it, and its output must
+/// be where this script looks.
+const SCRUBBED: [&str; 8] = [
+    "CARGO_TARGET_DIR",
+    "CARGO_BUILD_TARGET_DIR",
+    "CARGO_BUILD_BUILD_DIR",
+    "CARGO_BUILD_TARGET",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "CLIPPY_ARGS",
+    "CARGO_PRIMARY_PACKAGE",
+    "CARGO_MANIFEST_PATH",
+];
+
+fn main() {
+    let target = variable("TARGET");
+    assert!(
+        target.starts_with("x86_64-") && target.contains("linux-gnu"),
+        "reload-dashboard runs on Linux x86-64 with glibc; it cannot be built for {target}"
+    );
+    for source in ["agent", "protocol", "../Cargo.lock", "../Cargo.toml", "build.rs"] {
+        println!("cargo:rerun-if-changed={source}");
+    }
+
+    let out = PathBuf::from(variable("OUT_DIR")).join("agent");
+    let mut cargo = Command::new(variable("CARGO"));
+    cargo.current_dir(variable("CARGO_MANIFEST_DIR"));
+    cargo.args(["build", "--locked", "--profile", "agent", "--package", "reload-agent", "--target", &target]);
+    cargo.arg("--target-dir").arg(&out);
+    for name in SCRUBBED {
+        cargo.env_remove(name);
+    }
+    let status = cargo.status().unwrap_or_else(|error| panic!("running cargo for the agent: {error}"));
+    assert!(status.success(), "building the agent failed ({status}); its errors are above");
+    let library = out.join(&target).join("agent").join("libreload_agent.so");
+    println!("cargo:rustc-env=RELOAD_AGENT_LIBRARY={}", library.display());
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("cargo sets {name} for build scripts"))
+}

@@ -1,0 +1,55 @@
+//! Test hook: `RELOAD_DASHBOARD_HALT=STEP` makes whoever carries out that step of a reload stop itself (SIGSTOP) right after
+//! it, so that a test can kill it exactly there. Not set, it does nothing.
+//!
+//! `loaded`, `bound` and `staged` stop the controller; `stopped`, `closed`, `gone` and `done` the stop helper.
+
+use nix::sys::signal::{Signal, raise};
+
+pub const VARIABLE: &str = "RELOAD_DASHBOARD_HALT";
+
+/// The steps of a reload, in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// A shadow is in the target's link map.
+    Loaded,
+    /// Its references are retargeted.
+    Bound,
+    /// The agent holds the prepared transaction.
+    Staged,
+    /// Every thread of the target is stopped.
+    Stopped,
+    /// The text is closed to execution.
+    Closed,
+    /// The agent has been told to write.
+    Gone,
+    /// It has written; the threads are still stopped.
+    Done,
+}
+
+/// Where to halt, read from the environment once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Halt(Option<Step>);
+
+impl Halt {
+    pub fn from_environment() -> Halt {
+        let step = std::env::var(VARIABLE).ok().and_then(|name| match name.as_str() {
+            "loaded" => Some(Step::Loaded),
+            "bound" => Some(Step::Bound),
+            "staged" => Some(Step::Staged),
+            "stopped" => Some(Step::Stopped),
+            "closed" => Some(Step::Closed),
+            "gone" => Some(Step::Gone),
+            "done" => Some(Step::Done),
+            _ => None,
+        });
+        Halt(step)
+    }
+
+    /// `step` has just been done.
+    pub fn at(self, step: Step) {
+        if self.0 == Some(step) {
+            // It cannot fail for a signal that exists.
+            let _ = raise(Signal::SIGSTOP);
+        }
+    }
+}

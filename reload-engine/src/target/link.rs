@@ -1,0 +1,295 @@
+//! A connection to the agent in the target: requests with deadlines, answers as values or errors, notices on a channel.
+
+use std::{
+    io,
+    net::Shutdown,
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt, net::UnixStream},
+    },
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use reload_protocol::{
+    FromAgent, LoadedModule, Notice, Range, Reply, Request, SOCKET_NAME, Segment, SignalStop, Transaction, VERSION,
+    Welcome, Write, receive, send,
+};
+
+use super::{
+    halt::{Halt, Step},
+    process::Process,
+    store::TargetFolder,
+};
+use crate::error::{Error, Result};
+
+/// For answers that the agent has at hand.
+const SHORT: Duration = Duration::from_secs(10);
+/// For work in the target: `dlopen`, binding, staging.
+const LONG: Duration = Duration::from_secs(60);
+/// `sun_path` has 108 bytes; longer paths go through the folder's descriptor.
+const LONGEST_PATH: usize = 100;
+
+/// One connection. It ends with the value; a right taken by [`AgentLink::begin`] ends with it.
+#[derive(Debug)]
+pub struct AgentLink {
+    pid: u32,
+    stream: UnixStream,
+    welcome: Welcome,
+    replies: Receiver<io::Result<Reply>>,
+    notices: Receiver<Notice>,
+    halt: Halt,
+}
+
+impl AgentLink {
+    /// Connects to the agent of `pid`. [`Error::NoAgent`] where the process has none, [`Error::ProtocolVersion`] where it
+    /// is another dashboard's.
+    pub fn connect(pid: u32) -> Result<AgentLink> {
+        Process::of(pid)?;
+        let folder = TargetFolder::of_agent(pid).ok_or(Error::NoAgent { pid })?;
+        let stream = open(folder.path()).map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied => Error::NotPermitted { pid },
+            // The socket of a process that had this pid, or of the program before `exec`.
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Error::NoAgent { pid },
+            _ => Error::LinkLost { pid, source },
+        })?;
+        let lost = |source| Error::LinkLost { pid, source };
+        stream.set_write_timeout(Some(SHORT)).map_err(lost)?;
+        let (reply, replies) = bounded(1);
+        let (notice, notices) = unbounded();
+        let reader = stream.try_clone().map_err(lost)?;
+        let name = format!("agent link {pid}");
+        thread::Builder::new().name(name).spawn(move || read(reader, &reply, &notice)).map_err(lost)?;
+        let welcome = Welcome { version: 0, pid, agent_threads: Vec::new(), revision: 0 };
+        let mut link = AgentLink { pid, stream, welcome, replies, notices, halt: Halt::from_environment() };
+        let hello = link.request_within(Request::Hello { version: VERSION }, SHORT).map_err(|error| match error {
+            // The agent refuses other users by hanging up.
+            Error::LinkLost { pid, .. } if !may_drive(pid) => Error::NotPermitted { pid },
+            other => other,
+        })?;
+        link.welcome = match hello {
+            Reply::Welcome(welcome) if welcome.version == VERSION => welcome,
+            Reply::Welcome(Welcome { version: found, .. }) => {
+                return Err(Error::ProtocolVersion { pid, found, expected: VERSION });
+            }
+            other => return Err(link.unexpected(other)),
+        };
+        Ok(link)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// What the agent said of itself when this connection began.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// What the agent tells unasked. The channel is closed when the connection has ended.
+    pub fn notices(&self) -> Receiver<Notice> {
+        self.notices.clone()
+    }
+
+    /// One request and its answer, whatever it is. Waits as long as that kind of request may take.
+    pub fn request(&mut self, request: Request) -> Result<Reply> {
+        let patience = match request {
+            Request::Load { .. }
+            | Request::Bind { .. }
+            | Request::Stage(_)
+            | Request::Dlopen { .. }
+            | Request::CommitBySignal { .. } => LONG,
+            _ => SHORT,
+        };
+        self.request_within(request, patience)
+    }
+
+    fn request_within(&mut self, request: Request, patience: Duration) -> Result<Reply> {
+        let pid = self.pid;
+        send(&mut self.stream, &request).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::LinkTimeout { pid, seconds: SHORT.as_secs() },
+            _ => Error::LinkLost { pid, source },
+        })?;
+        match self.replies.recv_timeout(patience) {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(source)) => Err(Error::LinkLost { pid, source }),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Error::LinkLost { pid, source: io::ErrorKind::UnexpectedEof.into() })
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                // A late answer would be taken for the next one's.
+                let _ = self.stream.shutdown(Shutdown::Both);
+                Err(Error::LinkTimeout { pid, seconds: patience.as_secs() })
+            }
+        }
+    }
+
+    fn ask<T>(&mut self, request: Request, pick: impl FnOnce(Reply) -> Result<T, Reply>) -> Result<T> {
+        let reply = self.request(request)?;
+        pick(reply).map_err(|other| self.unexpected(other))
+    }
+
+    /// The error that an answer means where another was hoped for.
+    fn unexpected(&self, reply: Reply) -> Error {
+        match reply {
+            Reply::Stale { .. } => Error::Stale,
+            Reply::Busy { pid } => Error::Busy { pid },
+            Reply::NotNow { reason } => Error::Stop { pid: self.pid, reason },
+            Reply::Failed { message } => Error::Agent(message),
+            _ => Error::Agent(format!("the agent of process {} gave an answer to another question", self.pid)),
+        }
+    }
+
+    /// Every module in the process's link map, the executable (with an empty path) first.
+    pub fn modules(&mut self) -> Result<Vec<LoadedModule>> {
+        self.ask(Request::Modules, |reply| match reply {
+            Reply::Modules(modules) => Ok(modules),
+            other => Err(other),
+        })
+    }
+
+    /// The ledger's revision and bytes; revision 0 means that there is none yet.
+    pub fn ledger(&mut self) -> Result<(u64, Vec<u8>)> {
+        self.ask(Request::Ledger, |reply| match reply {
+            Reply::Ledger { revision, ledger } => Ok((revision, ledger)),
+            other => Err(other),
+        })
+    }
+
+    /// Replaces the ledger if its revision is still `expected`; its new revision. [`Error::Stale`] if it has moved on,
+    /// [`Error::Busy`] while another connection reloads.
+    pub fn set_ledger(&mut self, expected: u64, ledger: Vec<u8>) -> Result<u64> {
+        self.ask(Request::SetLedger { expected, ledger }, done)
+    }
+
+    /// Takes the exclusive right to load and stage. [`Error::Stale`] and [`Error::Busy`] as for the ledger.
+    pub fn begin(&mut self, expected: u64) -> Result<()> {
+        self.ask(Request::Begin { expected }, done).map(drop)
+    }
+
+    /// Gives that right back and closes what was loaded and not committed.
+    pub fn end(&mut self) -> Result<()> {
+        self.ask(Request::End, done).map(drop)
+    }
+
+    /// Reserves `size` bytes of address space within 1 GiB of `near`; where.
+    pub fn reserve(&mut self, near: u64, size: u64) -> Result<u64> {
+        self.ask(Request::Reserve { near, size }, |reply| match reply {
+            Reply::Reserved { address } => Ok(address),
+            other => Err(other),
+        })
+    }
+
+    /// Loads a shadow wholly inside `low..high`.
+    pub fn load(&mut self, path: &Path, low: u64, high: u64) -> Result<LoadedModule> {
+        let path = text(path)?;
+        let module = self.ask(Request::Load { path, low, high }, loaded)?;
+        self.halt.at(Step::Loaded);
+        Ok(module)
+    }
+
+    /// Writes into a shadow that is loaded and not committed.
+    pub fn bind(&mut self, segments: Vec<Segment>, writes: Vec<Write>) -> Result<()> {
+        self.ask(Request::Bind { segments, writes }, done)?;
+        self.halt.at(Step::Bound);
+        Ok(())
+    }
+
+    /// One answer per range, empty where not all of it is mapped.
+    pub fn read_memory(&mut self, ranges: Vec<Range>) -> Result<Vec<Vec<u8>>> {
+        self.ask(Request::ReadMemory { ranges }, |reply| match reply {
+            Reply::Memory(contents) => Ok(contents),
+            other => Err(other),
+        })
+    }
+
+    /// Verifies and prepares a transaction; its number, for [`super::stop::commit`].
+    pub fn stage(&mut self, transaction: Transaction) -> Result<u64> {
+        let number = self.ask(Request::Stage(transaction), |reply| match reply {
+            Reply::Staged { transaction } => Ok(transaction),
+            other => Err(other),
+        })?;
+        self.halt.at(Step::Staged);
+        Ok(number)
+    }
+
+    /// Stops the threads by a signal from inside and commits: the fall-back of [`super::stop::commit`].
+    pub fn commit_by_signal(&mut self, transaction: u64) -> Result<SignalStop> {
+        self.ask(Request::CommitBySignal { transaction }, |reply| match reply {
+            Reply::Committed(stop) => Ok(stop),
+            other => Err(other),
+        })
+    }
+
+    /// Lets process `tracer` (0: nobody) trace the target where Yama is in force; the ledger's present revision.
+    pub fn allow_tracer(&mut self, tracer: u32) -> Result<u64> {
+        self.ask(Request::AllowTracer { pid: tracer }, done)
+    }
+
+    /// `dlopen` on the user's behalf, constructors included.
+    pub fn dlopen(&mut self, path: &Path) -> Result<LoadedModule> {
+        let path = text(path)?;
+        self.ask(Request::Dlopen { path }, loaded)
+    }
+}
+
+impl Drop for AgentLink {
+    fn drop(&mut self) {
+        // Wakes the reading thread, which then ends.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+fn done(reply: Reply) -> Result<u64, Reply> {
+    match reply {
+        Reply::Done { revision } => Ok(revision),
+        other => Err(other),
+    }
+}
+
+fn loaded(reply: Reply) -> Result<LoadedModule, Reply> {
+    match reply {
+        Reply::Loaded(module) => Ok(module),
+        other => Err(other),
+    }
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| Error::Unsuitable {
+        module: path.display().to_string(),
+        reason: "its path is not UTF-8; rename it".into(),
+    })
+}
+
+/// Connects to the socket in a target's folder.
+pub(super) fn open(folder: &Path) -> io::Result<UnixStream> {
+    let path = folder.join(SOCKET_NAME);
+    if path.as_os_str().as_bytes().len() <= LONGEST_PATH {
+        return UnixStream::connect(path);
+    }
+    let directory = std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(folder)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET_NAME}", directory.as_raw_fd()))
+}
+
+fn may_drive(pid: u32) -> bool {
+    let own = nix::unistd::geteuid();
+    own.is_root() || Process::of(pid).is_ok_and(|process| process.uid == own.as_raw())
+}
+
+/// The reading thread. It ends, and with it both channels, when the connection does.
+fn read(mut stream: UnixStream, replies: &Sender<io::Result<Reply>>, notices: &Sender<Notice>) {
+    loop {
+        match receive(&mut stream) {
+            // A send fails when the link has been dropped; then the stream ends too.
+            Ok(FromAgent::Reply(reply)) => drop(replies.send(Ok(reply))),
+            Ok(FromAgent::Notice(notice)) => drop(notices.send(notice)),
+            Err(error) => {
+                // Nobody may be waiting: then the disconnected channel tells.
+                let _ = replies.try_send(Err(error));
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The file mappings of a process, from `/proc/PID/maps`.
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::{Error, Result},
+    model::Addr,
+};
+
+/// One line of `/proc/PID/maps`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    pub start: Addr,
+    /// One past the last byte.
+    pub end: Addr,
+    pub readable: bool,
+    pub writable: bool,
+    pub executable: bool,
+    /// In the file.
+    pub offset: u64,
+    pub file: Option<MappedFile>,
+    /// `[stack]`, `[vdso]` and the like.
+    pub label: Option<String>,
+}
+
+/// The file behind a mapping, which may have left its path.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct MappedFile {
+    pub path: PathBuf,
+    pub major: u32,
+    pub minor: u32,
+    pub inode: u64,
+    /// The kernel says that the path no longer names this file.
+    pub deleted: bool,
+}
+
+/// The mappings of process `pid`, ascending.
+pub fn read(pid: u32) -> Result<Vec<Mapping>> {
+    let path = PathBuf::from(format!("/proc/{pid}/maps"));
+    let bytes = fs::read(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => Error::NoSuchProcess { pid },
+        io::ErrorKind::PermissionDenied => Error::NotPermitted { pid },
+        _ => Error::File { path, doing: "reading the mappings", source },
+    })?;
+    Ok(parse(&bytes))
+}
+
+/// Total program size in pages. It is cheap to read and changes with nearly every `dlopen` and `dlclose`; a change says
+/// that it is worth looking at the mappings, no change says nothing for sure.
+pub fn size_in_pages(pid: u32) -> Result<u64> {
+    let gone = |_: io::Error| Error::NoSuchProcess { pid };
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).map_err(gone)?;
+    Ok(text.split(' ').next().and_then(|pages| pages.parse().ok()).unwrap_or(0))
+}
+
+/// The file that is mapped somewhere in `start..end`, if any.
+pub fn file_in(mappings: &[Mapping], start: Addr, end: Addr) -> Option<&MappedFile> {
+    mappings
+        .iter()
+        .filter(|mapping| mapping.start < end && start < mapping.end)
+        .find_map(|mapping| mapping.file.as_ref())
+}
+
+fn parse(bytes: &[u8]) -> Vec<Mapping> {
+    bytes.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
+}
+
+/// `start-end perms offset major:minor inode      path`; the path may hold anything but a newline.
+fn parse_line(line: &[u8]) -> Option<Mapping> {
+    let mut rest = line;
+    let mut field = || {
+        let from = rest.iter().position(|&byte| byte != b' ')?;
+        let len = rest[from..].iter().position(|&byte| byte == b' ').unwrap_or(rest.len() - from);
+        let (found, after) = rest[from..].split_at(len);
+        rest = after;
+        str::from_utf8(found).ok()
+    };
+    let (start, end) = field()?.split_once('-')?;
+    let permissions = field()?.as_bytes().to_owned();
+    let offset = hexadecimal(field()?)?;
+    let (major, minor) = field()?.split_once(':')?;
+    let inode: u64 = field()?.parse().ok()?;
+    let name = rest.trim_ascii_start();
+    let may = |letter| permissions.contains(&letter);
+    let file = (inode != 0).then(|| {
+        let kept = name.strip_suffix(b" (deleted)");
+        // Newlines are escaped as in a C string.
+        let path = Path::new(OsStr::from_bytes(kept.unwrap_or(name))).to_owned();
+        Some(MappedFile {
+            path,
+            major: u32::from_str_radix(major, 16).ok()?,
+            minor: u32::from_str_radix(minor, 16).ok()?,
+            inode,
+            deleted: kept.is_some(),
+        })
+    });
+    Some(Mapping {
+        start: Addr(hexadecimal(start)?),
+        end: Addr(hexadecimal(end)?),
+        readable: may(b'r'),
+        writable: may(b'w'),
+        executable: may(b'x'),
+        offset,
+        label: (inode == 0 && !name.is_empty()).then(|| String::from_utf8_lossy(name).into_owned()),
+        file: file.flatten(),
+    })
+}
+
+fn hexadecimal(digits: &str) -> Option<u64> {
+    u64::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{file_in, parse, read, size_in_pages};
+    use crate::model::Addr;
+
+    #[test]
+    fn lines_with_spaces_labels_and_deleted_files() {
+        let text = b"1000-3000 r-xp 00001000 fe:0a 77                 /tmp/a b/lib x.so (deleted)\n\
+                     5000-6000 rw-p 00000000 00:00 0\n9000-a000 rw-p 00000000 00:00 0                  [stack]\n";
+        let mappings = parse(text);
+        assert_eq!(mappings.len(), 3);
+        let file = file_in(&mappings, Addr(0x2000), Addr(0x2001)).expect("a file");
+        assert_eq!((file.path.as_path(), file.deleted), (Path::new("/tmp/a b/lib x.so"), true));
+        assert_eq!((file.major, file.minor, file.inode), (0xfe, 0x0a, 77));
+        assert!(mappings[0].executable && !mappings[0].writable && mappings[0].offset == 0x1000);
+        assert_eq!(mappings[2].label.as_deref(), Some("[stack]"));
+        assert_eq!(file_in(&mappings, Addr(0x5000), Addr(0x6000)), None);
+    }
+
+    #[test]
+    fn this_process_has_its_executable_mapped() {
+        let mappings = read(std::process::id()).expect("maps");
+        let own = std::env::current_exe().expect("executable");
+        assert!(mappings.iter().filter_map(|mapping| mapping.file.as_ref()).any(|file| file.path == own));
+        assert!(size_in_pages(std::process::id()).expect("statm") > 0);
+    }
+}

@@ -1,0 +1,63 @@
+//! What is specific to x86-64 about a stopped thread: its program counter, and system calls that a stop would fail with
+//! EINTR.
+
+use nix::{errno::Errno, libc, sys::ptrace, unistd::Pid};
+
+/// Kernel-internal: restart the call unless a handler really runs, in which case it is EINTR as it should be.
+const ERESTARTNOHAND: i64 = 514;
+
+/// The registers of a thread in a ptrace stop.
+pub struct Registers(libc::user_regs_struct);
+
+impl Registers {
+    pub fn of(thread: Pid) -> Result<Registers, Errno> {
+        ptrace::getregs(thread).map(Registers)
+    }
+
+    pub fn pc(&self) -> u64 {
+        self.0.rip
+    }
+
+    /// Has the kernel restart the call that the stop interrupted, where it would not by itself. Its timeout then begins
+    /// anew: never shortened. `rip` stays, so a handler that is about to run still sees EINTR.
+    pub fn restart_interrupted_call(&mut self, thread: Pid) -> Result<(), Errno> {
+        let call = self.0.orig_rax as i64;
+        let interrupted = self.0.rax as i64 == -i64::from(libc::EINTR);
+        if call >= 0 && interrupted && FAIL_WITH_EINTR.contains(&call) {
+            self.0.rax = -ERESTARTNOHAND as u64;
+            ptrace::setregs(thread, self.0)?;
+        }
+        Ok(())
+    }
+}
+
+/// The C library's headers know it, the bindings do not yet.
+const SYS_IO_PGETEVENTS: i64 = 333;
+
+/// The calls that answer EINTR to any wake-up by a signal or a stop (`signal(7)`): event waits, and the socket calls, also
+/// through `read` and `write`, of sockets with SO_RCVTIMEO or SO_SNDTIMEO. All others restart by themselves.
+const FAIL_WITH_EINTR: [i64; 23] = [
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_select,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_io_getevents,
+    SYS_IO_PGETEVENTS,
+    libc::SYS_io_uring_enter,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_connect,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+];

@@ -1,0 +1,158 @@
+//! Committing a staged transaction: through the stop helper, or by signal where the target cannot be traced.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::{
+    link::AgentLink,
+    process::Status,
+    stop_helper::{ARGUMENT, Job, Outcome},
+    store::TargetFolder,
+};
+use crate::error::{Error, Result};
+
+/// For all of a helper's attempts together.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Helpers that may fall to their watchdog before it is given up.
+const HELPERS: u32 = 3;
+/// The program that is running, even if its file was replaced meanwhile.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// What a commit was and cost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CommitReceipt {
+    /// The ledger's new revision.
+    pub revision: u64,
+    /// From the first thread's interruption to the last one's release.
+    pub pause: Duration,
+    /// `ptrace`, or `signal: ` and why not.
+    pub method: String,
+    /// Stops that it took until no thread stood in the way.
+    pub attempts: u32,
+    pub threads: usize,
+}
+
+/// A stop helper that waits for its one job. It ends when this value does, or when this process does.
+#[derive(Debug)]
+pub struct StopHelper {
+    program: PathBuf,
+    child: Child,
+    socket: UnixStream,
+}
+
+impl StopHelper {
+    /// Starts the current program as a helper; its `main` must begin with [`super::stop_helper_main`].
+    pub fn spawn() -> Result<StopHelper> {
+        StopHelper::spawn_from(Path::new(OWN_PROGRAM))
+    }
+
+    /// Starts `program` instead.
+    pub fn spawn_from(program: &Path) -> Result<StopHelper> {
+        let failed = |source| Error::Launch { command: format!("{} {ARGUMENT}", program.display()), source };
+        let (socket, theirs) = UnixStream::pair().map_err(failed)?;
+        let child = Command::new(program)
+            .arg0("reload-dashboard")
+            .arg(ARGUMENT)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // It is not a target, whatever this process is.
+            .env_remove("LD_PRELOAD")
+            .spawn()
+            .map_err(failed)?;
+        Ok(StopHelper { program: program.to_owned(), child, socket })
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `None` if the helper ended without an answer.
+    fn run(&mut self, job: &Job) -> Option<Outcome> {
+        let mut line = serde_json::to_string(job).ok()?;
+        line.push('\n');
+        self.socket.set_read_timeout(Some(PATIENCE)).ok()?;
+        self.socket.write_all(line.as_bytes()).ok()?;
+        let mut answer = String::new();
+        BufReader::new(&self.socket).read_line(&mut answer).ok()?;
+        serde_json::from_str(&answer).ok()
+    }
+}
+
+impl Drop for StopHelper {
+    fn drop(&mut self) {
+        // Idle it ends by itself when its socket does; but it may hang, and then its tracees with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Commits what was staged as `transaction`. With an error nothing in the target has changed.
+pub fn commit(link: &mut AgentLink, mut helper: StopHelper, transaction: u64) -> Result<CommitReceipt> {
+    let pid = link.pid();
+    if let Some(reason) = why_not_traceable(pid) {
+        return commit_by_signal(link, transaction, &reason);
+    }
+    let folder = TargetFolder::of_agent(pid).ok_or(Error::NoAgent { pid })?;
+    let job = Job { pid, transaction, folder: folder.path().to_owned() };
+    for attempt in 1..=HELPERS {
+        let before = link.allow_tracer(helper.pid())?;
+        let begun = Instant::now();
+        let outcome = helper.run(&job);
+        let spent = begun.elapsed();
+        // A helper that hangs would keep the agent's answer waiting.
+        let program = helper.program.clone();
+        drop(helper);
+        let after = link.allow_tracer(0)?;
+        match outcome {
+            Some(Outcome::Committed { revision, pause_ns, attempts, threads }) => {
+                let pause = Duration::from_nanos(pause_ns);
+                return Ok(CommitReceipt { revision, pause, method: "ptrace".into(), attempts, threads });
+            }
+            Some(Outcome::NotTraceable { reason }) => {
+                let reason = why_not_traceable(pid).unwrap_or(reason);
+                return commit_by_signal(link, transaction, &reason);
+            }
+            Some(Outcome::NotNow { reason }) => return Err(Error::Stop { pid, reason }),
+            Some(Outcome::Failed { reason }) => return Err(Error::Agent(reason)),
+            // It died after it had told the agent to go: done, and the agent says so.
+            None if after > before => {
+                let method = "ptrace (the stop helper ended early)".into();
+                return Ok(CommitReceipt { revision: after, pause: spent, method, attempts: attempt, threads: 0 });
+            }
+            None => helper = StopHelper::spawn_from(&program)?,
+        }
+    }
+    let reason = format!("the stop helper ended {HELPERS} times before it was done; is the machine overloaded?");
+    Err(Error::Stop { pid, reason })
+}
+
+/// What is known to keep a helper from tracing the target, or from doing it unnoticed.
+fn why_not_traceable(pid: u32) -> Option<String> {
+    let status = Status::of(pid).ok()?;
+    if status.tracer_pid != 0 {
+        let name = Status::of(status.tracer_pid).map_or_else(|_| "?".into(), |tracer| tracer.name);
+        return Some(format!("traced by {name} ({})", status.tracer_pid));
+    }
+    // A filter may forbid `restart_syscall`, by which interrupted waits go on.
+    (status.seccomp != 0).then(|| "it runs under a seccomp filter".into())
+}
+
+fn commit_by_signal(link: &mut AgentLink, transaction: u64, reason: &str) -> Result<CommitReceipt> {
+    let stop = link.commit_by_signal(transaction)?;
+    Ok(CommitReceipt {
+        revision: stop.revision,
+        pause: Duration::from_nanos(stop.pause_ns),
+        method: format!("signal: {reason}"),
+        attempts: 1,
+        threads: stop.threads as usize,
+    })
+}

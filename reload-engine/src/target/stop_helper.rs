@@ -1,0 +1,281 @@
+//! The stop helper: a short-lived process that stops a target's threads from outside and drives the agent's commit.
+//!
+//! It is the current program started again with a hidden first argument. It waits on its standard input, a socket, for one
+//! job, does it, answers, and ends. Whatever happens to it, the kernel lets its tracees go: it carries a watchdog that ends
+//! it should a stop take too long.
+
+use std::{
+    env,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    libc,
+    sys::signal::{SigHandler, SigSet, Signal, signal},
+    unistd::{Pid, setsid},
+};
+use reload_protocol::{FromAgent, Range, Reply, Request, VERSION, commit, receive, send};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    halt::{Halt, Step},
+    link,
+    threads::{Obstacle, Threads},
+};
+
+/// The hidden first argument.
+pub(super) const ARGUMENT: &str = "__stop-target";
+/// Longest stop, in microseconds. When it is over the helper dies and the threads run.
+const WATCHDOG: libc::suseconds_t = 100_000;
+/// How often a stop is tried where a thread stands in the way.
+const ATTEMPTS: u32 = 100;
+/// For the agent's answers outside a stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the helper is asked to do, one line.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Job {
+    pub pid: u32,
+    pub transaction: u64,
+    /// The target's folder in the store, where its agent listens.
+    pub folder: PathBuf,
+}
+
+/// How it ended, one line.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Outcome {
+    Committed {
+        revision: u64,
+        pause_ns: u64,
+        attempts: u32,
+        threads: usize,
+    },
+    /// The target cannot be traced; nothing was stopped.
+    NotTraceable {
+        reason: String,
+    },
+    /// Nothing was changed; it may work another time.
+    NotNow {
+        reason: String,
+    },
+    /// Nothing was changed.
+    Failed {
+        reason: String,
+    },
+}
+
+/// Does the stop helper's work if this process was started as one; `None` otherwise. A program that uses the engine calls
+/// this first thing in `main` and returns what it gets.
+pub fn stop_helper_main() -> Option<ExitCode> {
+    let asked = env::args_os().nth(1).is_some_and(|argument| argument == ARGUMENT);
+    asked.then(|| match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        // The controller reads the same from the closed socket.
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+fn serve() -> io::Result<()> {
+    become_independent();
+    let controller: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut controller = UnixStream::from(controller);
+    let mut line = String::new();
+    // The end of the stream is the controller's end.
+    if BufReader::new(controller.try_clone()?).read_line(&mut line)? == 0 {
+        return Ok(());
+    }
+    let job: Job = serde_json::from_str(&line)?;
+    let outcome = work(&job).unwrap_or_else(|error| Outcome::Failed { reason: format!("the stop helper: {error}") });
+    let mut answer = serde_json::to_string(&outcome)?;
+    answer.push('\n');
+    controller.write_all(answer.as_bytes())
+}
+
+/// What ends the dashboard (Ctrl-C, a closed terminal) must not end a helper in the middle of a stop; and it must not be
+/// the one that waits for a processor while others wait for it. All best effort.
+fn become_independent() {
+    let _ = setsid();
+    for ignored in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
+        // SAFETY: no handler is installed.
+        let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
+    }
+    for default in [Signal::SIGALRM, Signal::SIGCHLD] {
+        // SAFETY: no handler is installed. An ignored SIGCHLD would not tell of stops.
+        let _ = unsafe { signal(default, SigHandler::SigDfl) };
+    }
+    let _ = SigSet::empty().thread_set_mask();
+    // SAFETY: changes how this process is paged and scheduled, no memory.
+    unsafe {
+        libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT);
+        let lowest = libc::sched_param { sched_priority: 1 };
+        if libc::sched_setscheduler(0, libc::SCHED_FIFO, &lowest) != 0 {
+            libc::setpriority(libc::PRIO_PROCESS, 0, -20);
+        }
+    }
+}
+
+fn work(job: &Job) -> io::Result<Outcome> {
+    let halt = Halt::from_environment();
+    let mut agent = link::open(&job.folder)?;
+    agent.set_read_timeout(Some(PATIENCE))?;
+    agent.set_write_timeout(Some(PATIENCE))?;
+    let Reply::Welcome(welcome) = ask(&mut agent, &Request::Hello { version: VERSION })? else {
+        return Err(io::Error::other("the agent did not answer Hello"));
+    };
+    let ids = welcome.agent_threads.iter().map(|&id| Pid::from_raw(id as i32)).collect();
+    let mut threads = match Threads::of(Pid::from_raw(job.pid as i32), ids) {
+        Ok(threads) => threads,
+        Err(obstacle) => return Ok(refusal(obstacle)),
+    };
+    let mut reason = String::new();
+    for attempt in 1..=ATTEMPTS {
+        if let Err(obstacle) = threads.seize() {
+            return Ok(refusal(obstacle));
+        }
+        let forbidden = match ask(&mut agent, &Request::Commit { transaction: job.transaction })? {
+            Reply::Committing { forbidden } => forbidden,
+            Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
+            other => return Ok(Outcome::Failed { reason: format!("the agent answered Commit with {other:?}") }),
+        };
+        let begun = arm_watchdog();
+        let stop = stop_and_commit(&mut threads, &mut agent, &forbidden, halt);
+        let pause_ns = begun.elapsed().as_nanos() as u64;
+        disarm_watchdog();
+        let stopped = match stop {
+            Ok(count) => count,
+            Err(Stop::Obstacle(obstacle)) => return Ok(refusal(obstacle)),
+            Err(Stop::Link(error)) => return Err(error),
+        };
+        match reply(&mut agent)? {
+            Reply::Done { revision } => {
+                return Ok(Outcome::Committed { revision, pause_ns, attempts: attempt, threads: stopped });
+            }
+            Reply::NotNow { reason: why } => reason = why,
+            Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
+            other => return Ok(Outcome::Failed { reason: format!("the agent ended the commit with {other:?}") }),
+        }
+        // Some other time of day: whoever stands there every millisecond is met at another phase.
+        thread::sleep(Duration::from_micros(1000 + u64::from(attempt) * 997 % 4000));
+    }
+    Ok(Outcome::NotNow { reason: format!("{reason} ({ATTEMPTS} attempts)") })
+}
+
+/// What ended a stop early. The agent has been told to abort, or is gone.
+enum Stop {
+    Obstacle(Obstacle),
+    Link(io::Error),
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Stop {
+        Stop::Link(error)
+    }
+}
+
+/// The stop itself: from here to the return nothing allocates. On `Ok` the agent's reply frame follows; how many threads
+/// were stopped.
+fn stop_and_commit(
+    threads: &mut Threads,
+    agent: &mut UnixStream,
+    forbidden: &[Range],
+    halt: Halt,
+) -> Result<usize, Stop> {
+    let stopped = match threads.stop() {
+        Ok(stopped) => stopped,
+        Err(obstacle) => {
+            agent.write_all(&[commit::ABORT])?;
+            return Err(Stop::Obstacle(obstacle));
+        }
+    };
+    halt.at(Step::Stopped);
+    let count = stopped.count();
+    agent.write_all(&[commit::CLOSE])?;
+    if answer(agent)? != commit::CLOSED {
+        return Ok(count);
+    }
+    halt.at(Step::Closed);
+    if stopped.any_at(|pc| contains(forbidden, pc)) {
+        agent.write_all(&[commit::ABORT])?;
+        answer(agent)?;
+        return Ok(count);
+    }
+    agent.write_all(&[commit::GO])?;
+    halt.at(Step::Gone);
+    answer(agent)?;
+    halt.at(Step::Done);
+    Ok(count)
+}
+
+/// `ranges` is ascending and merged.
+fn contains(ranges: &[Range], address: u64) -> bool {
+    let after = ranges.partition_point(|range| range.start <= address);
+    after > 0 && address - ranges[after - 1].start < ranges[after - 1].len
+}
+
+fn answer(agent: &mut UnixStream) -> io::Result<u8> {
+    let mut byte = [0];
+    agent.read_exact(&mut byte)?;
+    Ok(byte[0])
+}
+
+fn ask(agent: &mut UnixStream, request: &Request) -> io::Result<Reply> {
+    send(agent, request)?;
+    reply(agent)
+}
+
+fn reply(agent: &mut UnixStream) -> io::Result<Reply> {
+    loop {
+        if let FromAgent::Reply(reply) = receive(agent)? {
+            return Ok(reply);
+        }
+    }
+}
+
+fn refusal(obstacle: Obstacle) -> Outcome {
+    match obstacle {
+        Obstacle::NotPermitted { thread } => {
+            Outcome::NotTraceable { reason: format!("tracing its thread {thread} is not permitted") }
+        }
+        Obstacle::TooMany => Outcome::NotNow { reason: "threads are started faster than they can be stopped".into() },
+        Obstacle::Kernel { doing, errno } => Outcome::Failed { reason: format!("{doing}: {errno}") },
+    }
+}
+
+/// The default action of SIGALRM ends this process, and the kernel then releases its tracees.
+fn arm_watchdog() -> Instant {
+    set_timer(WATCHDOG);
+    Instant::now()
+}
+
+fn disarm_watchdog() {
+    set_timer(0);
+}
+
+fn set_timer(microseconds: libc::suseconds_t) {
+    let value = libc::timeval { tv_sec: 0, tv_usec: microseconds };
+    let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
+    // SAFETY: a valid timer; the earlier one is not asked for. It cannot fail with these values.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+}
+
+#[cfg(test)]
+mod tests {
+    use reload_protocol::Range;
+
+    use super::contains;
+
+    #[test]
+    fn addresses_in_ranges() {
+        let ranges = [Range { start: 10, len: 2 }, Range { start: 20, len: 1 }];
+        let inside: Vec<u64> = (0..30).filter(|&address| contains(&ranges, address)).collect();
+        assert_eq!(inside, [10, 11, 20]);
+    }
+}

@@ -1,0 +1,208 @@
+//! The store: a private folder per user with a private folder per target, and which of them belong to nobody any more.
+//!
+//! What is kept in a target's folder is decided by others.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sys::statvfs::{FsFlags, statvfs},
+    unistd::geteuid,
+};
+use reload_protocol::{SOCKET_NAME, STORE_VARIABLE};
+
+use super::process;
+use crate::error::{Error, Result};
+
+/// The folder that holds the agent and one folder per target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreRoot {
+    path: PathBuf,
+}
+
+impl StoreRoot {
+    /// `$XDG_RUNTIME_DIR/reload-dashboard`, else `reload-dashboard-UID` in the temporary directory: the first that is
+    /// private, can hold code (`noexec` cannot) and has a name that `LD_PRELOAD` can carry. Makes it if it is missing.
+    pub fn find() -> Result<StoreRoot> {
+        let mut reasons = Vec::new();
+        for path in candidates() {
+            match StoreRoot::at(&path) {
+                Ok(root) => return Ok(root),
+                Err(error) => reasons.push(error.chain().join(": ")),
+            }
+        }
+        Err(Error::Unsupported(format!(
+            "no folder for the store: {}; set TMPDIR to a private folder on a file system without noexec",
+            reasons.join("; ")
+        )))
+    }
+
+    /// The store at exactly `path`.
+    pub fn at(path: &Path) -> Result<StoreRoot> {
+        let unsuitable = |reason: &str| {
+            let module = path.display().to_string();
+            Err(Error::Unsuitable { module, reason: reason.into() })
+        };
+        // The dynamic loader splits LD_PRELOAD at these.
+        if !path.is_absolute() || path.as_os_str().as_bytes().iter().any(|byte| b" :\t\n".contains(byte)) {
+            return unsuitable("the path is relative or has spaces or colons, which LD_PRELOAD cannot carry");
+        }
+        make_private(path)?;
+        let file_system =
+            statvfs(path).map_err(|errno| file_error(path, "asking about its file system", errno.into()))?;
+        if file_system.flags().contains(FsFlags::ST_NOEXEC) {
+            return unsuitable("its file system is mounted noexec");
+        }
+        Ok(StoreRoot { path: path.to_owned() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where everything of target `pid` is kept; made by its agent, or here.
+    pub fn target_folder(&self, pid: u32) -> Result<TargetFolder> {
+        let folder = self.folder_of(pid);
+        make_private(folder.path())?;
+        Ok(folder)
+    }
+
+    fn folder_of(&self, pid: u32) -> TargetFolder {
+        TargetFolder { path: self.path.join(pid.to_string()) }
+    }
+
+    /// Removes the folders of processes that have ended.
+    pub fn sweep(&self) {
+        for (pid, folder) in self.targets() {
+            if !process::is_alive(pid) {
+                // What cannot be removed now can the next time.
+                let _ = fs::remove_dir_all(folder.path());
+            }
+        }
+    }
+
+    fn targets(&self) -> Vec<(u32, TargetFolder)> {
+        let Ok(entries) = fs::read_dir(&self.path) else { return Vec::new() };
+        let pid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        entries.flatten().filter_map(pid).map(|pid| (pid, self.folder_of(pid))).collect()
+    }
+}
+
+/// One target's folder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TargetFolder {
+    path: PathBuf,
+}
+
+impl TargetFolder {
+    /// The folder in which the agent of `pid` listens, wherever the target was told to put it.
+    pub fn of_agent(pid: u32) -> Option<TargetFolder> {
+        let told =
+            process::environment(pid).ok().and_then(|variables| variables.get(OsStr::new(STORE_VARIABLE)).cloned());
+        let roots = told.into_iter().map(PathBuf::from).chain(candidates());
+        let folders = roots.map(|root| TargetFolder { path: root.join(pid.to_string()) });
+        folders.into_iter().find(|folder| fs::symlink_metadata(folder.socket()).is_ok())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path.join(SOCKET_NAME)
+    }
+
+    /// Copies of the files as the target first loaded them.
+    pub fn originals(&self) -> Result<PathBuf> {
+        self.subfolder("originals")
+    }
+
+    /// The generations' shadows.
+    pub fn shadows(&self) -> Result<PathBuf> {
+        self.subfolder("shadows")
+    }
+
+    fn subfolder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path.join(name);
+        make_private(&path)?;
+        Ok(path)
+    }
+}
+
+fn candidates() -> Vec<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let of_user = format!("reload-dashboard-{}", geteuid());
+    let session = variable("XDG_RUNTIME_DIR").map(|folder| folder.join("reload-dashboard"));
+    let temporary = variable("TMPDIR").map(|folder| folder.join(&of_user));
+    session.into_iter().chain(temporary).chain([Path::new("/tmp").join(&of_user)]).collect()
+}
+
+/// Makes the folder if it is missing. Somebody else's folder, or a symbolic link where ours should be, is an error.
+fn make_private(path: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(file_error(path, "making the folder", error));
+        }
+        _ => {}
+    }
+    let metadata = fs::symlink_metadata(path).map_err(|error| file_error(path, "looking at the folder", error))?;
+    let owned = metadata.uid() == geteuid().as_raw() || geteuid().is_root();
+    if !metadata.is_dir() || !owned {
+        let source = io::Error::other("it is not a folder of this user's; remove it or set TMPDIR elsewhere");
+        return Err(file_error(path, "using it as the store", source));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(path, private).map_err(|error| file_error(path, "making it private", error))?;
+    }
+    Ok(())
+}
+
+fn file_error(path: &Path, doing: &'static str, source: io::Error) -> Error {
+    Error::File { path: path.to_owned(), doing, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, symlink},
+    };
+
+    use super::StoreRoot;
+
+    #[test]
+    fn folders_are_private_and_swept() {
+        let temporary = tempfile::tempdir().expect("temporary folder");
+        let root = StoreRoot::at(&temporary.path().join("store")).expect("store");
+        let own = root.target_folder(std::process::id()).expect("folder");
+        // Larger than any process id that the kernel gives.
+        let dead = root.target_folder(u32::MAX).expect("folder");
+        fs::write(dead.shadows().expect("shadows").join("x.so"), b"x").expect("write");
+        assert_eq!(fs::metadata(own.path()).expect("metadata").mode() & 0o777, 0o700);
+        root.sweep();
+        assert!(own.path().exists() && !dead.path().exists());
+    }
+
+    #[test]
+    fn a_symbolic_link_is_not_followed() {
+        let temporary = tempfile::tempdir().expect("temporary folder");
+        symlink("/tmp", temporary.path().join("store")).expect("symlink");
+        assert!(StoreRoot::at(&temporary.path().join("store")).is_err());
+    }
+
+    #[test]
+    fn a_path_that_ld_preload_splits_is_refused() {
+        let temporary = tempfile::tempdir().expect("temporary folder");
+        assert!(StoreRoot::at(&temporary.path().join("a b")).is_err());
+        assert!(!temporary.path().join("a b").exists());
+    }
+}

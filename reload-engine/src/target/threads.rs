@@ -1,0 +1,279 @@
+//! The threads of a target under ptrace: seized beforehand, stopped together, released by dropping the guard.
+//!
+//! Used only by the stop helper, a process of its own with a single thread. While threads are stopped nothing here
+//! allocates: the list has spare room and files are read into the stack.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    mem::MaybeUninit,
+    ptr,
+};
+
+use nix::{
+    dir::Dir,
+    errno::Errno,
+    fcntl::OFlag,
+    libc,
+    sys::{
+        ptrace,
+        signal::Signal,
+        stat::Mode,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+
+use super::registers::Registers;
+
+/// Room for threads that are started while the others are being stopped.
+const SPARE: usize = 2048;
+/// After so long without an answer it is looked whether a thread sleeps uninterruptibly.
+const ANSWER: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+
+/// Every thread of the target but the agent's.
+pub struct Threads {
+    process: Pid,
+    agent: Vec<Pid>,
+    listing: Dir,
+    seized: Vec<Thread>,
+}
+
+struct Thread {
+    id: Pid,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Seized; it may have been interrupted and not have answered yet.
+    Running,
+    Stopped {
+        pc: u64,
+        /// To be delivered when it is released: it stopped on its way to receive this.
+        signal: Option<Signal>,
+    },
+    /// In uninterruptible sleep (the parent of a `vfork`, slow storage): it stops before it runs a single instruction of its
+    /// own. The program counter it will go on at, if the kernel tells.
+    InKernel {
+        pc: Option<u64>,
+    },
+    Gone,
+}
+
+/// Why the threads could not be seized or stopped.
+#[derive(Debug)]
+pub enum Obstacle {
+    /// Tracing this thread is not permitted.
+    NotPermitted {
+        thread: Pid,
+    },
+    /// More threads than there is room for, or started faster than they are stopped.
+    TooMany,
+    Kernel {
+        doing: &'static str,
+        errno: Errno,
+    },
+}
+
+impl Threads {
+    /// Blocks SIGCHLD, by which the kernel tells of stops, and opens the list of threads. Nobody is seized yet.
+    pub fn of(process: Pid, agent: Vec<Pid>) -> Result<Threads, Obstacle> {
+        block_child_signal();
+        let path = format!("/proc/{process}/task");
+        let listing = Dir::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| Obstacle::Kernel { doing: "listing its threads", errno })?;
+        Ok(Threads { process, agent, listing, seized: Vec::new() })
+    }
+
+    /// Seizes every thread that is not yet; they run on. Whether there was any.
+    pub fn seize(&mut self) -> Result<bool, Obstacle> {
+        self.seized.retain(|thread| thread.state != State::Gone);
+        self.seized.reserve(SPARE);
+        let mut any = false;
+        while self.seize_new()? {
+            any = true;
+            self.seized.reserve(SPARE);
+        }
+        Ok(any)
+    }
+
+    /// One pass over the list of threads, without allocating.
+    fn seize_new(&mut self) -> Result<bool, Obstacle> {
+        let Threads { process, agent, listing, seized } = self;
+        let mut new = false;
+        for entry in listing.iter() {
+            let entry = entry.map_err(|errno| Obstacle::Kernel { doing: "listing its threads", errno })?;
+            let Some(id) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()).map(Pid::from_raw) else {
+                continue;
+            };
+            if agent.contains(&id) || seized.iter().any(|thread| thread.id == id) {
+                continue;
+            }
+            if seized.len() == seized.capacity() {
+                return Err(Obstacle::TooMany);
+            }
+            let state = match ptrace::seize(id, ptrace::Options::empty()) {
+                Ok(()) => State::Running,
+                Err(_) if is_gone(*process, id) => State::Gone,
+                Err(Errno::EPERM) => return Err(Obstacle::NotPermitted { thread: id }),
+                Err(errno) => return Err(Obstacle::Kernel { doing: "seizing a thread", errno }),
+            };
+            new |= state == State::Running;
+            seized.push(Thread { id, state });
+        }
+        Ok(new)
+    }
+
+    /// Stops all of them, and those that they start meanwhile, until there is none that runs.
+    pub fn stop(&mut self) -> Result<Stopped<'_>, Obstacle> {
+        // Dropped on an error, it releases those already stopped.
+        let stopped = Stopped { threads: self };
+        let mut from = 0;
+        loop {
+            for thread in &mut stopped.threads.seized[from..] {
+                // An error means that it has ended, which waiting will show.
+                let _ = ptrace::interrupt(thread.id);
+            }
+            let process = stopped.threads.process;
+            for thread in &mut stopped.threads.seized[from..] {
+                thread.await_stop(process)?;
+            }
+            from = stopped.threads.seized.len();
+            if !stopped.threads.seize_new()? {
+                return Ok(stopped);
+            }
+        }
+    }
+}
+
+/// A stopped world. Dropping it lets every thread go on, with the signals they were about to receive.
+pub struct Stopped<'a> {
+    threads: &'a mut Threads,
+}
+
+impl Stopped<'_> {
+    pub fn count(&self) -> usize {
+        self.threads.seized.iter().filter(|thread| thread.state != State::Gone).count()
+    }
+
+    /// Whether any thread would go on at an address for which `forbidden` holds. One of which that is not known counts.
+    pub fn any_at(&self, forbidden: impl Fn(u64) -> bool) -> bool {
+        self.threads.seized.iter().any(|thread| match thread.state {
+            State::Stopped { pc, .. } => forbidden(pc),
+            State::InKernel { pc } => pc.is_none_or(&forbidden),
+            State::Running | State::Gone => false,
+        })
+    }
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        for thread in &mut self.threads.seized {
+            match thread.state {
+                State::Stopped { signal, .. } => {
+                    // The only failure is that it was killed meanwhile.
+                    let _ = ptrace::detach(thread.id, signal);
+                    thread.state = State::Gone;
+                }
+                // Only a stopped thread can be detached. It stays ours, to be stopped again or released when we end.
+                State::InKernel { .. } => thread.state = State::Running,
+                State::Running | State::Gone => {}
+            }
+        }
+    }
+}
+
+impl Thread {
+    /// Waits until it has stopped, has ended, or is seen to sleep uninterruptibly. The caller's watchdog bounds the wait.
+    fn await_stop(&mut self, process: Pid) -> Result<(), Obstacle> {
+        while self.state == State::Running {
+            match waitpid(self.id, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => {
+                    if !await_child_signal() && sleeps_uninterruptibly(process, self.id) {
+                        self.state = State::InKernel { pc: blocked_at(process, self.id) };
+                    }
+                }
+                // A stop of the whole group (SIGSTOP, SIGTSTP...) is kept by the kernel across the detach; the signal of a
+                // PTRACE_EVENT stop is not one to deliver.
+                Ok(WaitStatus::PtraceEvent(..)) => self.note_stop(None)?,
+                Ok(WaitStatus::Stopped(_, signal)) => self.note_stop(Some(signal))?,
+                Ok(_) | Err(Errno::ECHILD) => self.state = State::Gone,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Obstacle::Kernel { doing: "waiting for a thread to stop", errno }),
+            }
+        }
+        Ok(())
+    }
+
+    fn note_stop(&mut self, signal: Option<Signal>) -> Result<(), Obstacle> {
+        // Stopped before anything else, so that it is released if this fails.
+        self.state = State::Stopped { pc: 0, signal };
+        let read = Registers::of(self.id).and_then(|mut registers| {
+            registers.restart_interrupted_call(self.id)?;
+            Ok(registers.pc())
+        });
+        match read {
+            Ok(pc) => self.state = State::Stopped { pc, signal },
+            // Killed in the meantime.
+            Err(Errno::ESRCH) => self.state = State::Gone,
+            Err(errno) => return Err(Obstacle::Kernel { doing: "reading a thread's registers", errno }),
+        }
+        Ok(())
+    }
+}
+
+fn block_child_signal() {
+    let mut signals = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the set is emptied before it is used.
+    unsafe {
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_BLOCK, signals.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Waits for the kernel to tell of some stop. It latches: one that came before this call counts. `false` after [`ANSWER`].
+fn await_child_signal() -> bool {
+    let mut signals = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the set is emptied before it is used; nothing is to be stored.
+    unsafe {
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGCHLD);
+        libc::sigtimedwait(signals.as_ptr(), ptr::null_mut(), &ANSWER) == libc::SIGCHLD
+    }
+}
+
+fn is_gone(process: Pid, thread: Pid) -> bool {
+    matches!(thread_state(process, thread), None | Some(b'Z' | b'X' | b'x'))
+}
+
+fn sleeps_uninterruptibly(process: Pid, thread: Pid) -> bool {
+    thread_state(process, thread) == Some(b'D')
+}
+
+/// The letter in `/proc/PID/task/TID/stat`, after the name's closing parenthesis.
+fn thread_state(process: Pid, thread: Pid) -> Option<u8> {
+    let mut text = [0; 512];
+    let text = read_thread_file(process, thread, "stat", &mut text)?;
+    let name_end = text.iter().rposition(|&byte| byte == b')')?;
+    text.get(name_end + 2).copied()
+}
+
+/// The last field of `/proc/PID/task/TID/syscall`, where it will go on in user mode; `None` while it runs.
+fn blocked_at(process: Pid, thread: Pid) -> Option<u64> {
+    let mut text = [0; 512];
+    let text = str::from_utf8(read_thread_file(process, thread, "syscall", &mut text)?).ok()?;
+    let pc = text.trim_end().rsplit(' ').next()?;
+    u64::from_str_radix(pc.strip_prefix("0x")?, 16).ok()
+}
+
+fn read_thread_file<'a>(process: Pid, thread: Pid, name: &str, buffer: &'a mut [u8; 512]) -> Option<&'a [u8]> {
+    let mut path = [0; 64];
+    let mut rest = &mut path[..];
+    write!(rest, "/proc/{process}/task/{thread}/{name}").ok()?;
+    let unused = rest.len();
+    let path = str::from_utf8(&path[..64 - unused]).ok()?;
+    let len = File::open(path).ok()?.read(buffer).ok()?;
+    Some(&buffer[..len])
+}
