@@ -16,10 +16,12 @@ need_packages() {
         echo "note: this is no Debian or Ubuntu; if something is missing, install what these packages hold: $*" >&2
         return
     fi
-    local missing=() name
+    local missing=() name found
     for name in "$@"; do
         # Ubuntu's 64-bit time_t transition renamed some packages; the old name is then provided by the new one.
-        dpkg-query -W -f '${db:Status-Abbrev}\n' "$name" "${name}t64" 2>/dev/null | grep -q '^ii' || missing+=("$name")
+        # It fails where it does not know one of the two, which is the usual case.
+        found=$(dpkg-query -W -f '${db:Status-Abbrev}\n' "$name" "${name}t64" 2>/dev/null || true)
+        [[ $found == *ii* ]] || missing+=("$name")
     done
     [ ${#missing[@]} -eq 0 ] && return
 
@@ -45,7 +47,9 @@ need_packages() {
 
 # need_rust: puts cargo on the PATH or ends.
 need_rust() {
-    [ -r "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
+    local environment="${CARGO_HOME:-${HOME:-}/.cargo}/env"
+    # shellcheck disable=SC1090
+    if [ -r "$environment" ]; then . "$environment"; fi
     if ! command -v cargo >/dev/null; then
         echo "Rust is missing. Install it from https://rustup.rs, then try again:" >&2
         echo "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y" >&2
@@ -59,4 +63,19 @@ need_rust() {
         echo "    rustup update stable" >&2
         exit 2
     fi
+}
+
+# need_components NAME...: the parts of a toolchain that a minimal installation leaves out.
+need_components() {
+    local name
+    for name in "$@"; do
+        cargo "$name" --version >/dev/null 2>&1 && continue
+        [ "$name" = fmt ] && name=rustfmt
+        echo "installing $name" >&2
+        if ! rustup component add "$name" </dev/null >&2; then
+            echo "$name is missing. Run this, then try again:" >&2
+            echo "    rustup component add $name" >&2
+            exit 2
+        fi
+    done
 }

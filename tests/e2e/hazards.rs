@@ -9,60 +9,14 @@ use std::{
 };
 
 use reload_tests::{
-    dashboard::{Launched, Room, Running, told},
+    dashboard::{Room, Running, told},
     deadline::{self, PATIENCE},
+    greek::{Greek, greek_target, host},
     install, process,
     skip::{is_root, skip},
     toolchain::{self, Library},
 };
 use serde_json::Value;
-
-/// A program of `hosts/`, built into the room.
-fn host(room: &Room, name: &str) -> PathBuf {
-    let output = room.path().join(name);
-    toolchain::program(&toolchain::hosts().join(format!("{name}.c")), &["-O2"], &output);
-    output
-}
-
-/// `libgreek.so` in version 1 beside the host, and the files of the other versions.
-struct Greek {
-    installed: PathBuf,
-    versions: Vec<PathBuf>,
-}
-
-impl Greek {
-    const NAME: &str = "libgreek.so";
-
-    fn new(room: &Room, versions: u32) -> Self {
-        let library = Library::new("greek", toolchain::hosts().join("greek.c"), "-O0");
-        let versions: Vec<PathBuf> = (1..=versions)
-            .map(|version| {
-                let built = room.path().join("built").join(format!("greek-{version}.so"));
-                library.build(version, room.path(), &built);
-                built
-            })
-            .collect();
-        let greek = Greek { installed: room.path().join(Self::NAME), versions };
-        greek.install(1);
-        greek
-    }
-
-    fn install(&self, version: usize) {
-        install::by_rename(&self.versions[version - 1], &self.installed);
-    }
-
-    fn open(&self, target: &mut Launched<'_>) {
-        assert_eq!(target.ask(&format!("open {}", self.installed.display())), "ok");
-    }
-}
-
-/// Opens the library in a new target; version 1 runs.
-fn greek_target<'a>(room: &'a Room, greek: &Greek) -> Launched<'a> {
-    let mut target = room.launch(&host(room, "host"), &[]);
-    greek.open(&mut target);
-    assert_eq!(target.ask("call together 0"), "111");
-    target
-}
 
 #[test]
 fn hammering_threads_through_500_reloads() {

@@ -1,7 +1,7 @@
 /* The program that most cases reload under: it carries out one command per line of its standard input and answers each with
  * one line. It knows nothing of the libraries but the shape `long f(long)`, so that every case can share it.
  *
- *   open PATH            dlopen                                       ok
+ *   open PATH / close    dlopen / dlclose of the one opened last      ok
  *   call F X             F(X), looked up by name                      the result
  *   text F X             F(X) that returns a string                   the string
  *   hold F / held X      keeps a pointer to F / calls it              ok / the result
@@ -139,6 +139,9 @@ static void carry_out(char *line, char *answer) {
         if (library)
             libraries[library_count++] = library;
         snprintf(answer, LINE, library ? "ok" : "error %s", library ? "" : dlerror());
+    } else if (IS("close")) {
+        int error = library_count ? dlclose(libraries[--library_count]) : -1;
+        snprintf(answer, LINE, error ? "error" : "ok");
     } else if (IS("held")) {
         snprintf(answer, LINE, "%ld", held(first));
     } else if (IS("entry")) {

@@ -7,6 +7,7 @@ pub mod case;
 pub mod dashboard;
 pub mod deadline;
 pub mod display;
+pub mod greek;
 pub mod install;
 pub mod process;
 pub mod program;
