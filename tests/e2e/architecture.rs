@@ -111,17 +111,25 @@ fn image_is_free_of_unsafe_and_sockets() {
     }
 }
 
+/// `dashboard` holds the worker's ends and `mod` starts it; everything else under the window is told what to show.
 #[test]
 fn panels_read_state_and_do_no_io() {
-    let panels = sources(&project("app/src/window"), "panels");
-    assert!(!panels.is_empty(), "app/src/window/panels is gone; this test must follow the cut");
-    for (path, text) in panels {
-        for import in imports(&text) {
-            assert!(!matches!(import.as_str(), "worker" | "session" | "cli"), "{} imports `{import}`", path.display());
-        }
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for word in ["std::fs", "File::", "std::process", "std::net", "thread::sleep", ".recv()", "session::start"] {
-            assert!(!code.contains(word), "{} does I/O or waits: `{word}`", path.display());
+    let window = project("app/src/window");
+    let panels =
+        ["top_bar", "tool_bar", "table", "details", "status_bar", "states", "rows", "controls", "dialogs", "stats"];
+    for panel in panels {
+        let sources = sources(&window, panel);
+        assert!(!sources.is_empty(), "app/src/window/{panel} is gone; this test must follow the cut");
+        for (path, text) in sources {
+            for import in imports(&text) {
+                assert!(!matches!(import.as_str(), "worker" | "cli"), "{} imports `{import}`", path.display());
+            }
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for word in
+                ["std::fs", "File::", "std::process", "std::net", "thread::", ".recv()", "reload_engine::session"]
+            {
+                assert!(!code.contains(word), "{} does I/O or waits: `{word}`", path.display());
+            }
         }
     }
 }

@@ -104,7 +104,17 @@ fn killed_at(step: &str, victim: Victim) {
     let halted = halted.unwrap_or_else(|| panic!("nothing stood still at `{step}`: {:?}", verb.0.try_wait()));
 
     match victim {
-        Victim::Halted => process::end(halted),
+        Victim::Halted => {
+            process::end(halted);
+            // A dashboard that has lost its helper may try again, and the next one stands still at the same step.
+            let ended = deadline::until(PATIENCE, || {
+                if let Some(next) = halted_below(verb.pid(), target.pid) {
+                    process::end(next);
+                }
+                verb.0.try_wait().expect("our child")
+            });
+            assert!(ended.is_some(), "the dashboard goes on for ever after its helper was killed at `{step}`");
+        }
         Victim::Dashboard => process::end(verb.pid()),
         Victim::Both => {
             process::end(verb.pid());
@@ -114,7 +124,6 @@ fn killed_at(step: &str, victim: Victim) {
     if process::is_running(halted) {
         process::signal(halted, libc::SIGCONT);
     }
-    drop(verb);
 
     let context = format!("killed {victim:?} at `{step}`");
     let now = target.ask("call together 0");

@@ -25,6 +25,7 @@
 //! list FIELD = VALUE                    waits until the module's row in `list` says so
 //! event KIND                            waits for the next event of this kind about the module
 //!                                       (OUTCOME, VALUE of `list` and KIND may be alternatives: `failed|refused`)
+//! ends saying TEXT                      the last step: on its way out the program prints exactly this, once
 //! verb WORDS...                         any other verb, which must succeed; MODULE stands for the library's file name
 //! ```
 
@@ -231,6 +232,10 @@ impl Run<'_> {
                     |target: &Launched<'_>| rest.split('|').map(|kind| target.count(kind, &file_name)).sum::<usize>();
                 let reached = deadline::until(deadline::PATIENCE, || (count(target) >= wanted).then_some(()));
                 assert!(reached.is_some(), "no such event; there were {:#?}", target.events());
+            }
+            "ends" => {
+                let text = rest.strip_prefix("saying ").expect("`ends saying TEXT`");
+                assert_eq!(self.target.host.last_words(), [text]);
             }
             "verb" => {
                 let words: Vec<&str> =

@@ -44,9 +44,17 @@ impl Conversation {
         }
     }
 
-    /// Lines that have arrived by now.
-    pub fn pending(&mut self) -> Vec<String> {
-        self.lines.try_iter().collect()
+    /// Closes its input, which ends a host of `hosts/`, and takes all it says until it has ended.
+    pub fn last_words(&mut self) -> Vec<String> {
+        self.close();
+        let mut words = Vec::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => words.push(line),
+                Err(RecvTimeoutError::Disconnected) => return words,
+                Err(RecvTimeoutError::Timeout) => panic!("the program goes on after the end of its input: {words:?}"),
+            }
+        }
     }
 
     /// The first line that `wanted` gives a value for.
