@@ -1,5 +1,5 @@
 /* Version 2 changes the signature of a function inside the library together with all its callers; version 3 that of an
- * exported one, whose callers elsewhere are not rebuilt. */
+ * exported one, in a way that callers elsewhere, which are not rebuilt, can live with. */
 static long kept = 5;
 
 #if VERSION == 1
@@ -25,7 +25,8 @@ long exported(long x) {
     return x + VERSION;
 }
 #else
-double exported(double x, double y) {
-    return x + y;
+long exported(long x, long added_at_the_end) {
+    (void)added_at_the_end;
+    return x + VERSION;
 }
 #endif

@@ -37,7 +37,7 @@ const STEP: u64 = 1;
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-/// One bouncing body. Changing these fields would put new meaning into memory that is in use: such a reload is refused.
+/// One bouncing body. Bodies live on through a reload, in the memory they have: a change of these fields needs a restart.
 struct Body {
     x: f32,
     y: f32,
