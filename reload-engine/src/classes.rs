@@ -61,7 +61,7 @@ pub fn classify(path: &Path, executable: &Path, store: &Path) -> Class {
         return Class::Protected;
     }
     let name = file_name(path);
-    if name.starts_with("libreload_agent") || protected(&name) {
+    if (name.starts_with("libreload_agent") || name.starts_with("libreload-agent")) || protected(&name) {
         return Class::Protected;
     }
     let under = |roots: &[&str]| roots.iter().any(|root| path.starts_with(root));
@@ -121,6 +121,6 @@ mod tests {
         check("/lib/x86_64-linux-gnu/libgcc_s.so.1", Class::Protected);
         check("/home/me/sysroot/lib/libc.so.6", Class::Protected);
         check("/home/me/dev/target/agent/libreload_agent.so", Class::Protected);
-        check("/run/user/7/reload-dashboard/17/libagent.so", Class::Protected);
+        check("/elsewhere/libreload-agent-00.so", Class::Protected);
     }
 }

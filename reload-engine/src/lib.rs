@@ -14,3 +14,5 @@ pub mod image;
 pub mod classes;
 pub mod policy;
 pub mod watcher;
+pub mod reloader;
+pub mod discovery;

@@ -61,6 +61,8 @@ struct Shared {
     lost: BTreeSet<PathBuf>,
     /// The kernel's queue overflowed: anything may have changed.
     overflowed: bool,
+    /// Somebody opened a library that is not a module yet: the target may be about to load it.
+    library_opened: bool,
 }
 
 impl Watcher {
@@ -153,6 +155,11 @@ impl Watcher {
             }
         }
         touched
+    }
+
+    /// Whether somebody opened a library beside the watched ones since the last call, as `dlopen` does.
+    pub fn library_opened(&mut self) -> bool {
+        std::mem::take(&mut lock(&self.shared).library_opened)
     }
 
     /// Compares stamps: what inotify cannot tell (network file systems, a renamed grandparent, a limit) is noticed here.
@@ -289,7 +296,18 @@ fn note(shared: &mut Shared, wake: &Sender<()>, event: notify::Result<notify::Ev
         // Also how a symbolic link appears, which may lead elsewhere.
         EventKind::Create(_) => (Evidence::Touched, true),
         EventKind::Modify(_) => (Evidence::Touched, false),
-        // Opened or read, by us more often than not.
+        EventKind::Access(AccessKind::Open(_)) => {
+            let library = |path: &PathBuf| {
+                !shared.names.contains_key(path)
+                    && path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"))
+            };
+            if !shared.library_opened && event.paths.iter().any(library) {
+                shared.library_opened = true;
+                let _ = wake.try_send(());
+            }
+            return;
+        }
+        // Read, by us more often than not.
         EventKind::Access(_) | EventKind::Any | EventKind::Other => return,
     };
     let mut matters = false;

@@ -1,14 +1,25 @@
 //! One target: commands in, events out, on a thread of its own. The window and the command line drive the same session.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{path::PathBuf, sync::Arc, thread, time::SystemTime};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, bounded, never, unbounded};
 use serde::Serialize;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     model::{Mark, Mode, Receipt, Snapshot, rfc3339},
+    target::link::AgentLink,
 };
+
+mod failures;
+mod modules;
+mod orders;
+mod originals;
+mod record;
+mod reloading;
+mod worker;
+
+use worker::{Role, Worker};
 
 /// What a window or a terminal may ask of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,4 +105,67 @@ pub struct TimedEvent<'a> {
 pub struct Session {
     pub orders: Sender<Order>,
     pub updates: Receiver<Update>,
+}
+
+/// How many orders may wait; a window that finds no room says so instead of waiting.
+const WAITING_ORDERS: usize = 64;
+
+impl Session {
+    /// Opens a session with the agent of `pid` that follows files and reloads by itself as the mode says. `wake` is called
+    /// after each update.
+    ///
+    /// # Errors
+    /// There is no such process, it has no agent, or it belongs to somebody else.
+    pub fn open(pid: u32, wake: impl Fn() + Send + 'static) -> Result<Session> {
+        Session::start(AgentLink::connect(pid)?, Role::Follower, never(), wake)
+    }
+
+    /// Opens a session that only carries out orders, beside whoever else looks after the target.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn visit(pid: u32) -> Result<Session> {
+        Session::start(AgentLink::connect(pid)?, Role::Visitor, never(), || ())
+    }
+
+    /// As [`Session::open`] for a child of this process, whose exit status will come through `exit`.
+    ///
+    /// # Errors
+    /// The child has ended already, or its agent is lost.
+    pub fn adopt(link: AgentLink, exit: Receiver<Option<i32>>, wake: impl Fn() + Send + 'static) -> Result<Session> {
+        Session::start(link, Role::Follower, exit, wake)
+    }
+
+    fn start(
+        link: AgentLink,
+        role: Role,
+        exit: Receiver<Option<i32>>,
+        wake: impl Fn() + Send + 'static,
+    ) -> Result<Session> {
+        let (orders, incoming) = bounded(WAITING_ORDERS);
+        let (outgoing, updates) = unbounded();
+        let pid = link.pid();
+        let worker = Worker::start(link, role, outgoing, Box::new(wake))?;
+        thread::Builder::new()
+            .name(format!("session {pid}"))
+            .spawn(move || worker.run(&incoming, &exit))
+            .map_err(|source| Error::Launch { command: "the session's thread".into(), source })?;
+        Ok(Session { orders, updates })
+    }
+
+    /// Gives an order and waits for its answer.
+    ///
+    /// # Errors
+    /// What the order led to.
+    pub fn order(&self, command: Command) -> Result<Answer> {
+        let ended = || Error::Unsupported("the session has ended".into());
+        let (reply, answer) = bounded(1);
+        self.orders.send(Order { command, reply: Some(reply) }).map_err(|_| ended())?;
+        answer.recv().map_err(|_| ended())?
+    }
+
+    /// The newest snapshot there is by now, and the updates before it.
+    pub fn latest(&self) -> Option<Arc<Snapshot>> {
+        self.updates.try_iter().filter_map(|update| if let Update::Snapshot(snapshot) = update { Some(snapshot) } else { None }).last()
+    }
 }

@@ -1,0 +1,180 @@
+//! The ledger as a session holds it: read, changed with compare-and-set, and what somebody else's change means in events.
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::Event;
+use crate::{
+    error::{Error, Result},
+    ledger::{Ledger, ModuleLedger, Rejected},
+    model::{Change, HistoryEntry, Outcome, Receipt, Status, file_name},
+    target::link::AgentLink,
+};
+
+/// How long to wait for another controller's reload before giving up.
+pub const BUSY_PATIENCE: Duration = Duration::from_secs(3);
+/// Between two tries meanwhile.
+pub const BUSY_PAUSE: Duration = Duration::from_millis(15);
+
+/// The ledger and its revision at the agent.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    pub revision: u64,
+    pub ledger: Ledger,
+}
+
+impl Record {
+    /// What the agent holds now.
+    pub fn read(link: &mut AgentLink) -> Result<Record> {
+        let (revision, bytes) = link.ledger()?;
+        if bytes.is_empty() {
+            return Ok(Record { revision, ledger: Ledger::default() });
+        }
+        let ledger = serde_json::from_slice(&bytes).map_err(|error| {
+            Error::Unsupported(format!(
+                "the ledger of process {} cannot be read ({error}); it was written by another version: restart the target",
+                link.pid()
+            ))
+        })?;
+        Ok(Record { revision, ledger })
+    }
+
+    /// Changes the ledger at the agent and here. Where another controller was faster, its change is read and `change` is
+    /// applied to that; where one is reloading, its end is waited for.
+    pub fn change(&mut self, link: &mut AgentLink, change: impl Fn(&mut Ledger)) -> Result<()> {
+        let deadline = Instant::now() + BUSY_PATIENCE;
+        loop {
+            let mut next = self.ledger.clone();
+            change(&mut next);
+            if next == self.ledger {
+                return Ok(());
+            }
+            let bytes = serde_json::to_vec(&next)
+                .map_err(|error| Error::Unsupported(format!("the ledger cannot be written: {error}")))?;
+            match link.set_ledger(self.revision, bytes) {
+                Ok(revision) => {
+                    *self = Record { revision, ledger: next };
+                    return Ok(());
+                }
+                Err(Error::Stale) => *self = Record::read(link)?,
+                Err(Error::Busy { .. }) if Instant::now() < deadline => thread::sleep(BUSY_PAUSE),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub fn module(&self, path: &Path) -> Option<&ModuleLedger> {
+        self.ledger.modules.get(path)
+    }
+}
+
+/// Adds a line to a module's history.
+pub fn remember(module: &mut ModuleLedger, line: HistoryEntry) {
+    module.history.push(line);
+    let excess = module.history.len().saturating_sub(ModuleLedger::HISTORY);
+    module.history.drain(..excess);
+}
+
+/// Whether this stands for a reload that did not come about, rather than for a rollback.
+pub fn is_failure(rejected: &Rejected) -> bool {
+    matches!(rejected.status, Status::Refused | Status::Failed)
+}
+
+/// The event that tells of a finished attempt.
+pub fn told(what: Change, receipt: Receipt) -> Option<Event> {
+    let module = receipt.name.clone();
+    match (what, receipt.outcome) {
+        (Change::Rollback, Outcome::Reloaded) => Some(Event::RolledBack { module, receipt }),
+        (Change::Reload, Outcome::Reloaded) => Some(Event::Reloaded { module, receipt }),
+        (_, Outcome::Refused) => Some(Event::Refused { module, receipt }),
+        (_, Outcome::Failed) => Some(Event::Failed { module, receipt }),
+        (_, Outcome::Unchanged | Outcome::Skipped) => None,
+    }
+}
+
+/// What another controller has done between two ledgers.
+pub fn differences(old: &Ledger, new: &Ledger) -> Vec<Event> {
+    let mut events = Vec::new();
+    if old.mode != new.mode {
+        events.push(Event::Mode { mode: new.mode });
+    }
+    if new.detached && !old.detached {
+        events.push(Event::Detached);
+    }
+    let nothing = ModuleLedger::default();
+    for (path, now) in &new.modules {
+        let before = old.modules.get(path).unwrap_or(&nothing);
+        if before.mark != now.mark {
+            events.push(Event::Mark { module: file_name(path), mark: now.mark });
+        }
+        let known = before.history.last().map(|line| line.time);
+        let fresh = now.history.iter().filter(|line| known.is_none_or(|known| line.time > known));
+        let mut failing = before.rejected.as_ref().is_some_and(is_failure);
+        for line in fresh {
+            events.extend(told(line.what, line.receipt.clone()));
+            if failing && line.what == Change::Reload && line.receipt.outcome == Outcome::Reloaded {
+                events.push(Event::Recovered { module: file_name(path) });
+            }
+            failing = matches!(line.receipt.outcome, Outcome::Refused | Outcome::Failed);
+        }
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::Path,
+        time::{Duration, SystemTime},
+    };
+
+    use super::differences;
+    use crate::{
+        ledger::{Ledger, ModuleLedger, Rejected},
+        model::{Change, Generation, HistoryEntry, Mark, Mode, Outcome, Receipt, Status},
+    };
+
+    fn line(second: u64, what: Change, outcome: Outcome) -> HistoryEntry {
+        HistoryEntry {
+            time: SystemTime::UNIX_EPOCH + Duration::from_secs(second),
+            what,
+            receipt: Receipt::empty("libfoo.so", outcome, Generation(1)),
+        }
+    }
+
+    fn ledger(mode: Mode, mark: Mark, failing: bool, history: Vec<HistoryEntry>) -> Ledger {
+        let rejected = failing.then(|| Rejected { stamp: None, content: None, status: Status::Failed, failure: None });
+        let module = ModuleLedger { mark, rejected, history, ..ModuleLedger::default() };
+        Ledger { mode, detached: false, modules: [("/p/libfoo.so".into(), module)].into() }
+    }
+
+    fn check(old: &Ledger, new: &Ledger, expected: &[&str]) {
+        let found: Vec<String> = differences(old, new)
+            .iter()
+            .map(|event| serde_json::to_value(event).unwrap()["event"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_others_did() {
+        let first = line(1, Change::Reload, Outcome::Reloaded);
+        let old = ledger(Mode::Off, Mark::None, false, vec![first.clone()]);
+        check(&old, &old, &[]);
+        check(&old, &ledger(Mode::All, Mark::Skip, false, vec![first.clone()]), &["mode", "mark"]);
+        let then = |what, outcome| vec![first.clone(), line(2, what, outcome)];
+        check(&old, &ledger(Mode::Off, Mark::None, false, then(Change::Reload, Outcome::Reloaded)), &["reloaded"]);
+        check(&old, &ledger(Mode::Off, Mark::None, false, then(Change::Rollback, Outcome::Reloaded)), &["rolled-back"]);
+        let failing = ledger(Mode::Off, Mark::None, true, then(Change::Reload, Outcome::Failed));
+        check(&old, &failing, &["failed"]);
+        let mut recovered = failing.modules[Path::new("/p/libfoo.so")].history.clone();
+        recovered.push(line(3, Change::Reload, Outcome::Reloaded));
+        check(&failing, &ledger(Mode::Off, Mark::None, false, recovered), &["reloaded", "recovered"]);
+        let detached = Ledger { detached: true, ..old.clone() };
+        check(&old, &detached, &["detached"]);
+        check(&detached, &old, &[]);
+    }
+}

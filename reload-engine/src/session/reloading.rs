@@ -1,0 +1,390 @@
+//! One attempt on one module, from the decision to the line in its history.
+//!
+//! How a reload is done is the reloader's business.
+
+use std::{
+    thread,
+    time::{Instant, SystemTime},
+};
+
+use super::{
+    Event, failures,
+    modules::Verdict,
+    record::{BUSY_PATIENCE, BUSY_PAUSE, Record, remember, told},
+    worker::{Role, Worker},
+};
+use crate::{
+    error::{Error, Result},
+    ledger::{Ledger, ModuleLedger, Rejected},
+    model::{Change, Class, Generation, HistoryEntry, Outcome, Receipt, Stage, Status},
+    policy::{Decision, Disk, Trigger, concerns_reload_now, decide},
+    reloader::{Candidate, Reloaded},
+    watcher::Reading,
+};
+
+impl Worker {
+    /// Acts on what looking at a file led to, as a file event does.
+    pub fn act(&mut self, index: usize, verdict: Verdict) {
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Missing => {
+                let module = self.modules[index].name.clone();
+                self.tell(Event::Missing { module });
+            }
+            Verdict::News(reading) => {
+                match self.decision(Trigger::All, index) {
+                    Decision::Unchanged => return self.forgive(index),
+                    Decision::Reload | Decision::Skip => {
+                        let module = self.modules[index].name.clone();
+                        self.tell(Event::Changed { module });
+                    }
+                    _ => {}
+                }
+                if self.reloads_by_itself() && self.decision(self.auto(), index) == Decision::Reload {
+                    self.attempt(index, Some(Found::File(reading)), false);
+                }
+            }
+            Verdict::Unusable { stage, reason } => {
+                if self.reloads_by_itself() && self.decision(self.auto(), index) == Decision::Reload {
+                    self.attempt(index, Some(Found::Unusable { stage, reason }), false);
+                }
+            }
+        }
+    }
+
+    /// Reloads whatever the mode says after something else than a file changed: the mode itself, a mark, the attachment.
+    pub fn reconsider(&mut self) {
+        for index in 0..self.modules.len() {
+            if self.reloads_by_itself()
+                && self.modules[index].look.due().is_none()
+                && self.decision(self.auto(), index) == Decision::Reload
+            {
+                self.attempt(index, None, false);
+            }
+        }
+    }
+
+    fn reloads_by_itself(&self) -> bool {
+        self.role == Role::Follower && !self.record.ledger.detached
+    }
+
+    fn auto(&self) -> Trigger {
+        Trigger::Auto(self.record.ledger.mode)
+    }
+
+    fn decision(&self, trigger: Trigger, index: usize) -> Decision {
+        let nothing = ModuleLedger::default();
+        let module = &self.modules[index];
+        decide(trigger, module.facts(self.record.module(&module.path).unwrap_or(&nothing)))
+    }
+
+    fn active(&self, index: usize) -> Generation {
+        self.record.module(&self.modules[index].path).map_or(Generation(0), |ledger| ledger.active)
+    }
+
+    /// The order `Reload`, and what it did.
+    pub fn reload_now(&mut self, indexes: Option<Vec<usize>>, force: bool) -> Vec<Receipt> {
+        let trigger = if indexes.is_some() { Trigger::Named } else { Trigger::All };
+        let indexes = indexes.unwrap_or_else(|| {
+            let concerns = |index: &usize| {
+                let module = &self.modules[*index];
+                concerns_reload_now(
+                    module.class,
+                    self.record.module(&module.path).map_or_else(Default::default, |of| of.mark),
+                )
+            };
+            (0..self.modules.len()).filter(concerns).collect()
+        });
+        let mut found: Vec<(usize, Verdict)> = self.settle(&indexes);
+        let mut receipts = Vec::new();
+        for index in indexes {
+            let verdict = found.iter().position(|(of, _)| *of == index).map(|at| found.swap_remove(at).1);
+            if let Some(Verdict::Missing) = verdict {
+                self.act(index, Verdict::Missing);
+            }
+            let name = self.modules[index].name.clone();
+            let nothing = |outcome| Receipt::empty(&name, outcome, self.active(index));
+            let receipt = match self.decision(trigger, index) {
+                Decision::Reload => {
+                    let found = match verdict {
+                        Some(Verdict::News(reading)) => Some(Found::File(reading)),
+                        Some(Verdict::Unusable { stage, reason }) => Some(Found::Unusable { stage, reason }),
+                        _ => None,
+                    };
+                    self.attempt(index, found, force)
+                }
+                Decision::Unchanged => {
+                    self.forgive(index);
+                    Receipt::empty(&name, Outcome::Unchanged, self.active(index))
+                }
+                Decision::Missing if trigger == Trigger::Named => self.missing(index),
+                Decision::Missing => {
+                    with_warning(nothing(Outcome::Skipped), "its file is gone from disk; the loaded code runs on")
+                }
+                Decision::LeaveAlone => {
+                    with_warning(nothing(Outcome::Skipped), "left alone until its file changes; name it to try again")
+                }
+                Decision::Skip | Decision::Wait => nothing(Outcome::Skipped),
+                Decision::Protected => {
+                    let error = Error::Refused {
+                        module: name.clone(),
+                        stage: Stage::Validate,
+                        reasons: vec!["the loader, libc and what they need can never be reloaded".to_owned()],
+                        remedy: "restart the target after updating it".to_owned(),
+                    };
+                    failures::receipt(&self.modules[index].path, self.active(index), &error, None, self.folder.path())
+                }
+            };
+            receipts.push(receipt);
+        }
+        receipts
+    }
+
+    fn missing(&self, index: usize) -> Receipt {
+        let module = &self.modules[index];
+        let error = Error::File {
+            path: module.path.clone(),
+            doing: "opening the new file",
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        failures::receipt(&module.path, self.active(index), &error, None, self.folder.path())
+    }
+
+    /// The file is back to what runs: what was wrong with another state of it is over.
+    fn forgive(&mut self, index: usize) {
+        if !self.is_failing(index)
+            || self.record.module(&self.modules[index].path).is_none_or(|of| of.generations.is_empty())
+        {
+            return;
+        }
+        let path = self.modules[index].path.clone();
+        let changed = self.record.change(&mut self.link, |ledger| {
+            if let Some(module) = ledger.modules.get_mut(&path) {
+                module.rejected = None;
+            }
+        });
+        match changed {
+            Ok(()) => {
+                let module = self.modules[index].name.clone();
+                self.tell(Event::Recovered { module });
+                self.dirty = true;
+            }
+            Err(error) => tracing::debug!("not noted: {error}"),
+        }
+    }
+
+    /// Tries to reload one module and notes what came of it.
+    pub fn attempt(&mut self, index: usize, found: Option<Found>, force: bool) -> Receipt {
+        let found = found.unwrap_or_else(|| self.find(index));
+        let failing = self.is_failing(index);
+        let name = self.modules[index].name.clone();
+        self.tell(Event::Reloading { module: name.clone() });
+        self.modules[index].reloading = true;
+        self.publish();
+        let stamp = match &found {
+            Found::File(reading) => Some(reading.stamp.clone()),
+            Found::Unusable { .. } => match &self.modules[index].disk {
+                Disk::Unusable { stamp } => stamp.clone(),
+                _ => None,
+            },
+        };
+        let content = if let Found::File(reading) = &found { Some(reading.content.clone()) } else { None };
+        let result = self.carry_out(index, found, force);
+        self.modules[index].reloading = false;
+        self.dirty = true;
+        match result {
+            Ok(receipt) => {
+                self.tell_finished(&receipt);
+                if failing && matches!(receipt.outcome, Outcome::Reloaded | Outcome::Unchanged) {
+                    self.tell(Event::Recovered { module: name });
+                }
+                receipt
+            }
+            Err(error) => {
+                let module = &self.modules[index];
+                let mtime = stamp.as_ref().map(|stamp| stamp.mtime);
+                let receipt = failures::receipt(&module.path, self.active(index), &error, mtime, self.folder.path());
+                if !failures::is_transient(&error) {
+                    let status = if receipt.outcome == Outcome::Refused { Status::Refused } else { Status::Failed };
+                    self.reject(index, Rejected { stamp, content, status, failure: receipt.failure.clone() }, &receipt);
+                }
+                self.tell_finished(&receipt);
+                self.lost_if(&error);
+                receipt
+            }
+        }
+    }
+
+    fn tell_finished(&mut self, receipt: &Receipt) {
+        if let Some(event) = told(Change::Reload, receipt.clone()) {
+            self.tell(event);
+        }
+    }
+
+    /// Looks at the file now, for an attempt that no look preceded.
+    fn find(&mut self, index: usize) -> Found {
+        let module = &mut self.modules[index];
+        module.look.touch(crate::watcher::Evidence::Touched, Instant::now());
+        let before = std::mem::take(&mut module.disk);
+        let verdict = self.settle(&[index]).pop().map(|(_, verdict)| verdict);
+        match verdict {
+            Some(Verdict::News(reading)) => Found::File(reading),
+            Some(Verdict::Unusable { stage, reason }) => Found::Unusable { stage, reason },
+            Some(Verdict::Missing) => {
+                Found::Unusable { stage: Stage::Read, reason: "the file is gone from disk".to_owned() }
+            }
+            Some(Verdict::Nothing) | None => {
+                self.modules[index].disk = before;
+                Found::Unusable { stage: Stage::Read, reason: "the file does not hold still".to_owned() }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, index: usize, found: Found, force: bool) -> Result<Receipt> {
+        let module = &self.modules[index];
+        let path = module.path.clone();
+        let refused = |stage, reason: &str, remedy: &str| {
+            Err(Error::Refused {
+                module: module.name.clone(),
+                stage,
+                reasons: vec![reason.to_owned()],
+                remedy: remedy.to_owned(),
+            })
+        };
+        if module.class == Class::Executable {
+            return refused(
+                Stage::Validate,
+                "reloading the executable itself is not supported yet",
+                "restart the target to run the new executable; code in shared libraries can be reloaded",
+            );
+        }
+        let reading = match found {
+            Found::File(reading) => reading,
+            Found::Unusable { stage, reason } => return Err(Error::Image { path, stage, reason }),
+        };
+        // Named before anybody followed it, as a library of the system: only now is its original worth a copy.
+        if self.record.module(&path).is_none_or(|ledger| ledger.generations.is_empty()) {
+            let known = self.record.module(&path).and_then(|ledger| ledger.rejected.as_ref()?.failure.clone());
+            let reason = known.map_or_else(
+                || "no copy of the file that the program loaded could be kept".to_owned(),
+                |failure| failure.message,
+            );
+            return refused(Stage::Read, &reason, "restart the target");
+        }
+        let deadline = Instant::now() + BUSY_PATIENCE;
+        loop {
+            let ledger = self.record.module(&path);
+            let active = ledger.and_then(|of| of.generations.iter().find(|record| record.number == of.active));
+            if active.is_some_and(|record| record.content == reading.content) {
+                return Ok(Receipt::empty(&self.modules[index].name, Outcome::Unchanged, self.active(index)));
+            }
+            let candidate = Candidate {
+                path: path.clone(),
+                bytes: reading.bytes.clone(),
+                stamp: reading.stamp.clone(),
+                content: reading.content.clone(),
+            };
+            let Record { revision, ledger } = &self.record;
+            match self.engine.reload(&mut self.link, *revision, ledger, &path, candidate, force) {
+                Ok(Reloaded { receipt, ledger, revision }) => {
+                    self.record = Record { revision, ledger };
+                    return Ok(receipt);
+                }
+                Err(Error::Stale) if Instant::now() < deadline => self.reread()?,
+                Err(Error::Busy { .. }) if Instant::now() < deadline => {
+                    thread::sleep(BUSY_PAUSE);
+                    self.reread()?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Notes that this state of the file is not to be tried again by itself.
+    fn reject(&mut self, index: usize, rejected: Rejected, receipt: &Receipt) {
+        let path = self.modules[index].path.clone();
+        let line = HistoryEntry { time: SystemTime::now(), what: Change::Reload, receipt: receipt.clone() };
+        let changed = self.record.change(&mut self.link, |ledger| {
+            let module = ledger.modules.entry(path.clone()).or_default();
+            module.rejected = Some(rejected.clone());
+            remember(module, line.clone());
+        });
+        if let Err(error) = changed {
+            tracing::warn!("{}: the failure could not be noted in the target: {error}", path.display());
+        }
+    }
+
+    /// The order `Rollback`.
+    ///
+    /// # Errors
+    /// There is no such generation, or the threads could not be stopped.
+    pub fn roll_back(&mut self, index: usize, to: Option<Generation>) -> Result<Receipt> {
+        let module = &self.modules[index];
+        let (path, name) = (module.path.clone(), module.name.clone());
+        let deadline = Instant::now() + BUSY_PATIENCE;
+        loop {
+            let unsuitable = |reason: String| Err(Error::Unsuitable { module: name.clone(), reason });
+            let ledger = self.record.module(&path);
+            let Some(ledger) = ledger.filter(|ledger| !ledger.generations.is_empty()) else {
+                return unsuitable("it was never reloaded, so there is nothing to go back to".to_owned());
+            };
+            let record = |number| ledger.generations.iter().find(|record| record.number == number);
+            let to = match (to, record(ledger.active)) {
+                (Some(to), _) => to,
+                (None, Some(active)) if active.number.0 > 0 => active.parent,
+                _ => return unsuitable("it runs what the program loaded; there is nothing before it".to_owned()),
+            };
+            if record(to).is_none() {
+                let known: Vec<String> = ledger.generations.iter().map(|record| record.number.to_string()).collect();
+                return unsuitable(format!("it has no generation {to}; there are {}", known.join(", ")));
+            }
+            if to == ledger.active {
+                return unsuitable(format!("generation {to} is running already"));
+            }
+            let next = self.rolled_back(index, ledger);
+            match self.engine.rollback(&mut self.link, self.record.revision, &next, &path, to) {
+                Ok(Reloaded { receipt, ledger, revision }) => {
+                    self.record = Record { revision, ledger };
+                    self.dirty = true;
+                    if let Some(event) = told(Change::Rollback, receipt.clone()) {
+                        self.tell(event);
+                    }
+                    return Ok(receipt);
+                }
+                Err(Error::Stale) if Instant::now() < deadline => self.reread()?,
+                Err(Error::Busy { .. }) if Instant::now() < deadline => {
+                    thread::sleep(BUSY_PAUSE);
+                    self.reread()?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The ledger in which the file as it is now is left alone, to be committed together with the rollback: between two
+    /// steps another controller in auto mode would reload it.
+    fn rolled_back(&self, index: usize, of: &ModuleLedger) -> Ledger {
+        let active = of.generations.iter().find(|record| record.number == of.active);
+        let (stamp, content) = match &self.modules[index].disk {
+            Disk::Present { stamp, content } if !content.is_empty() => (Some(stamp.clone()), Some(content.clone())),
+            _ => (active.map(|record| record.stamp.clone()), active.map(|record| record.content.clone())),
+        };
+        let mut next = self.record.ledger.clone();
+        if let Some(module) = next.modules.get_mut(&self.modules[index].path) {
+            module.rejected = Some(Rejected { stamp, content, status: Status::Changed, failure: None });
+        }
+        next
+    }
+}
+
+/// What there is to load.
+#[derive(Debug)]
+pub enum Found {
+    File(Reading),
+    Unusable { stage: Stage, reason: String },
+}
+
+fn with_warning(mut receipt: Receipt, warning: &str) -> Receipt {
+    receipt.warnings.push(warning.to_owned());
+    receipt
+}
