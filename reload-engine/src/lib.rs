@@ -8,6 +8,7 @@ pub mod error;
 pub mod ledger;
 pub mod model;
 pub mod plan;
+pub mod reloader;
 pub mod session;
 pub mod target;
 pub mod image;

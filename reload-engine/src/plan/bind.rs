@@ -33,23 +33,68 @@ const READ: u32 = 1;
 const WRITE: u32 = 2;
 const EXECUTE: u32 = 4;
 
-/// Computes the writes for the shadow of `plan` at `bias`.
+/// Computes the writes to the code of `plan`'s shadow at `bias`: 32-bit fields, ascending. Needs nothing but the plan, so
+/// that a replay finds the same.
 ///
 /// # Errors
-/// `Err(Ok(reason))`: something lies out of reach; `Err(Err(error))`: the target could not be read.
+/// Something lies out of reach.
+pub fn code(
+    plan: &Plan,
+    functions: &FunctionIdentities,
+    bias: LoadBias,
+) -> Result<Vec<(Vaddr, [u8; 4])>, String> {
+    let image = &*plan.image;
+    let mut fields = Vec::new();
+    let mut displace = |site: Vaddr, next: Vaddr, target: Addr| {
+        let distance = target.0.wrapping_sub(bias.addr(next).0) as i64;
+        let distance = i32::try_from(distance).map_err(|_| {
+            format!("the new code at {:?} is more than 2 GiB away from {target:?}, which it must reach", bias.addr(site))
+        })?;
+        fields.push((site, distance.to_le_bytes()));
+        Ok::<(), String>(())
+    };
+    for reference in &image.references {
+        let home = match image.function_starting_at(reference.target) {
+            Some(function) => functions.of(function),
+            // Only a forced reload gets here with an ambiguous one: the object that starts there.
+            None => retargeted(attribution::of_address(image, &plan.homes, reference.target)),
+        };
+        if let Some(home) = home {
+            displace(reference.site, reference.next, home)?;
+        }
+    }
+    for (tls_use, index) in &plan.tls.redirected {
+        displace(tls_use.site, tls_use.next, bias.addr(plan.extra_pair(*index)))?;
+    }
+    fields.extend(plan.tls.displacements.iter().map(|(site, offset)| (*site, offset.to_le_bytes())));
+    fields.sort_unstable_by_key(|(site, _)| *site);
+    Ok(fields)
+}
+
+/// Computes all writes for the shadow of `plan` at `bias`; `code` is what [`code`] found.
+///
+/// # Errors
+/// `Err(Ok(reason))`: a thread-local cannot be bound; `Err(Err(error))`: the target could not be read.
 pub fn bind(
     plan: &Plan,
     lineage: &Lineage,
-    bias: LoadBias,
-    tls_module: u64,
+    functions: &FunctionIdentities,
+    code: &[(Vaddr, [u8; 4])],
+    (bias, tls_module): (LoadBias, u64),
     read: &mut ReadWords<'_>,
 ) -> Result<Binding, Result<String, crate::error::Error>> {
-    let mut binder = Binder { plan, image: &plan.image, bias, writes: Vec::new() };
-    let functions = FunctionIdentities::new(plan, lineage);
-    binder.code(&functions)?;
-    binder.data(&functions, read)?;
+    let code = code.iter().map(|(site, field)| (bias.addr(*site), u32::from_le_bytes(*field) as u64, 4));
+    let mut binder = Binder { plan, image: &plan.image, bias, writes: code.collect() };
+    binder.data(functions, read)?;
     binder.thread_locals(lineage, tls_module, read)?;
     Ok(binder.finish())
+}
+
+fn retargeted(attribution: Attribution) -> Option<Addr> {
+    match attribution {
+        Attribution::Retarget(home) => Some(home),
+        Attribution::Keep | Attribution::Ambiguous(_, _) => None,
+    }
 }
 
 struct Binder<'a> {
@@ -62,43 +107,6 @@ struct Binder<'a> {
 type Outcome = Result<(), Result<String, crate::error::Error>>;
 
 impl Binder<'_> {
-    fn code(&mut self, functions: &FunctionIdentities) -> Outcome {
-        for reference in &self.image.references {
-            let home = if let Some(function) = self.image.function_starting_at(reference.target) {
-                functions.of(function)
-            } else {
-                match attribution::of_code(self.image, &self.plan.homes, reference) {
-                    Attribution::Retarget(home) => Some(home),
-                    Attribution::Keep => None,
-                    // Only a forced reload gets here: the object that starts there.
-                    Attribution::Ambiguous(_, _) => {
-                        match attribution::of_address(self.image, &self.plan.homes, reference.target) {
-                            Attribution::Retarget(home) => Some(home),
-                            _ => None,
-                        }
-                    }
-                }
-            };
-            if let Some(home) = home {
-                self.displace(reference.site, reference.next, home)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the 32-bit displacement at `site` lead to `target`.
-    fn displace(&mut self, site: Vaddr, next: Vaddr, target: Addr) -> Outcome {
-        let distance = target.0.wrapping_sub(self.bias.addr(next).0) as i64;
-        let Ok(distance) = i32::try_from(distance) else {
-            return Err(Ok(format!(
-                "the new code at {:?} is more than 2 GiB away from {target:?}, which it must reach",
-                self.bias.addr(site)
-            )));
-        };
-        self.writes.push((self.bias.addr(site), distance as u32 as u64, 4));
-        Ok(())
-    }
-
     fn data(&mut self, functions: &FunctionIdentities, read: &mut ReadWords<'_>) -> Outcome {
         let mut unresolved = Vec::new();
         for relocation in &self.image.tables.relocations {
@@ -112,10 +120,7 @@ impl Binder<'_> {
             };
             let home = match self.image.function_starting_at(target) {
                 Some(function) => functions.of(function),
-                None => match attribution::of_address(self.image, &self.plan.homes, target) {
-                    Attribution::Retarget(home) => Some(home),
-                    _ => None,
-                },
+                None => retargeted(attribution::of_address(self.image, &self.plan.homes, target)),
             };
             match home {
                 Some(home) if preemptible => unresolved.push((relocation.slot, home)),
@@ -154,16 +159,9 @@ impl Binder<'_> {
             }
         }
         for (index, pair) in tls.extra_pairs.iter().enumerate() {
-            let place = self.bias.addr(Vaddr(self.plan.extra.0 + index as u64 * 16));
+            let place = self.bias.addr(self.plan.extra_pair(index));
             self.writes.push((place, pair.module, 8));
             self.writes.push((Addr(place.0 + 8), pair.offset, 8));
-        }
-        for (tls_use, index) in &tls.redirected {
-            let place = self.bias.addr(Vaddr(self.plan.extra.0 + *index as u64 * 16));
-            self.displace(tls_use.site, tls_use.next, place)?;
-        }
-        for (site, offset) in &tls.displacements {
-            self.writes.push((self.bias.addr(*site), *offset as u64, 4));
         }
         for fixed in &tls.fixed {
             let variable = &self.image.thread_locals[fixed.thread_local];
@@ -248,13 +246,14 @@ fn segments(image: &Image, bias: LoadBias, writes: &[Write]) -> Vec<Segment> {
 }
 
 /// Which old entry stands for a new function wherever its address is taken.
-struct FunctionIdentities {
+#[derive(Debug)]
+pub struct FunctionIdentities {
     /// Parallel to the new image's functions.
     addresses: Vec<Option<Addr>>,
 }
 
 impl FunctionIdentities {
-    fn new(plan: &Plan, lineage: &Lineage) -> Self {
+    pub fn new(plan: &Plan, lineage: &Lineage) -> Self {
         let mut new_address: HashMap<u32, Vaddr> = HashMap::new();
         for (function, partner) in plan.image.functions.iter().zip(&plan.partners) {
             if let Some(family) = partner {
@@ -283,7 +282,7 @@ impl FunctionIdentities {
         FunctionIdentities { addresses }
     }
 
-    fn of(&self, function: usize) -> Option<Addr> {
+    pub fn of(&self, function: usize) -> Option<Addr> {
         self.addresses[function]
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use reload_protocol::Patch;
+use reload_protocol::{Patch, Write};
 
 use super::lineage::{Instance, Lineage};
 use crate::{
     image::Form,
-    model::Addr,
+    model::{Addr, Vaddr},
 };
 
 /// The patches that lead from one active generation to another, and what could not be patched.
@@ -15,6 +15,8 @@ use crate::{
 pub struct Transition {
     /// Ascending by address.
     pub patches: Vec<Patch>,
+    /// Data to be written in the same stop.
+    pub writes: Vec<Write>,
     /// Functions whose entry has no room for a jump.
     pub unpatchable: Vec<Instance>,
     /// Functions that share their entry's address with another one and now part ways.
@@ -23,8 +25,9 @@ pub struct Transition {
     pub far: Vec<Instance>,
 }
 
-/// Where each entry led before and leads afterwards; both in terms of the lineage's placed generations.
-pub fn transition(lineage: &Lineage, from: usize, to: usize) -> Transition {
+/// The step from active generation `from` to `to`. Nothing has been written yet to the entries of generation `untouched`,
+/// which has just been loaded.
+pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<usize>) -> Transition {
     let mut result = Transition::default();
     let mut wanted: BTreeMap<Addr, (Instance, Option<Addr>, Option<Addr>)> = BTreeMap::new();
     let (before, after) = (lineage.implementers(from), lineage.implementers(to));
@@ -36,7 +39,8 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize) -> Transition {
         let implementer_before = lineage.implementer(&before, &path_before, family);
         let implementer_after = lineage.implementer(&after, &path_after, family);
         for instance in lineage.instances(family) {
-            let old = destination(lineage, *instance, implementer_before);
+            let fresh = untouched == Some(instance.generation);
+            let old = if fresh { None } else { destination(lineage, *instance, implementer_before) };
             let new = destination(lineage, *instance, implementer_after);
             if old == new {
                 continue;
@@ -92,10 +96,18 @@ fn destination(lineage: &Lineage, instance: Instance, implementer: Option<Instan
 fn entry_bytes(lineage: &Lineage, instance: Instance, target: Option<Addr>) -> Option<Vec<(Addr, [u8; 8], u8)>> {
     let placed = lineage.placed(instance.generation);
     let entry = lineage.function(instance).entry;
-    let original = |at, len: usize| {
+    let original = |at: Vaddr, len: usize| {
         let mut bytes = [0; 8];
         if let Some(file) = placed.image.bytes_from(at).get(..len) {
             bytes[..len].copy_from_slice(file);
+        }
+        let first = placed.rebound_entries.partition_point(|(site, _)| site.0 + 4 <= at.0);
+        for (site, field) in placed.rebound_entries[first..].iter().take_while(|(site, _)| site.0 < at.0 + len as u64) {
+            for (offset, byte) in field.iter().enumerate() {
+                if let Some(place) = (site.0 + offset as u64).checked_sub(at.0).filter(|place| *place < len as u64) {
+                    bytes[place as usize] = *byte;
+                }
+            }
         }
         (placed.bias.addr(at), bytes, len as u8)
     };

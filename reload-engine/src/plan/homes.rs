@@ -38,6 +38,8 @@ pub struct PlannedHomes {
     pub kept: Vec<usize>,
     pub new: Vec<usize>,
     pub reset: Vec<usize>,
+    /// Those of `kept` whose initial value differs from the one the running generation was built with.
+    pub reinitialised: Vec<usize>,
     /// Indices of thread-locals.
     pub new_thread_locals: Vec<usize>,
     pub reset_thread_locals: Vec<usize>,
@@ -120,6 +122,9 @@ pub fn plan(lineage: &Lineage, image: &Image) -> PlannedHomes {
                 Some((old, home)) if old.size == object.size => {
                     if object.size > 0 {
                         planned.kept.push(*index);
+                    }
+                    if old.content != object.content {
+                        planned.reinitialised.push(*index);
                     }
                     Home::At(home)
                 }

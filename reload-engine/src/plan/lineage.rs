@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Plan, homes::Homes};
 use crate::{
     image::{Function, Image, NameKey},
-    model::{Addr, Generation, LoadBias},
+    model::{Addr, Generation, LoadBias, Vaddr},
 };
 
 /// A function of a placed generation.
@@ -42,6 +42,8 @@ pub struct Placed {
     /// The families that this generation implements anew.
     pub implements: Vec<(u32, u32)>,
     pub homes: Homes,
+    /// Where binding changed the first bytes of functions, ascending: what stands there when nothing is redirected.
+    pub rebound_entries: Vec<(Vaddr, [u8; 4])>,
 }
 
 /// Generations of one module.
@@ -70,12 +72,19 @@ impl Lineage {
             families: all,
             implements: Vec::new(),
             homes,
+            rebound_entries: Vec::new(),
         };
         Lineage { placed: vec![first], families }
     }
 
-    /// Adds the planned generation where the loader put it; returns its index.
-    pub fn place(&mut self, plan: &Plan, number: Generation, bias: LoadBias, tls_module: u64) -> usize {
+    /// Adds the planned generation where the loader put it, `code` being what [`super::bind::code`] found; returns its index.
+    pub fn place(
+        &mut self,
+        plan: &Plan,
+        number: Generation,
+        (bias, tls_module): (LoadBias, u64),
+        code: &[(Vaddr, [u8; 4])],
+    ) -> usize {
         let generation = self.placed.len();
         let mut families = Vec::with_capacity(plan.partners.len());
         for (function, partner) in plan.partners.iter().enumerate() {
@@ -102,6 +111,7 @@ impl Lineage {
             tls_module,
             families,
             implements,
+            rebound_entries: at_entries(&plan.image, code),
             homes: plan.homes.placed(bias, tls_module, &plan.image),
         });
         generation
@@ -179,4 +189,12 @@ impl Lineage {
         let first = || self.instances(family).iter().find(|instance| path.contains(&instance.generation));
         implementers.get(&family).or_else(first).copied()
     }
+}
+
+/// Those of the 32-bit fields that overlap bytes an entry's jump would replace.
+fn at_entries(image: &Image, code: &[(Vaddr, [u8; 4])]) -> Vec<(Vaddr, [u8; 4])> {
+    let touches = |site: Vaddr| {
+        image.function_covering(site).is_some_and(|function| site.0 < image.functions[function].entry.at.0 + 5)
+    };
+    code.iter().copied().filter(|(site, _)| touches(*site)).collect()
 }

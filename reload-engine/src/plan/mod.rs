@@ -13,6 +13,7 @@ pub mod entries;
 pub mod homes;
 pub mod lineage;
 mod matching;
+pub mod merge;
 pub mod shadow;
 mod tls;
 
@@ -49,9 +50,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Where the additional TLS pair of this index stands.
+    fn extra_pair(&self, index: usize) -> Vaddr {
+        Vaddr(self.extra.0 + index as u64 * 16)
+    }
+
     /// Whether running code would notice anything.
     pub fn changes_nothing(&self) -> bool {
-        self.functions == FunctionCounts::default() && self.statics.new == 0 && self.statics.reset == 0
+        self.functions == FunctionCounts::default()
+            && self.statics.new == 0
+            && self.statics.reset == 0
+            && self.homes.reinitialised.is_empty()
     }
 }
 

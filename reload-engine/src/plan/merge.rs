@@ -1,0 +1,135 @@
+//! Three-way merge of initial values: a static that the program has never touched takes the initialiser of the new file.
+//!
+//! Base is the initial value of any generation so far, theirs the live bytes, ours the new file's initial value. What the
+//! program has changed stays; if the initialiser changed as well, that is reported.
+
+use super::{
+    Plan,
+    attribution::{self, Attribution},
+    bind::FunctionIdentities,
+    homes::Home,
+    lineage::Lineage,
+};
+use crate::{
+    image::{Image, Object, RelocationKind, Resolves},
+    model::{Addr, LoadBias, Vaddr},
+};
+
+/// A static whose initialiser differs from the running generation's.
+#[derive(Debug)]
+pub struct Question {
+    /// Index into the new image's objects.
+    pub object: usize,
+    pub home: Addr,
+    pub size: u64,
+}
+
+/// The statics to be asked about.
+pub fn questions(plan: &Plan) -> Vec<Question> {
+    let of = |object: &usize| {
+        let Home::At(home) = plan.homes.objects[*object] else { return None };
+        Some(Question { object: *object, home, size: plan.image.objects[*object].size })
+    };
+    plan.homes.reinitialised.iter().filter_map(of).collect()
+}
+
+/// The new value for an untouched static; `None` when the program has changed it, or its value depends on other modules.
+pub fn answer(plan: &Plan, lineage: &Lineage, functions: &FunctionIdentities, bias: LoadBias, question: &Question, live: &[u8]) -> Option<Vec<u8>> {
+    let object = &plan.image.objects[question.object];
+    let untouched = lineage.path(plan.parent).into_iter().any(|generation| {
+        let placed = lineage.placed(generation);
+        let same = |(candidate, home): (&Object, &Addr)| {
+            candidate.key == object.key && *home == question.home && candidate.size == object.size
+        };
+        placed.image.objects.iter().zip(&placed.homes.objects).any(|(candidate, home)| {
+            same((candidate, home))
+                && initial_value(&placed.image, candidate).is_some_and(|(value, pointers)| {
+                    let at = |address: Vaddr| placed.bias.addr(address).0;
+                    is_initial(live, &value, &pointers, |target, word| {
+                        word == at(target) || known_elsewhere(lineage, generation, target).contains(&word)
+                    })
+                })
+        })
+    });
+    if !untouched {
+        return None;
+    }
+    let (mut value, pointers) = initial_value(&plan.image, object)?;
+    for (at, target) in pointers {
+        let address = match plan.image.function_starting_at(target) {
+            Some(function) => functions.of(function),
+            None => match attribution::of_address(&plan.image, &plan.homes, target) {
+                Attribution::Retarget(home) => Some(home),
+                _ => None,
+            },
+        };
+        let address = address.unwrap_or_else(|| bias.addr(target));
+        value.get_mut(at..at + 8)?.copy_from_slice(&address.0.to_le_bytes());
+    }
+    Some(value)
+}
+
+/// Bytes of the file and the pointers among them (offset, target); `None` where the loader asks other modules.
+fn initial_value(image: &Image, object: &Object) -> Option<(Vec<u8>, Vec<(usize, Vaddr)>)> {
+    let size = usize::try_from(object.size).ok()?;
+    let stored = image.bytes_from(object.address);
+    let mut value = vec![0; size];
+    let len = size.min(stored.len());
+    value[..len].copy_from_slice(&stored[..len]);
+    let relocations = &image.tables.relocations;
+    let first = relocations.partition_point(|relocation| relocation.slot < object.address);
+    let mut pointers = Vec::new();
+    for relocation in relocations[first..].iter().take_while(|relocation| relocation.slot < object.end()) {
+        match (&relocation.resolves, relocation.kind) {
+            (Resolves::Here(target) | Resolves::Symbol { here: Some(target), .. }, RelocationKind::Address) => {
+                pointers.push(((relocation.slot.0 - object.address.0) as usize, *target));
+            }
+            _ => return None,
+        }
+    }
+    Some((value, pointers))
+}
+
+/// Where else a pointer of that generation may lead: the home of a static, the oldest entry of a function.
+fn known_elsewhere(lineage: &Lineage, generation: usize, target: Vaddr) -> Vec<u64> {
+    let placed = lineage.placed(generation);
+    if let Some(function) = placed.image.function_starting_at(target) {
+        return lineage.instances(placed.families[function]).iter().map(|instance| lineage.address(*instance).0).collect();
+    }
+    let home = placed.image.object_at(target).map(|object| {
+        placed.homes.objects[object].0.wrapping_add(target.0 - placed.image.objects[object].address.0)
+    });
+    home.into_iter().collect()
+}
+
+fn is_initial(live: &[u8], value: &[u8], pointers: &[(usize, Vaddr)], leads_to: impl Fn(Vaddr, u64) -> bool) -> bool {
+    if live.len() != value.len() {
+        return false;
+    }
+    let mut at = 0;
+    for (offset, target) in pointers {
+        let Some(word) = live.get(*offset..*offset + 8).and_then(|word| word.try_into().ok()) else { return false };
+        if live[at..*offset] != value[at..*offset] || !leads_to(*target, u64::from_le_bytes(word)) {
+            return false;
+        }
+        at = *offset + 8;
+    }
+    live[at..] == value[at..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_initial;
+    use crate::model::Vaddr;
+
+    #[test]
+    fn a_pointer_counts_by_where_it_leads() {
+        let check = |live: &[u8; 12], expected| {
+            let value = [1, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9];
+            assert_eq!(is_initial(live, &value, &[(4, Vaddr(5))], |target, word| word == target.0 + 100), expected);
+        };
+        check(&[1, 0, 0, 0, 105, 0, 0, 0, 0, 0, 0, 0], true);
+        check(&[2, 0, 0, 0, 105, 0, 0, 0, 0, 0, 0, 0], false);
+        check(&[1, 0, 0, 0, 106, 0, 0, 0, 0, 0, 0, 0], false);
+    }
+}

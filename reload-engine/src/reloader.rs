@@ -1,0 +1,563 @@
+//! One reload from a complete file to a published generation, and the way back.
+//!
+//! Everything that may fail, allocate or wait comes before the stop; until the agent has written the entries the target
+//! runs the old generation, whole. Knows nothing of when to reload: that is policy, and the session's work.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use reload_protocol::{Range, Segment, Transaction, Write};
+use tracing::{debug, info};
+
+use crate::{
+    error::{Error, Result},
+    image::{Image, Resolves, demangle},
+    ledger::{GenerationRecord, Ledger, ModuleLedger},
+    model::{
+        Addr, Change, Details, FileStamp, Generation, HistoryEntry, LoadBias, Outcome, Receipt, Stage, Timings, file_name,
+    },
+    plan::{
+        self, Plan,
+        bind::{self, Binding, FunctionIdentities},
+        entries::{Transition, transition},
+        homes::Homes,
+        lineage::{Instance, Lineage},
+        merge,
+    },
+    target::{
+        link::AgentLink,
+        stop::{self, StopHelper},
+    },
+};
+
+/// How far a shadow may lie from generation 0, so that any two generations reach each other with 32-bit displacements.
+const REACH: u64 = 0x3800_0000;
+
+/// A complete file, ready to be tried.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+    pub stamp: FileStamp,
+    /// xxh3-128 of `bytes`, hexadecimal.
+    pub content: String,
+}
+
+/// What a reload or rollback led to. The ledger is the one the agent holds now, under `revision`.
+#[derive(Debug)]
+pub struct Reloaded {
+    pub receipt: Receipt,
+    pub ledger: Ledger,
+    pub revision: u64,
+}
+
+/// Reloads modules of one process; keeps their analysed generations.
+#[derive(Debug)]
+pub struct Engine {
+    shadows: PathBuf,
+    lineages: HashMap<PathBuf, Lineage>,
+    /// Started ahead of time: its start-up is no part of a reload.
+    helper: Option<StopHelper>,
+}
+
+impl Engine {
+    /// Shadows are written into `shadows`, a folder of the target's store.
+    pub fn new(shadows: PathBuf) -> Self {
+        Engine { shadows, lineages: HashMap::new(), helper: None }
+    }
+
+    /// Reads and analyses the generations of `module`, so that its first reload does not have to.
+    ///
+    /// # Errors
+    /// A generation's file cannot be read or is not a library.
+    pub fn prepare(&mut self, link: &mut AgentLink, module: &Path, ledger: &ModuleLedger) -> Result<()> {
+        if self.helper.is_none() {
+            self.helper = Some(StopHelper::spawn()?);
+        }
+        self.lineage(link, module, ledger).map(|_| ())
+    }
+
+    /// Superreloads `module` with `candidate`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: a decision before the target was touched. Anything else: a mechanism broke, and the target runs
+    /// its old generation.
+    pub fn reload(
+        &mut self,
+        link: &mut AgentLink,
+        revision: u64,
+        ledger: &Ledger,
+        module: &Path,
+        candidate: Candidate,
+        force: bool,
+    ) -> Result<Reloaded> {
+        let mut clock = Clock::start();
+        let entry = module_ledger(ledger, module)?;
+        let name = file_name(module);
+        let shadows = self.shadows.clone();
+        let lineage = self.lineage(link, module, entry)?;
+        let parent = index_of(lineage, entry.active, &name)?;
+        clock.lap(|timings| &mut timings.read);
+
+        let image = Arc::new(Image::parse(&candidate.path, candidate.bytes)?);
+        clock.lap(|timings| &mut timings.parse);
+
+        let plan = plan::plan(lineage, parent, image, force).map_err(|reasons| Error::Refused {
+            module: name.clone(),
+            stage: Stage::Plan,
+            reasons,
+            remedy: "change the code so that this holds, restart the target, or override with --force".into(),
+        })?;
+        clock.lap(|timings| &mut timings.plan);
+
+        if plan.changes_nothing() {
+            debug!("{name}: a new file, but no function or static differs");
+            return unchanged(link, revision, ledger, module, candidate.stamp, candidate.content, clock);
+        }
+        let number = Generation(entry.generations.iter().map(|record| record.number.0 + 1).max().unwrap_or(1));
+        let record = GenerationRecord {
+            number,
+            parent: entry.active,
+            file: shadow_path(&shadows, &name, number),
+            bias: LoadBias(0),
+            tls_module: 0,
+            stamp: candidate.stamp,
+            content: candidate.content,
+            forced: force,
+        };
+        write_shadow(&record.file, &plan.shadow)?;
+        clock.lap(|timings| &mut timings.shadow);
+
+        link.begin(revision)?;
+        let helper = self.take_helper()?;
+        let lineage = self.lineage(link, module, entry)?;
+        let mut attempt = Attempt { link, lineage, plan: &plan, ledger, module, clock: &mut clock };
+        let result = attempt.publish(record.clone(), helper);
+        if result.is_err() {
+            // The uncommitted shadow is closed by the agent; its file is of no use any more.
+            attempt.lineage_back_to(entry.generations.len());
+            let _ = fs::remove_file(&record.file);
+        }
+        // A link that broke gives the right back by itself.
+        let _ = attempt.link.end();
+        let (mut receipt, ledger, revision) = result?;
+        receipt.timings_ms = clock.finish();
+        self.helper = StopHelper::spawn().ok();
+        info!("{name}: generation {} after {:.1} ms", receipt.generation, receipt.timings_ms.total);
+        Ok(remember(link, ledger, revision, module, Change::Reload, receipt))
+    }
+
+    /// Makes generation `to` run again.
+    ///
+    /// # Errors
+    /// The generation is unknown, or the threads cannot be stopped; the target runs what it ran before.
+    pub fn rollback(
+        &mut self,
+        link: &mut AgentLink,
+        revision: u64,
+        ledger: &Ledger,
+        module: &Path,
+        to: Generation,
+    ) -> Result<Reloaded> {
+        let mut clock = Clock::start();
+        let entry = module_ledger(ledger, module)?;
+        let name = file_name(module);
+        let helper = self.take_helper()?;
+        let lineage = self.lineage(link, module, entry)?;
+        let from = index_of(lineage, entry.active, &name)?;
+        let target = index_of(lineage, to, &name)?;
+        let step = transition(lineage, from, target, None);
+        clock.lap(|timings| &mut timings.plan);
+
+        let mut receipt = Receipt::empty(&name, Outcome::Reloaded, to);
+        note_entries(lineage, &step, &mut receipt);
+        let mut next = ledger.clone();
+        if let Some(entry) = next.modules.get_mut(module) {
+            entry.active = to;
+        }
+        link.begin(revision)?;
+        let committed = commit(link, helper, lineage, step, &next, &mut receipt, &mut clock);
+        let _ = link.end();
+        let revision = committed?;
+        receipt.timings_ms = clock.finish();
+        self.helper = StopHelper::spawn().ok();
+        Ok(remember(link, next, revision, module, Change::Rollback, receipt))
+    }
+
+    /// The stop helper that was started ahead of time, or one started now.
+    fn take_helper(&mut self) -> Result<StopHelper> {
+        self.helper.take().map_or_else(StopHelper::spawn, Ok)
+    }
+
+    /// The generations of a module, from the cache or replayed from the ledger.
+    fn lineage(&mut self, link: &mut AgentLink, module: &Path, entry: &ModuleLedger) -> Result<&mut Lineage> {
+        let fresh = self.lineages.get(module).is_some_and(|lineage| {
+            lineage.all().iter().map(|placed| placed.number).eq(entry.generations.iter().map(|record| record.number))
+        });
+        if !fresh {
+            let lineage = replay(link, entry, &file_name(module))?;
+            self.lineages.insert(module.to_owned(), lineage);
+        }
+        self.lineages.get_mut(module).ok_or_else(|| unknown(module))
+    }
+}
+
+/// One try to publish a plan, from the loaded shadow to the commit.
+struct Attempt<'a> {
+    link: &'a mut AgentLink,
+    lineage: &'a mut Lineage,
+    plan: &'a Plan,
+    ledger: &'a Ledger,
+    module: &'a Path,
+    clock: &'a mut Clock,
+}
+
+impl Attempt<'_> {
+    fn publish(&mut self, mut record: GenerationRecord, helper: StopHelper) -> Result<(Receipt, Ledger, u64)> {
+        let name = file_name(self.module);
+        let origin = self.lineage.placed(0).bias.0;
+        let loaded = self
+            .link
+            .load(&record.file, origin.saturating_sub(REACH), origin + REACH)
+            .map_err(|error| in_stage(error, self.module, Stage::Load))?;
+        self.clock.lap(|timings| &mut timings.load);
+        record.bias = LoadBias(loaded.bias);
+        record.tls_module = loaded.tls_module;
+
+        let functions = FunctionIdentities::new(self.plan, self.lineage);
+        let place = (record.bias, record.tls_module);
+        let unreachable = |reason| Error::Image { path: self.module.to_owned(), stage: Stage::Bind, reason };
+        let code = bind::code(self.plan, &functions, record.bias).map_err(unreachable)?;
+        let mut read = |slots: &[Addr]| read_words(self.link, slots);
+        let Binding { segments, writes } = bind::bind(self.plan, self.lineage, &functions, &code, place, &mut read)
+            .map_err(|reason| reason.map_or_else(|error| error, unreachable))?;
+        if !writes.is_empty() {
+            self.link.bind(segments, writes).map_err(|error| in_stage(error, self.module, Stage::Bind))?;
+        }
+        self.clock.lap(|timings| &mut timings.bind);
+
+        let mut receipt = Receipt {
+            functions: self.plan.functions,
+            statics: self.plan.statics,
+            warnings: self.plan.warnings.clone(),
+            details: self.plan.details.clone(),
+            ..Receipt::empty(&name, Outcome::Reloaded, record.number)
+        };
+        receipt.details.retained_bytes = loaded.end - loaded.start;
+        let merged = self.merge_initial_values(&functions, record.bias, &mut receipt)?;
+
+        let new = self.lineage.place(self.plan, record.number, place, &code);
+        let step = Transition { writes: merged, ..transition(self.lineage, self.plan.parent, new, Some(new)) };
+        note_entries(self.lineage, &step, &mut receipt);
+
+        let mut next = self.ledger.clone();
+        let entry = next.modules.get_mut(self.module).ok_or_else(|| unknown(self.module))?;
+        entry.active = record.number;
+        entry.rejected = None;
+        entry.generations.push(record);
+        let revision = commit(self.link, helper, self.lineage, step, &next, &mut receipt, self.clock)?;
+        Ok((receipt, next, revision))
+    }
+
+    /// Writes for statics that the program never touched and the new file initialises differently.
+    fn merge_initial_values(
+        &mut self,
+        functions: &FunctionIdentities,
+        bias: LoadBias,
+        receipt: &mut Receipt,
+    ) -> Result<Vec<Write>> {
+        let questions = merge::questions(self.plan);
+        if questions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ranges = questions.iter().map(|question| Range { start: question.home.0, len: question.size }).collect();
+        let live = self.link.read_memory(ranges)?;
+        let mut writes = Vec::new();
+        for (question, live) in questions.iter().zip(live) {
+            let image = &self.plan.image;
+            let name = demangle(image.object_name(&image.objects[question.object]));
+            match merge::answer(self.plan, self.lineage, functions, bias, question, &live) {
+                Some(bytes) => {
+                    writes.push(Write { address: question.home.0, bytes });
+                    receipt.details.merged_statics.push(name);
+                }
+                None => receipt.warnings.push(format!(
+                    "`{name}` has a new initial value, but the program has changed it: the live value stays"
+                )),
+            }
+        }
+        receipt.statics.merged = writes.len();
+        receipt.details.merged_statics.truncate(Details::LIMIT);
+        Ok(writes)
+    }
+
+    fn lineage_back_to(&mut self, generations: usize) {
+        if self.lineage.all().len() > generations {
+            self.lineage.withdraw();
+        }
+    }
+}
+
+/// Stages and commits a transition together with the ledger that records it; returns the new revision.
+fn commit(
+    link: &mut AgentLink,
+    helper: StopHelper,
+    lineage: &Lineage,
+    step: Transition,
+    ledger: &Ledger,
+    receipt: &mut Receipt,
+    clock: &mut Clock,
+) -> Result<u64> {
+    let text = text_segments(lineage, &step);
+    let transaction = Transaction {
+        patches: step.patches,
+        writes: step.writes,
+        text,
+        forbidden: Vec::new(),
+        ledger: encode(ledger)?,
+    };
+    let staged = link.stage(transaction)?;
+    clock.lap(|timings| &mut timings.stage);
+    let stopped = stop::commit(link, helper, staged)?;
+    clock.timings.pause = milliseconds(stopped.pause);
+    clock.lap(|timings| &mut timings.commit);
+    receipt.details.stop = stopped.method;
+    Ok(stopped.revision)
+}
+
+/// The executable segments of every generation that is written to.
+fn text_segments(lineage: &Lineage, step: &Transition) -> Vec<Segment> {
+    const READ_EXECUTE: u32 = 5;
+    let mut result = Vec::new();
+    for placed in lineage.all() {
+        for segment in placed.image.tables.segments.iter().filter(|segment| segment.executable) {
+            let start = placed.bias.0.wrapping_add(segment.address & !0xfff);
+            let len = ((segment.address & 0xfff) + segment.memory_size).next_multiple_of(0x1000);
+            let first = step.patches.partition_point(|patch| patch.address < start);
+            if step.patches.get(first).is_some_and(|patch| patch.address < start + len) {
+                result.push(Segment { range: Range { start, len }, protection: READ_EXECUTE });
+            }
+        }
+    }
+    result.sort_unstable_by_key(|segment| segment.range.start);
+    result
+}
+
+/// Tells in the receipt which entries could not be redirected.
+fn note_entries(lineage: &Lineage, step: &Transition, receipt: &mut Receipt) {
+    let name = |instance: &Instance| demangle(lineage.name(*instance));
+    let mut stuck: Vec<String> = step.unpatchable.iter().chain(&step.torn).chain(&step.far).map(name).collect();
+    stuck.sort();
+    stuck.dedup();
+    receipt.functions.unpatchable = stuck.len();
+    let reasons = [
+        (&step.unpatchable, "has no room for a jump at its entry"),
+        (&step.torn, "was merged with another function by the linker and now differs from it"),
+        (&step.far, "is more than 2 GiB away from its new code"),
+    ];
+    for (instances, reason) in reasons {
+        receipt.warnings.extend(
+            instances
+                .iter()
+                .map(|instance| format!("`{}` {reason}: callers of generation {} stay in old code", name(instance), {
+                    lineage.placed(instance.generation).number
+                }))
+                .take(Details::LIMIT),
+        );
+    }
+    receipt.details.unpatchable = stuck.into_iter().take(Details::LIMIT).collect();
+}
+
+/// Rebuilds the lineage from the ledger's generations: same files, same order, same answers.
+fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<Lineage> {
+    let parse = |record: &GenerationRecord| {
+        let bytes = fs::read(&record.file).map_err(|source| Error::File {
+            path: record.file.clone(),
+            doing: "reading the kept copy of a generation",
+            source,
+        })?;
+        Ok::<_, Error>(Arc::new(Image::parse(&record.file, bytes)?))
+    };
+    let mut records = entry.generations.iter();
+    let first = records.next().ok_or_else(|| Error::Unsuitable {
+        module: name.to_owned(),
+        reason: "no copy of the file the program loaded could be kept, so there is nothing to compare with".into(),
+    })?;
+    let image = parse(first)?;
+    let elsewhere = exported_elsewhere(link, &image, first.bias)?;
+    let homes = Homes::of_original(&image, first.bias, first.tls_module, &elsewhere);
+    let mut lineage = Lineage::new(image, first.bias, first.tls_module, homes);
+    for record in records {
+        let parent = index_of(&lineage, record.parent, name)?;
+        // What was decided once is decided again; force only turned reasons into warnings.
+        let plan = plan::plan(&lineage, parent, parse(record)?, true).map_err(|reasons| Error::Refused {
+            module: name.to_owned(),
+            stage: Stage::Plan,
+            reasons,
+            remedy: "restart the target".into(),
+        })?;
+        let functions = FunctionIdentities::new(&plan, &lineage);
+        let code = bind::code(&plan, &functions, record.bias).map_err(|reason| Error::Image {
+            path: record.file.clone(),
+            stage: Stage::Bind,
+            reason,
+        })?;
+        lineage.place(&plan, record.number, (record.bias, record.tls_module), &code);
+    }
+    Ok(lineage)
+}
+
+/// Exported statics that the process keeps elsewhere than in this module: copied into the executable by a COPY relocation,
+/// or defined by another module too. The module's own GOT, as the loader filled it, says where.
+fn exported_elsewhere(link: &mut AgentLink, image: &Image, bias: LoadBias) -> Result<HashMap<usize, Addr>> {
+    let mut slots = Vec::new();
+    let mut objects = Vec::new();
+    for relocation in &image.tables.relocations {
+        if let Resolves::Symbol { here: Some(here), addend: 0, .. } = &relocation.resolves
+            && relocation.kind == crate::image::RelocationKind::Address
+            && let Some(object) = image.object_at(*here)
+            && image.objects[object].address == *here
+        {
+            slots.push(bias.addr(relocation.slot));
+            objects.push(object);
+        }
+    }
+    let mut elsewhere = HashMap::new();
+    for (object, value) in objects.into_iter().zip(read_words(link, &slots)?) {
+        let own = bias.addr(image.objects[object].address);
+        if let Some(value) = value.filter(|value| *value != 0 && *value != own.0) {
+            debug!("{} lives at {value:#x}, outside its module", image.object_name(&image.objects[object]));
+            elsewhere.insert(object, Addr(value));
+        }
+    }
+    Ok(elsewhere)
+}
+
+fn read_words(link: &mut AgentLink, slots: &[Addr]) -> Result<Vec<Option<u64>>> {
+    if slots.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ranges = slots.iter().map(|slot| Range { start: slot.0, len: 8 }).collect();
+    let memory = link.read_memory(ranges)?;
+    Ok(memory.into_iter().map(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).collect())
+}
+
+/// A file that differs without meaning anything else: the running generation now stands for it.
+fn unchanged(
+    link: &mut AgentLink,
+    revision: u64,
+    ledger: &Ledger,
+    module: &Path,
+    stamp: FileStamp,
+    content: String,
+    clock: Clock,
+) -> Result<Reloaded> {
+    let mut ledger = ledger.clone();
+    let entry = ledger.modules.get_mut(module).ok_or_else(|| unknown(module))?;
+    entry.rejected = None;
+    let active = entry.active;
+    if let Some(record) = entry.generations.iter_mut().find(|record| record.number == active) {
+        (record.stamp, record.content) = (stamp, content);
+    }
+    let revision = link.set_ledger(revision, encode(&ledger)?)?;
+    let mut receipt = Receipt::empty(file_name(module), Outcome::Unchanged, active);
+    receipt.timings_ms = clock.finish();
+    Ok(Reloaded { receipt, ledger, revision })
+}
+
+/// Adds the history line. The reload itself is already committed, so a ledger that moved on meanwhile costs no more than
+/// this line.
+fn remember(
+    link: &mut AgentLink,
+    mut ledger: Ledger,
+    mut revision: u64,
+    module: &Path,
+    what: Change,
+    receipt: Receipt,
+) -> Reloaded {
+    if let Some(entry) = ledger.modules.get_mut(module) {
+        entry.history.push(HistoryEntry { time: SystemTime::now(), what, receipt: receipt.clone() });
+        let excess = entry.history.len().saturating_sub(ModuleLedger::HISTORY);
+        entry.history.drain(..excess);
+    }
+    match encode(&ledger).and_then(|bytes| link.set_ledger(revision, bytes)) {
+        Ok(next) => revision = next,
+        Err(error) => debug!("the history line was not kept: {error}"),
+    }
+    Reloaded { receipt, ledger, revision }
+}
+
+fn shadow_path(shadows: &Path, name: &str, number: Generation) -> PathBuf {
+    // A folder of its own keeps the library's name for debuggers, and an abandoned attempt's inode out of the way.
+    let attempt = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    shadows.join(format!("{number}-{attempt:x}")).join(name)
+}
+
+fn write_shadow(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).and_then(|()| fs::write(path, bytes)).map_err(|source| {
+        let _ = fs::remove_dir_all(folder);
+        Error::File { path: path.to_owned(), doing: "writing the shadow into the store", source }
+    })
+}
+
+fn encode(ledger: &Ledger) -> Result<Vec<u8>> {
+    serde_json::to_vec(ledger).map_err(|error| Error::Unsupported(format!("the ledger cannot be written: {error}")))
+}
+
+fn module_ledger<'a>(ledger: &'a Ledger, module: &Path) -> Result<&'a ModuleLedger> {
+    ledger.modules.get(module).ok_or_else(|| unknown(module))
+}
+
+fn index_of(lineage: &Lineage, number: Generation, name: &str) -> Result<usize> {
+    lineage.index_of(number).ok_or_else(|| Error::Unsuitable {
+        module: name.to_owned(),
+        reason: format!("generation {number} does not exist"),
+    })
+}
+
+fn unknown(module: &Path) -> Error {
+    Error::NoSuchModule { wanted: module.display().to_string(), candidates: Vec::new() }
+}
+
+/// Names the stage in which the agent gave up.
+fn in_stage(error: Error, module: &Path, stage: Stage) -> Error {
+    match error {
+        Error::Agent(reason) => Error::Image { path: module.to_owned(), stage, reason },
+        other => other,
+    }
+}
+
+fn milliseconds(duration: std::time::Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Times the stages of one reload.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+    lap: Instant,
+    timings: Timings,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let now = Instant::now();
+        Clock { start: now, lap: now, timings: Timings::default() }
+    }
+
+    fn lap(&mut self, stage: impl Fn(&mut Timings) -> &mut f64) {
+        let now = Instant::now();
+        *stage(&mut self.timings) = milliseconds(now - self.lap);
+        self.lap = now;
+    }
+
+    fn finish(&self) -> Timings {
+        Timings { total: milliseconds(self.start.elapsed()), ..self.timings }
+    }
+}
