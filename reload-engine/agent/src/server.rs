@@ -22,7 +22,7 @@ use reload_protocol::{
 use crate::{
     fd::{GuestFd, MAX_OPEN},
     memory, modules,
-    shadow::{Arenas, Shadow},
+    shadow::{Arenas, Shadow, loader_message},
     signal_stop::{self, Stopped},
     socket,
     transaction::Staged,
@@ -537,7 +537,7 @@ fn open_for_user(path: &str) -> Reply {
     let before = modules::loaded();
     // SAFETY: runs the library's constructors, at the user's explicit request.
     match unsafe { Library::open(Some(path), libc::RTLD_NOW | libc::RTLD_LOCAL) } {
-        Err(error) => failed(format!("dlopen: {error}")),
+        Err(error) => failed(loader_message(&error)),
         Ok(library) => {
             std::mem::forget(library);
             loaded_by(path, &before)

@@ -6,6 +6,7 @@
 //! debuggers and unwinders find what they expect.
 
 use std::{
+    error::Error,
     ffi::{c_int, c_void},
     fs::File,
     ops::Range,
@@ -255,11 +256,16 @@ struct LinkMap {
     dynamic: u64,
 }
 
+/// What the loader says of a failed `dlopen`: it names the file and the symbol.
+pub fn loader_message(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 fn open(path: &str) -> Result<(Library, LoadedModule), String> {
     // SAFETY: loading runs the file's constructors and resolvers. The engine has suppressed the constructors in a shadow
     // and everything else in it was already running in this process; that it did so cannot be checked here.
     let library = unsafe { Library::open(Some(path), libc::RTLD_NOW | libc::RTLD_LOCAL) }
-        .map_err(|error| format!("dlopen: {error}"))?;
+        .map_err(|error| loader_message(&error))?;
     let handle = library.into_raw();
     let mut map: *const LinkMap = ptr::null();
     // SAFETY: a valid handle, and a place for the pointer that RTLD_DI_LINKMAP answers.

@@ -65,26 +65,45 @@ pub enum Request {
 pub enum Reply {
     Welcome(Welcome),
     Modules(Vec<LoadedModule>),
-    Ledger { revision: u64, ledger: Vec<u8> },
+    Ledger {
+        revision: u64,
+        ledger: Vec<u8>,
+    },
     /// Done; for writes of the ledger, its new revision.
-    Done { revision: u64 },
+    Done {
+        revision: u64,
+    },
     /// The ledger has moved on to `revision`: read it again.
-    Stale { revision: u64 },
+    Stale {
+        revision: u64,
+    },
     /// Another connection holds the right to load; its process id.
-    Busy { pid: u32 },
-    Reserved { address: u64 },
+    Busy {
+        pid: u32,
+    },
+    Reserved {
+        address: u64,
+    },
     Loaded(LoadedModule),
     Memory(Vec<Vec<u8>>),
-    Staged { transaction: u64 },
+    Staged {
+        transaction: u64,
+    },
     /// The commit has begun; bytes from here on. No thread may stand in any of `forbidden` (ascending, merged) when the
     /// entries are written: the transaction's own ranges and the inside of every patch, a patch's first byte excepted.
-    Committing { forbidden: Vec<Range> },
+    Committing {
+        forbidden: Vec<Range>,
+    },
     /// A commit by signal has ended.
     Committed(SignalStop),
     /// A thread stood inside bytes to be written, or could not be stopped: nothing was changed; try again.
-    NotNow { reason: String },
+    NotNow {
+        reason: String,
+    },
     /// The request could not be carried out; nothing was changed.
-    Failed { message: String },
+    Failed {
+        message: String,
+    },
 }
 
 /// Pushed to every connection but the one that caused it.

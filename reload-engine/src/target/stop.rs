@@ -71,7 +71,8 @@ impl StopHelper {
         Ok(StopHelper { program: program.to_owned(), child, socket })
     }
 
-    fn pid(&self) -> u32 {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 

@@ -1,0 +1,599 @@
+//! Targets for real: a C host started with the agent, its threads running through patched code while it is patched.
+//!
+//! Not the standard test runner: this program is its own stop helper, so its `main` must look for that first.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    thread,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use object::{Object, ObjectSymbol};
+use reload_engine::{
+    error::Error,
+    target::{
+        launch::{LaunchOptions, Launched, launch},
+        link::AgentLink,
+        process,
+        stop::{StopHelper, commit},
+        stop_helper_main,
+        store::{StoreRoot, TargetFolder},
+    },
+};
+use reload_protocol::{
+    LoadedModule, Notice, Patch, Range, Reply, Request, Segment, Transaction, VERSION, Write as DataWrite, receive,
+    send,
+};
+
+const COUNT: u64 = 400;
+const STRIDE: u64 = 64;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Started as another user, this program only tries to talk to an agent.
+const INTRUDER: &str = "__intrude";
+
+// The board's counters, as in `hosts/host.c`.
+const READY: usize = 0;
+const SWEEPS: usize = 1;
+const BACKWARDS: usize = 2;
+const SEEN: usize = 3;
+const WAITS: usize = 4;
+const FAILED: usize = 5;
+const EARLY: usize = 6;
+const LOWEST_FD: usize = 7;
+const FAULTS: usize = 8;
+const CHILD: usize = 9;
+const KINDS: usize = 16;
+
+type Outcome = Result<(), Failed>;
+type Case = (&'static str, fn() -> Outcome);
+
+fn main() -> ExitCode {
+    if let Some(code) = stop_helper_main() {
+        return code;
+    }
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(INTRUDER) {
+        return intrude(&arguments.next().unwrap_or_default());
+    }
+    let tests: [Case; 16] = [
+        ("launch_lists_modules_and_takes_no_low_descriptor", launch_lists_modules),
+        ("launch_of_a_short_program", launch_of_a_short_program),
+        ("launch_refuses_a_static_program", launch_refuses_a_static_program),
+        ("ledger_of_two_controllers", ledger_of_two_controllers),
+        ("lost_owner_leaves_no_shadow", lost_owner_leaves_no_shadow),
+        ("shadow_lands_near_library_and_executable", shadow_lands_near),
+        ("bind_writes_read_only_data", bind_writes),
+        ("commit_from_outside_under_load", commit_from_outside),
+        ("commit_by_signal_under_load", commit_by_signal),
+        ("signal_stop_cannot_reach_a_deaf_thread", deaf_thread),
+        ("thread_inside_the_patch", thread_inside_the_patch),
+        ("changed_code_is_not_overwritten", changed_code),
+        ("waits_are_neither_interrupted_nor_shortened", waits_are_kept),
+        ("helper_killed_at_each_step", helper_killed),
+        ("hostile_frames_and_other_users", hostile_frames),
+        ("forked_child_has_no_agent", forked_child),
+    ];
+    let trial = |(name, test): Case| Trial::test(name, test);
+    libtest_mimic::run(&Arguments::from_args(), tests.into_iter().map(trial).collect()).exit_code()
+}
+
+/// A running host with its agent, ended and swept when dropped.
+struct Target {
+    launched: Launched,
+    link: AgentLink,
+    library: LoadedModule,
+    folder: tempfile::TempDir,
+}
+
+impl Target {
+    fn start(kinds: &[&str]) -> Result<Target, Failed> {
+        let folder = tempfile::tempdir()?;
+        let library = compile(folder.path(), "library")?;
+        let host = compile(folder.path(), "host")?;
+        let board = folder.path().join("board");
+        let mut command: Vec<OsString> = vec![host.into(), library.clone().into(), board.into()];
+        command.extend(kinds.iter().map(OsString::from));
+        let mut launched = launch(&command, &options(folder.path())?)?;
+        let link = launched.link.take().ok_or("the host ended at once")?;
+        let nowhere = LoadedModule { path: String::new(), bias: 0, start: 0, end: 0, tls_module: 0 };
+        let mut target = Target { launched, link, library: nowhere, folder };
+        target.wait_for("the host's start", |target| target.board(READY) == 1)?;
+        let path = library.to_str().ok_or("path")?;
+        let modules = target.link.modules()?;
+        target.library = modules.into_iter().find(|module| module.path == path).ok_or("the library is not listed")?;
+        Ok(target)
+    }
+
+    fn board(&self, counter: usize) -> u64 {
+        let bytes = fs::read(self.folder.path().join("board")).unwrap_or_default();
+        bytes.chunks_exact(8).nth(counter).map_or(0, |bytes| u64::from_ne_bytes(bytes.try_into().expect("eight bytes")))
+    }
+
+    fn wait_for(&self, what: &str, done: impl Fn(&Target) -> bool) -> Outcome {
+        let deadline = Instant::now() + PATIENCE;
+        while !done(self) {
+            if Instant::now() > deadline {
+                return Err(format!("{what}: not within {PATIENCE:?}").into());
+            }
+            if !process::is_alive(self.launched.pid) {
+                return Err(format!("{what}: the target has ended").into());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    /// Every sweeping thread has been through all functions since now.
+    fn sweep(&self) -> Outcome {
+        let before = self.board(SWEEPS);
+        self.wait_for("two sweeps", |target| target.board(SWEEPS) > before + 100)
+    }
+
+    fn address(&self, symbol: &str) -> Result<u64, Failed> {
+        Ok(self.library.bias + symbol_of(Path::new(&self.library.path), symbol)?)
+    }
+
+    fn text(&self) -> Result<Segment, Failed> {
+        let functions = self.address("functions")?;
+        let mappings = reload_engine::target::maps::read(self.launched.pid)?;
+        let mapping = mappings.iter().find(|mapping| (mapping.start.0..mapping.end.0).contains(&functions));
+        let mapping = mapping.ok_or("the text is not mapped")?;
+        Ok(Segment { range: Range { start: mapping.start.0, len: mapping.end.0 - mapping.start.0 }, protection: 5 })
+    }
+
+    /// From one version of all functions to another.
+    fn transaction(&self, from: u32, to: u32, ledger: &[u8]) -> Result<Transaction, Failed> {
+        let functions = self.address("functions")?;
+        let bytes = |version: u32| {
+            let [a, b, c, d] = version.to_le_bytes();
+            [0xb8, a, b, c, d, 0, 0, 0]
+        };
+        let patch =
+            |index| Patch { address: functions + index * STRIDE, len: 5, before: bytes(from), after: bytes(to) };
+        Ok(Transaction {
+            patches: (0..COUNT).map(patch).collect(),
+            writes: Vec::new(),
+            text: vec![self.text()?],
+            forbidden: Vec::new(),
+            ledger: ledger.to_vec(),
+        })
+    }
+
+    fn stage(&mut self, from: u32, to: u32) -> Result<u64, Failed> {
+        let (revision, _) = self.link.ledger()?;
+        self.link.begin(revision)?;
+        let transaction = self.transaction(from, to, format!("version {to}").as_bytes())?;
+        Ok(self.link.stage(transaction)?)
+    }
+
+    /// The version that every function has; an error if they differ.
+    fn version(&mut self) -> Result<u32, Failed> {
+        let functions = self.address("functions")?;
+        let ranges = (0..COUNT).map(|index| Range { start: functions + index * STRIDE + 1, len: 4 }).collect();
+        let mut versions = self.link.read_memory(ranges)?;
+        versions.dedup();
+        match versions.as_slice() {
+            [one] => Ok(u32::from_le_bytes(one.as_slice().try_into()?)),
+            several => Err(format!("half-written: {several:?}").into()),
+        }
+    }
+
+    fn catches_sigsegv(&self) -> Result<bool, Failed> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.launched.pid))?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).ok_or("SigCgt")?;
+        Ok(u64::from_str_radix(caught.trim(), 16)? >> (11 - 1) & 1 == 1)
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let child = self.board(CHILD) as i32;
+        if child > 0 {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::Signal::SIGKILL);
+        }
+        let _ = self.launched.child.kill();
+        let _ = self.launched.child.wait();
+    }
+}
+
+fn options(folder: &Path) -> Result<LaunchOptions, Failed> {
+    Ok(LaunchOptions { patience: PATIENCE, store: Some(StoreRoot::at(&folder.join("store"))?) })
+}
+
+fn compile(folder: &Path, name: &str) -> Result<PathBuf, Failed> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts").join(name).with_extension("c");
+    let (output, kind): (_, &[&str]) = match name {
+        "host" => (folder.join(name), &["-pthread"]),
+        _ => (folder.join(name).with_extension("so"), &["-shared", "-fPIC"]),
+    };
+    let count = format!("-DCOUNT=\"{COUNT}\"");
+    let count = if name == "host" { "-DHOST" } else { count.as_str() };
+    let status =
+        Command::new("cc").args(["-O1", "-g", count]).args(kind).arg(&source).arg("-o").arg(&output).status()?;
+    if status.success() { Ok(output) } else { Err(format!("compiling {}", source.display()).into()) }
+}
+
+fn symbol_of(path: &Path, name: &str) -> Result<u64, Failed> {
+    let bytes = fs::read(path)?;
+    let file = object::File::parse(&*bytes)?;
+    let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name)).ok_or("no such symbol")?;
+    Ok(symbol.address())
+}
+
+fn check(condition: bool, what: &str) -> Outcome {
+    if condition { Ok(()) } else { Err(what.into()) }
+}
+
+fn launch_lists_modules() -> Outcome {
+    let mut target = Target::start(&["handler"])?;
+    let modules = target.link.modules()?;
+    check(modules[0].path.is_empty() && modules[0].bias != 0, "the executable comes first")?;
+    check(
+        modules.iter().any(|module| module.path.ends_with("libc.so.6") && module.tls_module != 0),
+        "libc with its TLS",
+    )?;
+    check(target.link.welcome().pid == target.launched.pid, "the agent's pid")?;
+    check(target.board(LOWEST_FD) == 3, "the host gets the lowest numbers")?;
+    let extra = compile(target.folder.path(), "library")?;
+    let copy = extra.with_file_name("added later.so");
+    fs::copy(&extra, &copy)?;
+    let loaded = target.link.dlopen(&copy)?;
+    check(Some(loaded.path.as_str()) == copy.to_str(), "dlopen on the user's behalf")?;
+    let missing = target.link.dlopen(Path::new("/no/such.so"));
+    check(
+        matches!(missing, Err(Error::Agent(message)) if message.contains("/no/such.so")),
+        "its failure names the file",
+    )
+}
+
+fn launch_of_a_short_program() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    for command in [vec!["true".into()], vec!["sh".into(), "-c".into(), "exit 3".into()]] {
+        let mut launched = launch(&command, &options(folder.path())?)?;
+        drop(launched.link.take());
+        launched.child.wait()?;
+    }
+    Ok(())
+}
+
+fn launch_refuses_a_static_program() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let source = folder.path().join("static.c");
+    fs::write(&source, "int main(void) { return 0; }")?;
+    let program = folder.path().join("static");
+    let status = Command::new("cc").arg("-static").arg(&source).arg("-o").arg(&program).status()?;
+    check(status.success(), "linking a static program")?;
+    let refused = launch(&[program.into()], &options(folder.path())?);
+    check(
+        matches!(refused, Err(Error::Unsupported(message)) if message.contains("statically linked")),
+        "refused by name",
+    )
+}
+
+fn ledger_of_two_controllers() -> Outcome {
+    let mut target = Target::start(&[])?;
+    let mut other = AgentLink::connect(target.launched.pid)?;
+    let notices = other.notices();
+    check(target.link.ledger()? == (0, Vec::new()), "no ledger at first")?;
+    check(target.link.set_ledger(0, b"one".to_vec())? == 1, "the first revision")?;
+    check(notices.recv_timeout(PATIENCE)? == Notice::LedgerChanged { revision: 1 }, "the other one is told")?;
+    check(matches!(other.set_ledger(0, b"two".to_vec()), Err(Error::Stale)), "the loser must read again")?;
+    check(other.ledger()? == (1, b"one".to_vec()), "and finds this")?;
+    check(matches!(other.begin(0), Err(Error::Stale)), "begin with an old revision")?;
+    target.link.begin(1)?;
+    let own = std::process::id();
+    check(matches!(other.begin(1), Err(Error::Busy { pid }) if pid == own), "only one may reload")?;
+    check(matches!(other.set_ledger(1, Vec::new()), Err(Error::Busy { .. })), "nor change what it will replace")?;
+    target.link.end()?;
+    other.begin(1)?;
+    check(target.link.notices().is_empty(), "nobody changed the ledger for this one")?;
+    drop(other);
+    let deadline = Instant::now() + PATIENCE;
+    while matches!(target.link.begin(1), Err(Error::Busy { .. })) {
+        check(Instant::now() < deadline, "the right ends with the connection")?;
+    }
+    Ok(())
+}
+
+/// A reservation near `module` and a copy of the library loaded into it.
+fn load_near(target: &mut Target, near: u64, name: &str) -> Result<(LoadedModule, std::ops::Range<u64>), Failed> {
+    let size = 64 << 20;
+    let start = target.link.reserve(near, size)?;
+    check(start.abs_diff(near) < 1 << 30, "reserved near")?;
+    let copy = target.folder.path().join(name);
+    fs::copy(&target.library.path, &copy)?;
+    let module = target.link.load(&copy, start, start + size)?;
+    Ok((module, start..start + size))
+}
+
+fn shadow_lands_near() -> Outcome {
+    let mut target = Target::start(&["sweep"])?;
+    target.link.begin(0)?;
+    let executable = target.link.modules()?.remove(0).start;
+    for (index, near) in [target.library.start, executable, target.library.start, executable].into_iter().enumerate() {
+        let (module, arena) = load_near(&mut target, near, &format!("shadow-{index}.so"))?;
+        check(arena.start <= module.start && module.end <= arena.end, "inside the reservation")?;
+        check(target.link.modules()?.contains(&module), "in the link map")?;
+    }
+    let (low, high) = (target.library.start - (1 << 12), target.library.start);
+    let path = target.folder.path().join("shadow-0.so");
+    let crowded = target.link.load(&path, low, high);
+    check(matches!(crowded, Err(Error::Agent(_))), "no room is a clear failure")?;
+    let text = target.folder.path().join("text.so");
+    fs::write(&text, "not a library")?;
+    check(matches!(target.link.load(&text, 0, 1 << 47), Err(Error::Agent(_))), "so is a text file")?;
+    target.link.end()?;
+    check(target.link.modules()?.iter().all(|module| !module.path.contains("shadow-")), "not committed, not kept")?;
+    target.sweep()
+}
+
+fn lost_owner_leaves_no_shadow() -> Outcome {
+    let mut target = Target::start(&[])?;
+    let mut other = AgentLink::connect(target.launched.pid)?;
+    std::mem::swap(&mut other, &mut target.link);
+    target.link.begin(0)?;
+    let near = target.library.start;
+    let (module, _) = load_near(&mut target, near, "shadow.so")?;
+    check(other.modules()?.contains(&module), "loaded")?;
+    std::mem::swap(&mut other, &mut target.link);
+    drop(other);
+    let deadline = Instant::now() + PATIENCE;
+    while target.link.modules()?.contains(&module) {
+        check(Instant::now() < deadline, "unloaded with its owner's connection")?;
+    }
+    Ok(())
+}
+
+fn bind_writes() -> Outcome {
+    let mut target = Target::start(&[])?;
+    target.link.begin(0)?;
+    let near = target.library.start;
+    let (module, _) = load_near(&mut target, near, "shadow.so")?;
+    let relro = module.bias + symbol_of(Path::new(&module.path), "relro")?;
+    let storage = target.address("storage")?;
+    let page = relro & !0xfff;
+    let segments = vec![Segment { range: Range { start: page, len: 0x1000 }, protection: 1 }];
+    let write = DataWrite { address: relro, bytes: storage.to_le_bytes().to_vec() };
+    target.link.bind(segments.clone(), vec![write.clone()])?;
+    let read = target.link.read_memory(vec![Range { start: relro, len: 8 }, Range { start: 8, len: 8 }])?;
+    check(read == [storage.to_le_bytes().to_vec(), Vec::new()], "written, and unmapped memory reads as nothing")?;
+    let mappings = reload_engine::target::maps::read(target.launched.pid)?;
+    let mapping = mappings.iter().find(|mapping| (mapping.start.0..mapping.end.0).contains(&relro)).ok_or("mapping")?;
+    check(!mapping.writable, "read-only again")?;
+    let outside = DataWrite { address: page - 8, ..write.clone() };
+    check(target.link.bind(segments, vec![outside]).is_err(), "a write outside the segments is rejected")?;
+    let live = Segment { range: Range { start: target.library.start & !0xfff, len: 0x1000 }, protection: 1 };
+    check(target.link.bind(vec![live], Vec::new()).is_err(), "a live module is not a shadow")
+}
+
+fn commit_from_outside() -> Outcome {
+    let mut target = Target::start(&["sweep", "sweep", "deaf", "sweep"])?;
+    let mut pauses = Vec::new();
+    for version in 1..=50 {
+        let transaction = target.stage(version, version + 1)?;
+        let receipt = commit(&mut target.link, StopHelper::spawn()?, transaction)?;
+        check(receipt.method == "ptrace", &format!("from outside, not {}", receipt.method))?;
+        check(receipt.threads == 5, &format!("all five threads, not {}", receipt.threads))?;
+        check(target.version()? == version + 1, "the new version")?;
+        let ledger = format!("version {}", version + 1).into_bytes();
+        check(target.link.ledger()? == (receipt.revision, ledger), "the ledger with it")?;
+        target.link.end()?;
+        pauses.push(receipt.pause);
+    }
+    target.wait_for("the sweeps see it", |target| target.board(SEEN) == 51)?;
+    pauses.sort();
+    eprintln!("pause of 50 commits: median {:?}, longest {:?}", pauses[25], pauses[49]);
+    check(target.board(BACKWARDS) == 0, "nobody saw an old version after a new one")?;
+    check(!target.catches_sigsegv()?, "SIGSEGV is the host's again")
+}
+
+fn commit_by_signal() -> Outcome {
+    let mut target = Target::start(&["sweep", "sweep", "sweep", "handler"])?;
+    for version in 1..=50 {
+        let transaction = target.stage(version, version + 1)?;
+        let stop = target.link.commit_by_signal(transaction)?;
+        check(stop.threads == 4, &format!("all four threads, not {}", stop.threads))?;
+        check(target.version()? == version + 1, "the new version")?;
+        target.link.end()?;
+    }
+    target.wait_for("the sweeps see it", |target| target.board(SEEN) == 51)?;
+    check(target.board(BACKWARDS) == 0, "nobody saw an old version after a new one")?;
+    check(target.catches_sigsegv()?, "the host's own handler is back")?;
+    let pid = nix::unistd::Pid::from_raw(target.launched.pid as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSEGV)?;
+    target.wait_for("the host's handler runs", |target| target.board(FAULTS) == 1)
+}
+
+fn deaf_thread() -> Outcome {
+    let mut target = Target::start(&["deaf"])?;
+    let transaction = target.stage(1, 2)?;
+    let refused = target.link.commit_by_signal(transaction);
+    check(matches!(refused, Err(Error::Stop { reason, .. }) if reason.contains("blocks every signal")), "named")?;
+    check(target.version()? == 1, "nothing changed")?;
+    commit(&mut target.link, StopHelper::spawn()?, transaction)?;
+    check(target.version()? == 2, "from outside it works")
+}
+
+fn thread_inside_the_patch() -> Outcome {
+    let mut target = Target::start(&["spin", "sweep"])?;
+    target.link.begin(0)?;
+    let spin = target.address("spin")?;
+    let mut transaction = target.transaction(1, 2, b"")?;
+    // `nop` and the jump to itself at spin + 1.
+    let before = [0x90, 0xeb, 0xfe, 0, 0, 0, 0, 0];
+    let after = [0x90, 0x90, 0x90, 0, 0, 0, 0, 0];
+    transaction.patches.push(Patch { address: spin, len: 3, before, after });
+    transaction.patches.sort_by_key(|patch| patch.address);
+    let number = target.link.stage(transaction)?;
+    let from_outside = commit(&mut target.link, StopHelper::spawn()?, number);
+    check(matches!(from_outside, Err(Error::Stop { .. })), "it is never safe from outside")?;
+    let by_signal = target.link.commit_by_signal(number);
+    check(matches!(by_signal, Err(Error::Stop { .. })), "nor by signal")?;
+    check(target.version()? == 1 && target.link.ledger()?.0 == 0, "nothing changed")?;
+    check(!target.catches_sigsegv()?, "SIGSEGV is the host's again")?;
+    target.sweep()
+}
+
+fn changed_code() -> Outcome {
+    let mut target = Target::start(&["sweep"])?;
+    check(target.stage(9, 10).is_err(), "wrong bytes before: rejected when staged")?;
+    let mut overlapping = target.transaction(1, 2, b"")?;
+    overlapping.patches[1].address = overlapping.patches[0].address + 4;
+    check(target.link.stage(overlapping).is_err(), "overlapping patches")?;
+    let libc = target.link.modules()?.into_iter().find(|module| module.path.ends_with("libc.so.6")).ok_or("libc")?;
+    let mut foreign = target.transaction(1, 2, b"")?;
+    let start = libc.start & !0xfff;
+    foreign.text.push(Segment { range: Range { start, len: (libc.end & !0xfff) - start }, protection: 5 });
+    check(target.link.stage(foreign).is_err(), "libc's text")?;
+    check(target.version()? == 1, "nothing changed")?;
+    // A write to read-only data goes with the commit.
+    let relro = target.address("relro")?;
+    let mut transaction = target.transaction(1, 2, b"ledger")?;
+    transaction.writes.push(DataWrite { address: relro, bytes: vec![1, 2, 3, 4, 5, 6, 7, 8] });
+    let number = target.link.stage(transaction)?;
+    commit(&mut target.link, StopHelper::spawn()?, number)?;
+    let read = target.link.read_memory(vec![Range { start: relro, len: 8 }])?;
+    check(read == [[1, 2, 3, 4, 5, 6, 7, 8]], "written")?;
+    check(commit(&mut target.link, StopHelper::spawn()?, number).is_err(), "a transaction commits once")
+}
+
+fn waits_are_kept() -> Outcome {
+    let mut target = Target::start(&["wait"])?;
+    for version in 1..=100 {
+        let transaction = target.stage(version, version + 1)?;
+        let receipt = commit(&mut target.link, StopHelper::spawn()?, transaction)?;
+        check(receipt.method == "ptrace", &format!("from outside, not {}", receipt.method))?;
+        target.link.end()?;
+    }
+    let before = target.board(WAITS);
+    target.wait_for("the waits go on", |target| target.board(WAITS) > before + 50)?;
+    let kinds: Vec<u64> = (KINDS..KINDS + 11).map(|kind| target.board(kind)).collect();
+    let (failed, early) = (target.board(FAILED), target.board(EARLY));
+    check(failed == 0 && early == 0, &format!("{failed} waits failed, {early} were early, by kind: {kinds:?}"))
+}
+
+/// A program that is the stop helper, halting at `step` the first time it is started.
+fn halting_helper(folder: &Path, step: &str) -> Result<PathBuf, Failed> {
+    let (script, flag) = (folder.join("helper"), folder.join("halt"));
+    fs::write(&flag, "")?;
+    let own = std::env::current_exe()?;
+    let text = format!(
+        "#!/bin/sh\nif [ -e '{flag}' ]; then rm '{flag}'; RELOAD_DASHBOARD_HALT={step}; export RELOAD_DASHBOARD_HALT; fi\n\
+         exec '{own}' \"$@\"\n",
+        flag = flag.display(),
+        own = own.display()
+    );
+    fs::write(&script, text)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700))?;
+    Ok(script)
+}
+
+fn helper_killed() -> Outcome {
+    let mut target = Target::start(&["sweep", "sweep", "wait"])?;
+    let mut version = 1;
+    for step in ["stopped", "closed", "gone", "done"].into_iter().cycle().take(12) {
+        let script = halting_helper(target.folder.path(), step)?;
+        let transaction = target.stage(version, version + 1)?;
+        let helper = StopHelper::spawn_from(&script)?;
+        let pid = helper.pid();
+        let killer = thread::spawn(move || {
+            let deadline = Instant::now() + PATIENCE;
+            let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            while !state().contains(") T ") && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL)
+        });
+        let receipt = commit(&mut target.link, helper, transaction);
+        killer.join().map_err(|_| "killer")??;
+        let receipt = receipt?;
+        let died_late = receipt.method.contains("ended early");
+        check(died_late == matches!(step, "gone" | "done"), &format!("killed at {step}: {}", receipt.method))?;
+        version += 1;
+        check(target.version()? == version, &format!("killed at {step}: the new version is whole"))?;
+        target.link.end()?;
+        target.sweep()?;
+        check(target.board(BACKWARDS) == 0, &format!("killed at {step}: nobody saw a half-written state"))?;
+    }
+    target.wait_for("SIGSEGV is the host's again", |target| matches!(target.catches_sigsegv(), Ok(false)))?;
+    let (failed, early) = (target.board(FAILED), target.board(EARLY));
+    check(early == 0, &format!("{failed} waits failed, {early} were early"))
+}
+
+fn hostile_frames() -> Outcome {
+    let mut target = Target::start(&[])?;
+    let socket = TargetFolder::of_agent(target.launched.pid);
+    let folder = target.folder.path().join("store").join(target.launched.pid.to_string());
+    check(socket.is_some_and(|found| found.path() == folder), "found by the target's own environment")?;
+    let connect = || UnixStream::connect(folder.join("agent.sock"));
+    let mut slow = connect()?;
+    slow.write_all(&[200, 0])?;
+    for garbage in [&u32::MAX.to_le_bytes()[..], &[3, 0, 0, 0, 0xff, 0xff, 0xff], &[0, 0, 0, 0], &[0xee; 4096]] {
+        let mut stream = connect()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(garbage)?;
+        let mut rest = Vec::new();
+        // The agent tells why, and hangs up; with bytes of ours unread that is a reset.
+        let _ = stream.read_to_end(&mut rest);
+    }
+    let mut unknown = connect()?;
+    send(&mut unknown, &Request::Modules)?;
+    let reply: reload_protocol::FromAgent = receive(&mut unknown)?;
+    check(matches!(reply, reload_protocol::FromAgent::Reply(Reply::Failed { .. })), "Hello comes first")?;
+    let mut older = connect()?;
+    send(&mut older, &Request::Hello { version: VERSION + 1 })?;
+    let reply: reload_protocol::FromAgent = receive(&mut older)?;
+    check(matches!(reply, reload_protocol::FromAgent::Reply(Reply::Welcome(_))), "another version is told ours")?;
+    check(!target.link.modules()?.is_empty(), "the agent lives, and a slow peer holds up nobody")?;
+
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: another user's connection needs root to try");
+        return Ok(());
+    }
+    // Open the folders: the agent itself must refuse.
+    for path in [target.folder.path(), &target.folder.path().join("store"), &folder] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    fs::set_permissions(folder.join("agent.sock"), fs::Permissions::from_mode(0o777))?;
+    let own = target.folder.path().join("intruder");
+    fs::copy(std::env::current_exe()?, &own)?;
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o755))?;
+    let status = Command::new(&own).arg(INTRUDER).arg(folder.join("agent.sock")).uid(65534).gid(65534).status()?;
+    check(status.code() == Some(7), &format!("another user is refused: {status}"))?;
+    check(!target.link.modules()?.is_empty(), "the agent lives")
+}
+
+/// As another user: 7 if the agent hangs up without a word.
+fn intrude(socket: &str) -> ExitCode {
+    let Ok(mut stream) = UnixStream::connect(socket) else { return ExitCode::from(8) };
+    let _ = stream.set_read_timeout(Some(PATIENCE));
+    // The agent may have hung up already.
+    let _ = send(&mut stream, &Request::Hello { version: VERSION });
+    let mut byte = [0];
+    match stream.read(&mut byte) {
+        Ok(0) | Err(_) => ExitCode::from(7),
+        Ok(_) => ExitCode::from(9),
+    }
+}
+
+fn forked_child() -> Outcome {
+    let mut target = Target::start(&["fork"])?;
+    let child = target.board(CHILD);
+    let high = |pid: u64| -> Result<usize, Failed> {
+        let numbers = fs::read_dir(format!("/proc/{pid}/fd"))?
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+        Ok(numbers.filter(|&number| number >= 256).count())
+    };
+    check(high(target.launched.pid.into())? >= 3, "the agent's descriptors are high ones")?;
+    check(high(child)? == 0, "the child has none of them")?;
+    check(fs::read_dir(format!("/proc/{child}/task"))?.count() == 1, "nor the thread")?;
+    check(matches!(AgentLink::connect(child as u32), Err(Error::NoAgent { .. })), "and no agent")?;
+    check(!target.link.modules()?.is_empty(), "the parent's agent lives")
+}
