@@ -51,6 +51,8 @@ pub enum Mention {
     Memory(Vaddr),
     /// A branch out of the function.
     Branch(Vaddr),
+    /// An offset inside the module's TLS block.
+    ThreadLocal(u64),
 }
 
 /// One function's instructions with every position-dependent field zeroed, and what stood in those fields.
@@ -234,6 +236,13 @@ impl<'a> Scanner<'a> {
         }
         if !tls.uses_block {
             self.scan.tls_displacements.truncate(first_displacement);
+        }
+        for index in first_displacement..self.scan.tls_displacements.len() {
+            let displacement = self.scan.tls_displacements[index];
+            if displacement.certain && displacement.site.0 < body_end {
+                result.mentions.push(Mention::ThreadLocal(displacement.offset));
+                self.blank((displacement.site.0 - start) as usize, 4);
+            }
         }
         if let Some(functions) = functions {
             result.skeleton = twox_hash::XxHash3_128::oneshot(&self.skeleton);

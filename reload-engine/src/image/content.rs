@@ -47,7 +47,7 @@ fn with_clones(image: &Image, scan: &Scan, own: &[u128], function: usize) -> u12
     let mut open = vec![function];
     while let Some(index) = open.pop() {
         for mention in &scan.bodies[index].mentions {
-            let (Mention::Branch(target) | Mention::Memory(target)) = *mention;
+            let (Mention::Branch(target) | Mention::Memory(target)) = *mention else { continue };
             if let Some(callee) = image.function_covering(target)
                 && image.functions[callee].auxiliary
                 && callee != function
@@ -72,7 +72,7 @@ fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
     let constant = |address: Vaddr| image.section_at(address).is_some_and(|s| s.kind == SectionKind::Constant);
     let mentioned = scan.bodies.iter().flat_map(|body| &body.mentions).filter_map(|mention| match mention {
         Mention::Memory(target) => Some(*target),
-        Mention::Branch(_) => None,
+        Mention::Branch(_) | Mention::ThreadLocal(_) => None,
     });
     let pointed = image.tables.relocations.iter().filter_map(|relocation| match &relocation.resolves {
         Resolves::Here(target) => Some(*target),
@@ -105,6 +105,7 @@ impl Meaning<'_> {
         for mention in &body.mentions {
             parts.push(match *mention {
                 Mention::Branch(target) => self.code(target),
+                Mention::ThreadLocal(offset) => self.thread_local(offset),
                 Mention::Memory(target) => self.jump_table(index, target).unwrap_or_else(|| self.target(target, 0)),
             });
         }
