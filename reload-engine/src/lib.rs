@@ -4,16 +4,15 @@
 //! Flow, one way: watcher -> policy -> image (parse) -> plan -> shadow -> commit -> report.
 //! The engine plans outside the target; the agent (`reload-agent`) only executes.
 
+pub mod classes;
+pub mod discovery;
 pub mod error;
+pub mod image;
 pub mod ledger;
 pub mod model;
 pub mod plan;
+pub mod policy;
 pub mod reloader;
 pub mod session;
 pub mod target;
-pub mod image;
-pub mod classes;
-pub mod policy;
 pub mod watcher;
-pub mod reloader;
-pub mod discovery;
