@@ -1,0 +1,110 @@
+//! The Changes tab: what the last reload changed, by name, with one search over all of it.
+
+use eframe::egui::{Align2, Color32, Id, RichText, TextEdit, Ui, vec2};
+use reload_engine::model::{Details, Module, Outcome, Receipt};
+
+use crate::window::{
+    controls::palette,
+    details::{card, heading, nothing},
+    icons,
+    theme::{self, CONTROL},
+};
+
+pub fn show(ui: &mut Ui, module: &Module, search: &mut String) {
+    let Some(entry) = module.history.iter().rev().find(|entry| entry.receipt.outcome == Outcome::Reloaded) else {
+        nothing(ui, "No changes yet", "After a reload this lists the functions and statics it changed.");
+        return;
+    };
+    let receipt = &entry.receipt;
+    let palette = palette(ui);
+    counts(ui, receipt);
+    for warning in &receipt.warnings {
+        card(ui, palette.tinted(palette.changed, palette.panel), palette.line, |ui| {
+            ui.label(RichText::new(warning).color(palette.text));
+        });
+    }
+    ui.add(
+        TextEdit::singleline(search)
+            .id(Id::unique("search changes"))
+            .hint_text("Search functions and statics")
+            .prefix(RichText::new(icons::SEARCH).font(icons::outline(16.0)).color(palette.text_weak))
+            .margin(vec2(9.0, 5.0))
+            .min_size(vec2(0.0, CONTROL))
+            .align(Align2::LEFT_CENTER)
+            .desired_width(f32::INFINITY),
+    );
+    let wanted = search.trim().to_lowercase();
+    let details = &receipt.details;
+    let groups = [
+        ("Functions changed", &details.changed, receipt.functions.changed, palette.text),
+        ("Functions added", &details.added, receipt.functions.added, palette.current),
+        ("Functions removed", &details.removed, receipt.functions.removed, palette.text_secondary),
+        (
+            "Functions that callers of the old code do not reach",
+            &details.unpatchable,
+            receipt.functions.unpatchable,
+            palette.failed,
+        ),
+        ("New statics", &details.new_statics, receipt.statics.new, palette.current),
+        ("Statics started anew", &details.reset_statics, receipt.statics.reset, palette.changed),
+        ("Statics that took the new value", &details.merged_statics, receipt.statics.merged, palette.text),
+    ];
+    let mut found = false;
+    for (title, names, count, colour) in groups {
+        found |= group(ui, title, names, count, colour, &wanted);
+    }
+    if !found {
+        let text = if wanted.is_empty() { "No names were recorded." } else { "Nothing of that name." };
+        ui.label(RichText::new(text).color(palette.text_secondary));
+    }
+}
+
+/// The numbers of a receipt in one line each.
+fn counts(ui: &mut Ui, receipt: &Receipt) {
+    let palette = palette(ui);
+    let functions = receipt.functions;
+    let statics = receipt.statics;
+    card(ui, palette.canvas, palette.line, |ui| {
+        let mut line = |title: &str, parts: &[(usize, &str)]| {
+            ui.horizontal_wrapped(|ui| {
+                ui.spacing_mut().item_spacing.x = 6.0;
+                ui.label(RichText::new(title).font(theme::medium()).color(palette.text));
+                for (count, word) in parts {
+                    let colour = if *count > 0 { palette.text } else { palette.text_weak };
+                    ui.label(RichText::new(format!("{count} {word}")).color(colour));
+                }
+            });
+        };
+        let parts = [
+            (functions.changed, "changed"),
+            (functions.added, "added"),
+            (functions.removed, "removed"),
+            (functions.unpatchable, "unpatchable"),
+        ];
+        line("Functions", &parts);
+        line(
+            "Statics",
+            &[(statics.kept, "kept"), (statics.new, "new"), (statics.reset, "reset"), (statics.merged, "merged")],
+        );
+    });
+}
+
+/// One list of names, filtered. False where nothing of it is shown.
+fn group(ui: &mut Ui, title: &str, names: &[String], count: usize, colour: Color32, wanted: &str) -> bool {
+    let palette = palette(ui);
+    let shown: Vec<&String> = names.iter().filter(|name| name.to_lowercase().contains(wanted)).collect();
+    if shown.is_empty() {
+        return false;
+    }
+    heading(ui, title, Some(if wanted.is_empty() { count } else { shown.len() }));
+    card(ui, palette.canvas, palette.line, |ui| {
+        for name in shown {
+            ui.label(RichText::new(name).font(theme::code()).color(colour));
+        }
+        if wanted.is_empty() && count > names.len() {
+            let rest = format!("and {} more; the list ends at {}", count - names.len(), Details::LIMIT);
+            ui.label(RichText::new(rest).font(theme::small()).color(palette.text_weak));
+        }
+    });
+    true
+}

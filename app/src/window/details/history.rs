@@ -1,0 +1,155 @@
+//! The History tab: every reload and rollback, newest first, with how long each stage took.
+
+use eframe::egui::{Align2, Color32, CursorIcon, Rect, RichText, Role, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
+use reload_engine::model::{Change, HistoryEntry, Module, Outcome, Timings};
+
+use crate::window::{
+    action::Action,
+    controls::{self, Button, palette, tabular},
+    dashboard::Scene,
+    details::{card, nothing, pair},
+    format, icons,
+    theme::{self, Palette},
+};
+
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, open: &mut Option<usize>, actions: &mut Vec<Action>) {
+    if module.history.is_empty() {
+        nothing(ui, "No history yet", "Every reload and rollback of this module will be listed here.");
+        return;
+    }
+    ui.spacing_mut().item_spacing.y = 0.0;
+    for (position, entry) in module.history.iter().enumerate().rev() {
+        let is_open = *open == Some(position);
+        if line(ui, scene, entry, is_open) {
+            *open = (!is_open).then_some(position);
+        }
+        if is_open {
+            ui.add_space(4.0);
+            entry_details(ui, scene, module, entry, actions);
+            ui.add_space(6.0);
+        }
+    }
+}
+
+fn outcome(palette: &Palette, entry: &HistoryEntry) -> (char, Color32, &'static str) {
+    match (entry.what, entry.receipt.outcome) {
+        (Change::Rollback, Outcome::Reloaded) => (icons::ROLLBACK, palette.changed, "Rolled back"),
+        (_, Outcome::Reloaded) => (icons::CURRENT, palette.current, "Reloaded"),
+        (_, Outcome::Unchanged) => (icons::CHECK, palette.text_secondary, "Unchanged"),
+        (_, Outcome::Refused) => (icons::REFUSED, palette.failed, "Refused"),
+        (_, Outcome::Failed) => (icons::FAILED, palette.failed, "Failed"),
+        (_, Outcome::Skipped) => (icons::SKIP, palette.text_secondary, "Skipped"),
+    }
+}
+
+fn line(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, open: bool) -> bool {
+    let palette = palette(ui);
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 46.0), Sense::click());
+    let (icon, colour, word) = outcome(palette, entry);
+    let receipt = &entry.receipt;
+    let age = format::age(entry.time, scene.now);
+    let name = format!("{word}, generation {}, {age}", receipt.generation);
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, true, &name));
+    ui.ctx().accesskit_node_builder(response.id, |node| node.set_expanded(open));
+    if ui.is_rect_visible(rect) {
+        let painter = ui.painter();
+        if response.hovered() {
+            painter.rect_filled(rect, theme::RADIUS, palette.raised_hover);
+        }
+        let upper = rect.top() + 15.0;
+        let at = pos2(rect.left() + 4.0, upper);
+        painter.text(at, Align2::LEFT_CENTER, icon, icons::filled(16.0), colour);
+        let text = format!("{word} · generation {}", receipt.generation);
+        let room = rect.width() - 100.0;
+        controls::line(
+            painter,
+            pos2(rect.left() + 26.0, upper),
+            Align2::LEFT_CENTER,
+            &text,
+            theme::medium(),
+            palette.text,
+            room,
+        );
+        let total = format::milliseconds(receipt.timings_ms.total);
+        tabular(painter, pos2(rect.right() - 4.0, upper), &total, &theme::body(), palette.text_secondary);
+        let lower = rect.top() + 34.0;
+        painter.text(pos2(rect.left() + 26.0, lower), Align2::LEFT_CENTER, &age, theme::small(), palette.text_weak);
+        let bar = Rect::from_min_max(pos2(rect.left() + 130.0, lower - 3.0), pos2(rect.right() - 4.0, lower + 3.0));
+        stage_bar(ui, palette, &receipt.timings_ms, bar);
+        let painter = ui.painter();
+        painter.hline(rect.x_range(), rect.bottom() - 0.5, Stroke::new(1.0, palette.line));
+        controls::focus_ring(painter, rect, theme::RADIUS, &response, palette);
+    }
+    response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(format::exact(entry.time)).clicked()
+}
+
+/// The stages of a reload with their times, in order.
+fn stages(timings: &Timings) -> [(&'static str, f64); 8] {
+    [
+        ("read", timings.read),
+        ("parse", timings.parse),
+        ("plan", timings.plan),
+        ("shadow", timings.shadow),
+        ("load", timings.load),
+        ("bind", timings.bind),
+        ("stage", timings.stage),
+        ("commit", timings.commit),
+    ]
+}
+
+fn stage_colour(palette: &Palette, position: usize) -> Color32 {
+    let colours = [palette.reloading, palette.missing, palette.current, palette.changed];
+    let colour = colours[position % colours.len()];
+    if position < colours.len() { colour } else { theme::mix(palette.panel, colour, 0.55) }
+}
+
+fn stage_bar(ui: &Ui, palette: &Palette, timings: &Timings, rect: Rect) {
+    let stages = stages(timings);
+    let sum: f64 = stages.iter().map(|(_, ms)| ms).sum();
+    if sum <= 0.0 || rect.width() < 20.0 {
+        return;
+    }
+    let mut left = rect.left();
+    for (position, (_, ms)) in stages.iter().enumerate() {
+        let width = (ms / sum) as f32 * rect.width();
+        let part = Rect::from_min_max(pos2(left, rect.top()), pos2(left + (width - 1.0).max(0.0), rect.bottom()));
+        ui.painter().rect_filled(part, 1.0, stage_colour(palette, position));
+        left += width;
+    }
+}
+
+fn entry_details(ui: &mut Ui, scene: &Scene<'_>, module: &Module, entry: &HistoryEntry, actions: &mut Vec<Action>) {
+    let palette = palette(ui);
+    let receipt = &entry.receipt;
+    card(ui, palette.canvas, palette.line, |ui| {
+        if let Some(failure) = &receipt.failure {
+            ui.label(RichText::new(format!("Stopped at stage {}", failure.stage)).font(theme::medium()));
+            ui.label(RichText::new(&failure.message).color(palette.text_secondary));
+        }
+        for (position, (stage, ms)) in stages(&receipt.timings_ms).into_iter().enumerate() {
+            if ms > 0.0 {
+                ui.horizontal(|ui| {
+                    let (dot, _) = ui.allocate_exact_size(vec2(10.0, 16.0), Sense::hover());
+                    let dot = Rect::from_center_size(dot.center(), vec2(8.0, 8.0));
+                    ui.painter().rect_filled(dot, 2.0, stage_colour(palette, position));
+                    ui.label(RichText::new(stage).color(palette.text_secondary));
+                    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 16.0), Sense::hover());
+                    let at = rect.right_center();
+                    tabular(ui.painter(), at, &format!("{ms:.2} ms"), &theme::body(), palette.text);
+                });
+            }
+        }
+        if receipt.timings_ms.pause > 0.0 {
+            pair(ui, "Stood still", RichText::new(format!("{:.2} ms", receipt.timings_ms.pause)));
+        }
+        pair(ui, "When", RichText::new(format::exact(entry.time)));
+        let generation = receipt.generation;
+        let can = scene.is_live() && generation < module.generation && module.generations.contains(&generation);
+        if can {
+            let text = format!("Roll back to generation {generation}");
+            if Button::new(&text).with_icon(icons::ROLLBACK).show(ui).clicked() {
+                actions.push(Action::Rollback(module.path.clone(), Some(generation)));
+            }
+        }
+    });
+}

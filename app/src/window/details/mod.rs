@@ -1,0 +1,272 @@
+//! The details of the selected module: a head with its name and what can be done, and four tabs.
+
+use eframe::egui::{
+    Align, Align2, Color32, CornerRadius, CursorIcon, Frame, Layout, Margin, Popup, PopupCloseBehavior, Rect, RichText,
+    Role, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2,
+};
+use reload_engine::model::{Class, Module, Status};
+
+use crate::window::{
+    action::Action,
+    controls::{self, Button, palette, status_chip},
+    dashboard::{Scene, View},
+    icons,
+    keys::can_roll_back,
+    theme,
+};
+
+mod changes;
+mod history;
+mod info;
+mod trace;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Tab {
+    #[default]
+    Trace,
+    Changes,
+    History,
+    Info,
+}
+
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<Action>) {
+    let palette = palette(ui);
+    let Some(module) = scene.selected(view) else {
+        ui.centered_and_justified(|ui| {
+            ui.label(RichText::new("Select a module to see what happened to it.").color(palette.text_secondary));
+        });
+        return;
+    };
+    head(ui, scene, module, view, actions);
+    ui.add_space(6.0);
+    ScrollArea::vertical().id_salt(("details", view.tab as u8, &module.path)).auto_shrink([false, false]).show(
+        ui,
+        |ui| {
+            ui.spacing_mut().item_spacing.y = 8.0;
+            // Lines of text, not of buttons.
+            ui.spacing_mut().interact_size.y = 18.0;
+            match view.tab {
+                Tab::Trace => trace::show(ui, scene, module),
+                Tab::Changes => changes::show(ui, module, &mut view.search),
+                Tab::History => history::show(ui, scene, module, &mut view.history_open, actions),
+                Tab::Info => info::show(ui, scene, module, actions),
+            }
+            ui.add_space(8.0);
+        },
+    );
+}
+
+/// Details below the table are wide and low: there name and path share a line, tabs and buttons too.
+fn is_low(ui: &Ui) -> bool {
+    ui.available_width() > 620.0
+}
+
+fn head(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, actions: &mut Vec<Action>) {
+    if is_low(ui) {
+        ui.horizontal(|ui| {
+            name(ui, module);
+            path(ui, module, actions);
+        });
+        ui.horizontal(|ui| {
+            tabs(ui, module, view);
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                ui.spacing_mut().item_spacing.x = 6.0;
+                buttons(ui, scene, module, actions, true);
+            });
+        });
+    } else {
+        name(ui, module);
+        ui.horizontal(|ui| path(ui, module, actions));
+        ui.horizontal(|ui| buttons(ui, scene, module, actions, false));
+        ui.add_space(2.0);
+        ui.horizontal(|ui| tabs(ui, module, view));
+    }
+    let y = ui.cursor().top() - ui.spacing().item_spacing.y + 0.5;
+    ui.painter().hline(ui.max_rect().x_range(), y, Stroke::new(1.0, palette(ui).line));
+}
+
+/// The name at the left, the status at the right edge.
+fn name(ui: &mut Ui, module: &Module) {
+    let palette = palette(ui);
+    let edge = ui.max_rect().right();
+    let middle = ui.cursor().top() + 13.0;
+    // Measured by painting it where nobody sees it, then flush right.
+    let hidden = ui.painter().with_clip_rect(Rect::NOTHING);
+    let chip = status_chip(&hidden, palette, pos2(0.0, 0.0), module.status, palette.panel).width();
+    status_chip(ui.painter(), palette, pos2(edge - chip, middle), module.status, palette.panel);
+    let galley = controls::layout(ui.painter(), &module.name, theme::title());
+    let room = (ui.available_width() - chip - 12.0).max(60.0);
+    let (rect, _) = ui.allocate_exact_size(vec2(galley.size().x.min(room), 26.0), Sense::hover());
+    let at = rect.left_center();
+    controls::line(
+        ui.painter(),
+        at,
+        Align2::LEFT_CENTER,
+        &module.name,
+        theme::title(),
+        palette.text,
+        rect.width() + 1.0,
+    );
+}
+
+fn path(ui: &mut Ui, module: &Module, actions: &mut Vec<Action>) {
+    let palette = palette(ui);
+    ui.spacing_mut().item_spacing.x = 4.0;
+    let path = module.path.display().to_string();
+    let font = theme::code();
+    let chip = if is_low(ui) { 120.0 } else { 0.0 };
+    let room = (ui.available_width() - 38.0 - chip).max(40.0);
+    let shown = controls::fit_code(ui.painter(), &path, &font, room);
+    ui.label(RichText::new(shown).font(font).color(palette.text_secondary)).on_hover_text(&path);
+    if Button::icon(icons::COPY, "Copy path").show(ui).clicked() {
+        actions.push(Action::Copy(path));
+    }
+}
+
+fn buttons(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>, from_right: bool) {
+    let live = scene.is_live() && module.class != Class::Protected;
+    let failed = matches!(module.status, Status::Failed | Status::Refused);
+    let again = |ui: &mut Ui, actions: &mut Vec<Action>| {
+        let label = if failed { "Try again" } else { "Reload" };
+        let button = Button::new(label).with_icon(icons::RELOAD).enabled(live && module.status != Status::Reloading);
+        if button.hint("Reload this module (R)").show(ui).clicked() {
+            actions.push(Action::Reload(module.path.clone()));
+        }
+    };
+    let copy = |ui: &mut Ui, actions: &mut Vec<Action>| {
+        if failed && Button::new("Copy trace").with_icon(icons::COPY).show(ui).clicked() {
+            actions.push(Action::Copy(trace::text(module)));
+        }
+    };
+    if from_right {
+        roll_back(ui, live, module, actions);
+        copy(ui, actions);
+        again(ui, actions);
+    } else {
+        again(ui, actions);
+        copy(ui, actions);
+        roll_back(ui, live, module, actions);
+    }
+}
+
+/// Roll back: one press opens the earlier generations, newest first.
+fn roll_back(ui: &mut Ui, live: bool, module: &Module, actions: &mut Vec<Action>) {
+    let enabled = live && can_roll_back(module);
+    let button = Button::new("Roll back").with_icon(icons::ROLLBACK).enabled(enabled);
+    let hint = if enabled { "To an earlier generation (Z: the one before)" } else { "There is no earlier generation" };
+    let response = button.hint(hint).show(ui);
+    if !enabled {
+        return;
+    }
+    let popup = Popup::menu(&response).close_behavior(PopupCloseBehavior::CloseOnClick).accessible_name("Generations");
+    popup.gap(4.0).show(|ui| {
+        ui.set_min_width(190.0);
+        let earlier = module.generations.iter().rev().filter(|generation| **generation < module.generation);
+        for (position, generation) in earlier.enumerate() {
+            let text = if generation.0 == 0 {
+                "Generation 0, as loaded".to_owned()
+            } else if position == 0 {
+                format!("Generation {generation}, the one before")
+            } else {
+                format!("Generation {generation}")
+            };
+            if menu_line(ui, &text) {
+                actions.push(Action::Rollback(module.path.clone(), Some(*generation)));
+            }
+        }
+    });
+}
+
+fn menu_line(ui: &mut Ui, text: &str) -> bool {
+    let palette = palette(ui);
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width().max(210.0), 28.0), Sense::click());
+    response.widget_info(|| WidgetInfo::labeled(Role::MenuItem, true, text));
+    if response.hovered() || response.has_focus() {
+        ui.painter().rect_filled(rect, theme::RADIUS, palette.raised_hover);
+    }
+    let at = rect.left_center() + vec2(8.0, 0.0);
+    controls::line(ui.painter(), at, Align2::LEFT_CENTER, text, theme::body(), palette.text, rect.width());
+    response.on_hover_cursor(CursorIcon::PointingHand).clicked()
+}
+
+fn tabs(ui: &mut Ui, module: &Module, view: &mut View) {
+    let palette = palette(ui);
+    let trace = module.failure.as_ref().map_or(0, |failure| failure.trace.len());
+    let tabs = [
+        (Tab::Trace, "Trace", trace),
+        (Tab::Changes, "Changes", 0),
+        (Tab::History, "History", module.history.len()),
+        (Tab::Info, "Info", 0),
+    ];
+    ui.scope(|ui| {
+        ui.spacing_mut().item_spacing.x = 4.0;
+        for (tab, title, count) in tabs {
+            let selected = view.tab == tab;
+            let text = controls::layout(ui.painter(), title, theme::medium());
+            let count = (count > 0).then(|| controls::layout(ui.painter(), &count.to_string(), theme::small()));
+            let count_width = count.as_ref().map_or(0.0, |count| count.size().x + 6.0);
+            let (rect, response) =
+                ui.allocate_exact_size(vec2(text.size().x + count_width + 20.0, 32.0), Sense::click());
+            response.widget_info(|| WidgetInfo::labeled(Role::Tab, true, title));
+            ui.ctx().accesskit_node_builder(response.id, |node| node.set_selected(selected));
+            let colour = if selected || response.hovered() { palette.text } else { palette.text_secondary };
+            let painter = ui.painter();
+            let left = rect.left() + 10.0;
+            let after = left + text.size().x + 6.0;
+            painter.galley(pos2(left, rect.center().y - text.size().y / 2.0), text, colour);
+            if let Some(count) = count {
+                painter.galley(pos2(after, rect.center().y - count.size().y / 2.0), count, palette.text_weak);
+            }
+            if selected {
+                let line = Rect::from_min_max(pos2(rect.left() + 8.0, rect.bottom() - 2.0), rect.max - vec2(8.0, 0.0));
+                painter.rect_filled(line, CornerRadius::same(1), palette.accent_text);
+            }
+            controls::focus_ring(painter, rect, theme::RADIUS, &response, palette);
+            if response.on_hover_cursor(CursorIcon::PointingHand).clicked() {
+                view.tab = tab;
+            }
+        }
+    });
+}
+
+/// A box with a frame around.
+fn card(ui: &mut Ui, fill: Color32, stroke: Color32, content: impl FnOnce(&mut Ui)) {
+    let frame = Frame::NONE.fill(fill).stroke(Stroke::new(1.0, stroke)).corner_radius(theme::RADIUS_CARD);
+    frame.inner_margin(Margin::symmetric(12, 10)).show(ui, |ui| {
+        ui.set_width(ui.available_width());
+        ui.spacing_mut().item_spacing.y = 5.0;
+        content(ui);
+    });
+}
+
+/// A quiet sentence where a tab has nothing to show.
+fn nothing(ui: &mut Ui, title: &str, text: &str) {
+    let palette = palette(ui);
+    ui.add_space(4.0);
+    ui.label(RichText::new(title).font(theme::strong()).color(palette.text));
+    ui.label(RichText::new(text).color(palette.text_secondary));
+}
+
+/// A heading with a number behind it.
+fn heading(ui: &mut Ui, title: &str, count: Option<usize>) {
+    let palette = palette(ui);
+    ui.horizontal(|ui| {
+        ui.spacing_mut().item_spacing.x = 6.0;
+        ui.label(RichText::new(title).font(theme::small_medium()).color(palette.text_secondary));
+        if let Some(count) = count {
+            ui.label(RichText::new(count.to_string()).font(theme::small()).color(palette.text_weak));
+        }
+    });
+}
+
+/// Label at the left, value beside it, wrapped.
+fn pair(ui: &mut Ui, label: &str, value: RichText) {
+    let palette = palette(ui);
+    ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
+        ui.allocate_ui_with_layout(vec2(118.0, 18.0), Layout::left_to_right(Align::Min), |ui| {
+            ui.set_min_width(118.0);
+            ui.label(RichText::new(label).color(palette.text_weak));
+        });
+        ui.vertical(|ui| ui.label(value));
+    });
+}

@@ -1,0 +1,207 @@
+//! Dialogs above the window: the command palette, loading a module, the help.
+
+use std::path::PathBuf;
+
+use eframe::egui::{
+    Align, Align2, Area, Color32, Frame, Grid, Id, Key, Layout, Margin, Modal, Modifiers, RichText, Stroke, TextEdit,
+    ThemePreference, Ui, vec2,
+};
+use reload_engine::model::{Mark, Mode};
+
+use crate::window::{
+    action::Action,
+    chooser::{self, Chooser, Entry},
+    controls::{Button, Weight, palette},
+    dashboard::{Scene, View, toggled},
+    icons,
+    keys::{self, can_roll_back},
+    theme, top_bar,
+};
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Dialog {
+    Palette(Chooser),
+    Load {
+        path: String,
+        /// The desktop's file dialog is open.
+        picking: bool,
+    },
+    Help,
+}
+
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<Action>) {
+    let Some(mut dialog) = view.dialog.take() else {
+        return;
+    };
+    let (id, width) = match dialog {
+        Dialog::Palette(_) => ("palette", 560.0),
+        Dialog::Load { .. } => ("load", 520.0),
+        Dialog::Help => ("help", 560.0),
+    };
+    let palette = palette(ui);
+    let screen = ui.ctx().content_rect();
+    let width = f32::min(width, screen.width() - 48.0);
+    let area: Area = Modal::default_area(Id::unique(("dialog", id)));
+    let area = area.anchor(Align2::CENTER_TOP, vec2(0.0, (screen.height() * 0.14).min(110.0)));
+    let frame = Frame::popup(ui.style())
+        .fill(palette.popup)
+        .stroke(Stroke::new(1.0, palette.line_strong))
+        .corner_radius(10)
+        .inner_margin(Margin::same(10));
+    let modal =
+        Modal::new(Id::unique(("dialog", id))).area(area).frame(frame).backdrop_color(Color32::from_black_alpha(110));
+    let response = modal.show(ui.ctx(), |ui| {
+        ui.set_width(width);
+        match &mut dialog {
+            Dialog::Palette(chooser) => show_palette(ui, scene, view, chooser, actions),
+            Dialog::Load { path, picking } => show_load(ui, path, *picking, actions),
+            Dialog::Help => show_help(ui, actions),
+        }
+    });
+    let outside = response.backdrop_response.clicked();
+    view.dialog = Some(dialog);
+    if outside {
+        actions.push(Action::CloseDialogs);
+    }
+}
+
+fn show_palette(ui: &mut Ui, scene: &Scene<'_>, view: &View, chooser: &mut Chooser, actions: &mut Vec<Action>) {
+    let mut entries = commands(scene, view);
+    if let Some(snapshot) = scene.snapshot() {
+        entries.extend(snapshot.modules.iter().map(|module| {
+            let (icon, _) = icons::status(module.status);
+            let mut entry = Entry::new(Action::Select(module.path.clone()), icon, module.name.clone());
+            entry.colour = Some(palette(ui).status(module.status));
+            entry.detail = module.path.display().to_string();
+            entry.aside = icons::status_word(module.status).to_owned();
+            entry
+        }));
+    }
+    entries.extend(top_bar::targets(scene));
+    let height = (ui.ctx().content_rect().height() * 0.6).min(440.0);
+    let hint = "Type a command, a module or a target";
+    let id = Id::unique("palette filter");
+    if let Some(action) = chooser::show(ui, chooser, id, hint, "Nothing is called that.", entries, height) {
+        // Closed first: the action may open the next dialog.
+        actions.push(Action::CloseDialogs);
+        actions.push(action);
+    }
+}
+
+/// Every command, with its key. What cannot be done now is listed and cannot be chosen.
+fn commands(scene: &Scene<'_>, view: &View) -> Vec<Entry<Action>> {
+    let live = scene.is_live();
+    let mut entries = Vec::new();
+    let mut add = |action: Action, icon: char, label: String, key: &str, enabled: bool| {
+        let mut entry = Entry::new(action, icon, label);
+        key.clone_into(&mut entry.aside);
+        entry.enabled = enabled;
+        entries.push(entry);
+    };
+    add(Action::ReloadNow, icons::RELOAD, "Reload now".to_owned(), "F5", live);
+    if let Some(module) = scene.selected(view) {
+        let (path, name) = (module.path.clone(), &module.name);
+        add(Action::Reload(path.clone()), icons::RELOADING, format!("Reload {name}"), "R", live);
+        let verb = if module.mark == Mark::Reload { "Unmark" } else { "Mark" };
+        let mark = Action::Mark(path.clone(), toggled(module.mark, Mark::Reload));
+        add(mark, icons::MARK, format!("{verb} {name}"), "Space", live);
+        let verb = if module.mark == Mark::Skip { "Stop skipping" } else { "Skip" };
+        let skip = Action::Mark(path.clone(), toggled(module.mark, Mark::Skip));
+        add(skip, icons::SKIP, format!("{verb} {name}"), "S", live);
+        let back = live && can_roll_back(module);
+        add(Action::Rollback(path, None), icons::ROLLBACK, format!("Roll back {name}"), "Z", back);
+    }
+    for (mode, label, key) in [
+        (Mode::Off, "Auto: off", "Alt+1"),
+        (Mode::Marked, "Auto: marked only", "Alt+2"),
+        (Mode::All, "Auto: all except skipped", "Alt+3"),
+    ] {
+        let chosen = scene.snapshot().is_some_and(|snapshot| snapshot.mode == mode);
+        let icon = if chosen { icons::CHECK } else { icons::RELOADING };
+        add(Action::SetMode(mode), icon, label.to_owned(), key, live);
+    }
+    let load = Action::Dialog(Dialog::Load { path: String::new(), picking: false });
+    add(load, icons::ADD, "Load a module".to_owned(), "Ctrl+O", live);
+    add(Action::FocusFilter, icons::SEARCH, "Filter modules".to_owned(), "/", scene.tab().is_some());
+    add(Action::PickTarget, icons::TARGET, "Choose a target".to_owned(), "Ctrl+T", true);
+    add(Action::ToggleDetails, icons::DETAILS, "Show or hide the details".to_owned(), "Ctrl+B", true);
+    add(Action::ToggleSystem, icons::EMPTY, "Show or hide system modules".to_owned(), "", scene.tab().is_some());
+    let rows = if scene.settings.compact { "Comfortable rows" } else { "Compact rows" };
+    add(Action::ToggleCompact, icons::COMPACT, rows.to_owned(), "", true);
+    add(Action::SetTheme(ThemePreference::Dark), icons::MOON, "Dark theme".to_owned(), "", true);
+    add(Action::SetTheme(ThemePreference::Light), icons::SUN, "Light theme".to_owned(), "", true);
+    add(Action::SetTheme(ThemePreference::System), icons::SUN, "Theme of the desktop".to_owned(), "", true);
+    add(Action::Dialog(Dialog::Help), icons::HELP, "Keyboard shortcuts".to_owned(), "?", true);
+    entries
+}
+
+fn show_load(ui: &mut Ui, path: &mut String, picking: bool, actions: &mut Vec<Action>) {
+    let palette = palette(ui);
+    ui.label(RichText::new("Load a module").font(theme::title()));
+    let text = "The target opens the library with dlopen, and the module is marked for reload.";
+    ui.label(RichText::new(text).color(palette.text_secondary));
+    ui.add_space(4.0);
+    let enter = ui.input_mut(|input| input.consume_key(Modifiers::NONE, Key::Enter));
+    let typed = path.trim().to_owned();
+    ui.horizontal(|ui| {
+        let room = ui.available_width() - 108.0;
+        let field = TextEdit::singleline(path)
+            .id(Id::unique("load path"))
+            .hint_text("/path/to/library.so")
+            .font(theme::code())
+            .margin(vec2(9.0, 5.0))
+            .min_size(vec2(0.0, theme::CONTROL))
+            .align(Align2::LEFT_CENTER)
+            .desired_width(room - 18.0);
+        let field = ui.add(field);
+        if !picking && ui.memory(|memory| memory.focused().is_none()) {
+            field.request_focus();
+        }
+        let browse = Button::new("Browse").with_icon(icons::FOLDER).enabled(!picking);
+        if browse.show(ui).clicked() {
+            actions.push(Action::PickFile);
+        }
+    });
+    let absolute = typed.starts_with('/');
+    let problem = if picking {
+        "Choose a file in the desktop's dialog. Where none appears, type the path."
+    } else if typed.is_empty() || absolute {
+        ""
+    } else {
+        "The path must start at the root, as the target may run in another directory."
+    };
+    ui.label(RichText::new(problem).font(theme::small()).color(palette.text_secondary));
+    ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+        let load = Button::new("Load").weight(Weight::Primary).enabled(absolute);
+        if (load.show(ui).clicked() || enter) && absolute {
+            actions.push(Action::CloseDialogs);
+            actions.push(Action::Load(PathBuf::from(typed)));
+        }
+        if Button::new("Cancel").show(ui).clicked() {
+            actions.push(Action::CloseDialogs);
+        }
+    });
+}
+
+fn show_help(ui: &mut Ui, actions: &mut Vec<Action>) {
+    let palette = palette(ui);
+    ui.horizontal(|ui| {
+        ui.label(RichText::new("Keyboard shortcuts").font(theme::title()));
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            if Button::icon(icons::CLOSE, "Close").show(ui).clicked() {
+                actions.push(Action::CloseDialogs);
+            }
+        });
+    });
+    for (group, keys) in keys::HELP {
+        ui.add_space(6.0);
+        ui.label(RichText::new(*group).font(theme::small_medium()).color(palette.text_weak));
+        Grid::new(*group).num_columns(2).min_col_width(190.0).spacing(vec2(12.0, 5.0)).show(ui, |ui| {
+            for (key, what) in *keys {
+                ui.label(RichText::new(*key).font(theme::code()).color(palette.accent_text));
+                ui.label(*what);
+                ui.end_row();
+            }
+        });
+    }
+}

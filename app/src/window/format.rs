@@ -1,0 +1,126 @@
+//! Values as people read them: ages, sizes, times, shortened paths. Pure functions.
+
+use std::time::{Duration, SystemTime};
+
+/// How long ago, in one unit: `just now`, `20 s ago`, `4 min ago`, `2 h ago`, `3 d ago`.
+///
+/// Seconds go in steps of ten, so that the window needs to be drawn again only that often.
+pub fn age(time: SystemTime, now: SystemTime) -> String {
+    let Ok(age) = now.duration_since(time) else {
+        return "in the future".to_owned();
+    };
+    let seconds = age.as_secs();
+    match seconds {
+        0..10 => "just now".to_owned(),
+        10..60 => format!("{} s ago", seconds / 10 * 10),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86_400 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
+/// When [`age`] of any of these times will read differently.
+pub fn next_age_change(times: impl Iterator<Item = SystemTime>, now: SystemTime) -> Duration {
+    let fresh = times.filter_map(|time| now.duration_since(time).ok()).any(|age| age < Duration::from_secs(60));
+    Duration::from_secs(if fresh { 10 } else { 60 })
+}
+
+/// The exact time, UTC.
+pub fn exact(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string().replace('T', " ").replace('Z', " UTC")
+}
+
+/// Bytes in binary units with one decimal where it matters.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1023.95 || unit == "GiB" {
+            return if unit == "B" || value >= 99.95 {
+                format!("{value:.0} {unit}")
+            } else {
+                format!("{value:.1} {unit}")
+            };
+        }
+        value /= 1024.0;
+    }
+    unreachable!("the last unit takes everything")
+}
+
+/// Milliseconds: one decimal below ten.
+pub fn milliseconds(ms: f64) -> String {
+    if ms < 9.95 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+}
+
+/// `1 module`, `2 modules`.
+pub fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// At most `limit` characters, the middle left out: the end of a path tells modules apart, its start says whose it is.
+pub fn elide_middle(text: &str, limit: usize) -> String {
+    let length = text.chars().count();
+    if length <= limit {
+        return text.to_owned();
+    }
+    let kept = limit.saturating_sub(1);
+    let head = kept * 2 / 5;
+    let tail = kept - head;
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
+}
+
+/// The value below which `share` of the values lie, by the nearest-rank method.
+pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{age, elide_middle, next_age_change, percentile, size};
+
+    #[test]
+    fn ages_have_one_unit() {
+        let now = SystemTime::now();
+        let check = |seconds: u64, expected: &str| assert_eq!(age(now - Duration::from_secs(seconds), now), expected);
+        check(3, "just now");
+        check(29, "20 s ago");
+        check(61, "1 min ago");
+        check(7300, "2 h ago");
+        check(90_000, "1 d ago");
+        assert_eq!(age(now + Duration::from_secs(5), now), "in the future");
+    }
+
+    #[test]
+    fn only_fresh_ages_need_frequent_drawing() {
+        let now = SystemTime::now();
+        let wait = |seconds| next_age_change([now - Duration::from_secs(seconds)].into_iter(), now).as_secs();
+        assert_eq!((wait(5), wait(59), wait(61)), (10, 10, 60));
+    }
+
+    #[test]
+    fn sizes_are_rounded_for_reading() {
+        let check = |bytes: u64, expected: &str| assert_eq!(size(bytes), expected);
+        check(0, "0 B");
+        check(1023, "1023 B");
+        check(1536, "1.5 KiB");
+        check(933_888, "912 KiB");
+        check(1024 * 1024, "1.0 MiB");
+        check(5 * 1024 * 1024 * 1024, "5.0 GiB");
+    }
+
+    #[test]
+    fn the_end_of_a_path_survives() {
+        assert_eq!(elide_middle("/a/b", 10), "/a/b");
+        assert_eq!(elide_middle("/home/ada/build/libphysics.so", 16), "/home/…hysics.so");
+    }
+
+    #[test]
+    fn percentiles_by_nearest_rank() {
+        let values: Vec<f64> = (1..=20).map(f64::from).collect();
+        assert_eq!(percentile(&values, 0.5), Some(10.0));
+        assert_eq!(percentile(&values, 0.95), Some(19.0));
+        assert_eq!(percentile(&[], 0.5), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! The window. [`run`] opens it and returns when it is closed; the target goes on.
+//!
+//! Panels (`top_bar`, `tool_bar`, `table`, `details`, `status_bar`, `states`, `dialogs`) read state and answer with actions;
+//! they do no I/O and never wait. What takes time runs in sessions and in [`crate::worker`].
+
+use std::sync::{Arc, OnceLock};
+
+use eframe::egui::{Context, IconData, ViewportBuilder};
+use reload_engine::session::Session;
+
+use crate::worker::Connector;
+
+pub mod action;
+mod chooser;
+mod controls;
+mod dashboard;
+mod details;
+mod dialogs;
+mod display;
+mod fonts;
+mod format;
+mod icons;
+mod keys;
+mod rows;
+mod states;
+mod stats;
+mod status_bar;
+mod table;
+mod target_tab;
+mod theme;
+mod tool_bar;
+mod top_bar;
+
+pub use dashboard::{Dashboard, Settings};
+pub use target_tab::{Link, TargetTab};
+
+/// Why there is no window.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No display, or libraries of it are missing; names the packages.
+    #[error("{0}")]
+    Display(display::Problem),
+    #[error("starting the window's worker")]
+    Worker(#[source] std::io::Error),
+    #[error("opening the window")]
+    Window(#[source] eframe::Error),
+}
+
+/// What the window starts with.
+#[derive(Default)]
+pub struct Start {
+    pub target: Option<StartTarget>,
+    /// Draws the window again when a session opened before it has news.
+    pub wake: Wake,
+}
+
+pub enum StartTarget {
+    /// A process to attach to.
+    Pid(u32),
+    /// A session that is open already, as of a program just launched.
+    Session { pid: u32, name: String, session: Session },
+}
+
+/// Wakes a window that may not have been opened yet. Made before the session, whose `wake` it is, and handed to [`Start`].
+#[derive(Clone, Default)]
+pub struct Wake(Arc<OnceLock<Context>>);
+
+impl Wake {
+    pub fn wake(&self) {
+        if let Some(context) = self.0.get() {
+            context.request_repaint();
+        }
+    }
+}
+
+/// Opens the window and returns when the user has closed it. Must be called on the main thread.
+pub fn run(start: Start) -> Result<(), Error> {
+    display::check().map_err(Error::Display)?;
+    let Start { target, wake } = start;
+    let connector = {
+        let wake = wake.clone();
+        Connector::start(move || wake.wake()).map_err(Error::Worker)?
+    };
+    let tabs = match target {
+        None => Vec::new(),
+        Some(StartTarget::Pid(pid)) => vec![TargetTab::new(pid, format!("process {pid}"), Link::Opening)],
+        Some(StartTarget::Session { pid, name, session }) => vec![TargetTab::new(pid, name, Link::Open(session))],
+    };
+    let viewport = ViewportBuilder::default()
+        .with_app_id("reload-dashboard")
+        .with_title("reload-dashboard")
+        .with_inner_size([1280.0, 800.0])
+        .with_min_inner_size([640.0, 420.0])
+        .with_icon(icon());
+    let options = eframe::NativeOptions { viewport, centered: true, ..eframe::NativeOptions::default() };
+    eframe::run_native(
+        "reload-dashboard",
+        options,
+        Box::new(move |creation| {
+            // Set once: this is the only window of the process.
+            let _ = wake.0.set(creation.egui_ctx.clone());
+            Ok(Box::new(Dashboard::new(&creation.egui_ctx, creation.storage, connector, tabs)))
+        }),
+    )
+    .map_err(Error::Window)
+}
+
+fn icon() -> IconData {
+    eframe::icon_data::from_png_bytes(include_bytes!("../../../assets/icon.png")).unwrap_or_default()
+}

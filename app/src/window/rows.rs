@@ -1,0 +1,306 @@
+//! Which modules the table shows, and in which order: from a snapshot and a query to an index. Pure, cached by the caller.
+
+use std::cmp::Ordering;
+
+use reload_engine::model::{Class, Mark, Module, Snapshot, Status};
+use serde::{Deserialize, Serialize};
+
+/// All statuses in the order of their urgency.
+pub const STATUSES: [Status; 7] = [
+    Status::Failed,
+    Status::Refused,
+    Status::Missing,
+    Status::Reloading,
+    Status::Changed,
+    Status::Current,
+    Status::Skipped,
+];
+
+/// What the table is sorted by.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Column {
+    #[default]
+    Status,
+    Name,
+    Modified,
+    Size,
+    Generation,
+    Last,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Sort {
+    pub column: Column,
+    pub reversed: bool,
+}
+
+impl Sort {
+    /// What a click on the header of `column` leads to.
+    pub fn clicked(self, column: Column) -> Sort {
+        if self.column == column {
+            Sort { column, reversed: !self.reversed }
+        } else {
+            // Of times and amounts people look for the greatest first.
+            let reversed = matches!(column, Column::Modified | Column::Size | Column::Generation | Column::Last);
+            Sort { column, reversed }
+        }
+    }
+}
+
+/// What the user asked to see.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Query {
+    /// Words that must all occur in the path, letter case aside.
+    pub text: String,
+    pub status: Option<Status>,
+    pub sort: Sort,
+    /// System modules are listed instead of folded into one line.
+    pub system_open: bool,
+}
+
+impl Query {
+    pub fn is_filtered(&self) -> bool {
+        !self.text.trim().is_empty() || self.status.is_some()
+    }
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Row {
+    /// Position in the snapshot's modules.
+    Module(usize),
+    /// The line that stands for the system modules.
+    System { count: usize, open: bool },
+}
+
+/// The lines of the table and the numbers of the tool bar.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Index {
+    pub rows: Vec<Row>,
+    /// Modules that match the query, folded ones included.
+    pub matching: usize,
+    /// Modules that are the user's own business: everything that is never folded.
+    pub total: usize,
+    /// Of these, per entry of [`STATUSES`].
+    pub counts: [usize; 7],
+}
+
+impl Index {
+    pub fn new(snapshot: &Snapshot, query: &Query) -> Index {
+        let words: Vec<String> = query.text.split_whitespace().map(str::to_lowercase).collect();
+        let mut index = Index::default();
+        let (mut own, mut system) = (Vec::new(), Vec::new());
+        for (position, module) in snapshot.modules.iter().enumerate() {
+            let folded = is_folded(module);
+            if !folded {
+                index.total += 1;
+                if let Some(slot) = STATUSES.iter().position(|status| *status == module.status) {
+                    index.counts[slot] += 1;
+                }
+            }
+            if matches(module, &words, query.status.filter(|_| !folded)) && !(folded && query.status.is_some()) {
+                if folded { &mut system } else { &mut own }.push(position);
+            }
+        }
+        index.matching = own.len() + system.len();
+        let order = |a: &usize, b: &usize| compare(&snapshot.modules[*a], &snapshot.modules[*b], query.sort);
+        own.sort_by(order);
+        system.sort_by(order);
+        // Whoever searches wants to see what was found.
+        let open = query.system_open || !words.is_empty();
+        index.rows.extend(own.into_iter().map(Row::Module));
+        if !system.is_empty() {
+            index.rows.push(Row::System { count: system.len(), open });
+            if open {
+                index.rows.extend(system.into_iter().map(Row::Module));
+            }
+        }
+        index
+    }
+
+    pub fn count(&self, status: Status) -> usize {
+        STATUSES.iter().position(|other| *other == status).map_or(0, |slot| self.counts[slot])
+    }
+
+    /// The line of the module at `position` in the snapshot.
+    pub fn row_of(&self, position: usize) -> Option<usize> {
+        self.rows.iter().position(|row| *row == Row::Module(position))
+    }
+}
+
+/// System modules nobody has marked and nothing has happened to.
+pub fn is_folded(module: &Module) -> bool {
+    matches!(module.class, Class::System | Class::Protected)
+        && module.mark != Mark::Reload
+        && matches!(module.status, Status::Current | Status::Skipped)
+}
+
+/// Whether Reload now would take this module up.
+pub fn is_pending(module: &Module) -> bool {
+    module.status == Status::Changed && module.mark != Mark::Skip
+}
+
+fn matches(module: &Module, words: &[String], status: Option<Status>) -> bool {
+    if status.is_some_and(|status| status != module.status) {
+        return false;
+    }
+    if words.is_empty() {
+        return true;
+    }
+    let path = module.path.to_string_lossy().to_lowercase();
+    let name = module.name.to_lowercase();
+    words.iter().all(|word| path.contains(word) || name.contains(word))
+}
+
+/// Changed and reloading share a rank, so that a row does not jump away under the pointer when its reload begins.
+fn urgency(status: Status) -> u8 {
+    match status {
+        Status::Failed => 0,
+        Status::Refused => 1,
+        Status::Missing => 2,
+        Status::Changed | Status::Reloading => 3,
+        Status::Current => 4,
+        Status::Skipped => 5,
+    }
+}
+
+fn compare(a: &Module, b: &Module, sort: Sort) -> Ordering {
+    let order = match sort.column {
+        Column::Status => urgency(a.status).cmp(&urgency(b.status)).then_with(|| marked_last(a).cmp(&marked_last(b))),
+        Column::Name => a.name.to_lowercase().cmp(&b.name.to_lowercase()),
+        Column::Modified => a.mtime.cmp(&b.mtime),
+        Column::Size => a.size.cmp(&b.size),
+        Column::Generation => a.generation.cmp(&b.generation),
+        Column::Last => a.last_ms.unwrap_or(-1.0).total_cmp(&b.last_ms.unwrap_or(-1.0)),
+    };
+    let order = if sort.reversed { order.reverse() } else { order };
+    order.then_with(|| a.name.cmp(&b.name)).then_with(|| a.path.cmp(&b.path))
+}
+
+fn marked_last(module: &Module) -> bool {
+    module.mark != Mark::Reload
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use reload_engine::model::{Class, Connection, Generation, LoadBias, Mark, Mode, Module, Snapshot, Status, Target};
+
+    use super::{Column, Index, Query, Row, Sort};
+
+    fn module(name: &str, class: Class, status: Status, generation: u32) -> Module {
+        Module {
+            name: name.to_owned(),
+            path: format!("/build/{name}").into(),
+            mtime: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from(generation))),
+            size: Some(u64::from(generation) * 100),
+            class,
+            mark: Mark::None,
+            status,
+            generation: Generation(generation),
+            last_ms: None,
+            failure: None,
+            history: Vec::new(),
+            generations: Vec::new(),
+            soname: None,
+            bias: LoadBias(0),
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        let mut marked = module("libz.so", Class::System, Status::Current, 3);
+        marked.mark = Mark::Reload;
+        Snapshot {
+            target: Target { pid: 7, name: "aurora".to_owned(), exe: "/bin/aurora".into() },
+            mode: Mode::Off,
+            modules: vec![
+                module("libgood.so", Class::Project, Status::Current, 9),
+                module("libc.so.6", Class::Protected, Status::Skipped, 0),
+                module("libbad.so", Class::Project, Status::Failed, 1),
+                module("libm.so.6", Class::System, Status::Skipped, 0),
+                module("libnew.so", Class::Project, Status::Changed, 2),
+                marked,
+            ],
+            revision: 1,
+            connection: Connection::Attached,
+            watched_directories: 1,
+        }
+    }
+
+    /// The index as text: names in order, the system line as `[n]`.
+    fn check(query: Query, expected: &str) {
+        let snapshot = snapshot();
+        let index = Index::new(&snapshot, &query);
+        let rows: Vec<String> = index
+            .rows
+            .iter()
+            .map(|row| match row {
+                Row::Module(position) => snapshot.modules[*position].name.clone(),
+                Row::System { count, .. } => format!("[{count}]"),
+            })
+            .collect();
+        assert_eq!(rows.join(" "), expected);
+    }
+
+    #[test]
+    fn worst_first_and_system_modules_in_one_line() {
+        check(Query::default(), "libbad.so libnew.so libz.so libgood.so [2]");
+    }
+
+    #[test]
+    fn the_system_line_opens() {
+        let query = Query { system_open: true, ..Query::default() };
+        check(query, "libbad.so libnew.so libz.so libgood.so [2] libc.so.6 libm.so.6");
+    }
+
+    #[test]
+    fn a_search_looks_into_the_system_line() {
+        check(Query { text: "LIBM".to_owned(), ..Query::default() }, "[1] libm.so.6");
+        check(Query { text: "build good".to_owned(), ..Query::default() }, "libgood.so");
+        check(Query { text: "nothing".to_owned(), ..Query::default() }, "");
+    }
+
+    #[test]
+    fn a_status_filters_the_users_own_modules() {
+        check(Query { status: Some(Status::Current), ..Query::default() }, "libz.so libgood.so");
+        check(Query { status: Some(Status::Skipped), ..Query::default() }, "");
+    }
+
+    #[test]
+    fn every_column_sorts_both_ways() {
+        let sorted = |column, reversed| Query { sort: Sort { column, reversed }, ..Query::default() };
+        check(sorted(Column::Status, true), "libgood.so libz.so libnew.so libbad.so [2]");
+        check(sorted(Column::Name, false), "libbad.so libgood.so libnew.so libz.so [2]");
+        check(sorted(Column::Modified, true), "libgood.so libz.so libnew.so libbad.so [2]");
+        check(sorted(Column::Size, false), "libbad.so libnew.so libz.so libgood.so [2]");
+        check(sorted(Column::Generation, true), "libgood.so libz.so libnew.so libbad.so [2]");
+    }
+
+    #[test]
+    fn a_second_click_turns_the_order() {
+        let once = Sort::default().clicked(Column::Size);
+        assert_eq!(once, Sort { column: Column::Size, reversed: true });
+        assert_eq!(once.clicked(Column::Size), Sort { column: Column::Size, reversed: false });
+        assert_eq!(once.clicked(Column::Name), Sort { column: Column::Name, reversed: false });
+    }
+
+    #[test]
+    fn counts_leave_folded_modules_out() {
+        let index = Index::new(&snapshot(), &Query::default());
+        assert_eq!((index.total, index.matching), (4, 6));
+        assert_eq!(index.count(Status::Current), 2);
+        assert_eq!(index.count(Status::Skipped), 0);
+    }
+
+    #[test]
+    fn rows_of_ten_thousand_modules_take_milliseconds() {
+        let mut snapshot = snapshot();
+        snapshot.modules =
+            (0..10_000).map(|n| module(&format!("lib{n}.so"), Class::Project, Status::Current, n)).collect();
+        let start = std::time::Instant::now();
+        let index = Index::new(&snapshot, &Query { text: "lib9".to_owned(), ..Query::default() });
+        assert_eq!(index.matching, 1111);
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+}

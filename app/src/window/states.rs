@@ -1,0 +1,230 @@
+//! What stands in place of the table, or above it, while there is nothing to list: each state with its next step.
+
+use eframe::egui::{Align, Color32, Frame, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
+use reload_engine::model::Connection;
+
+use crate::window::{
+    action::Action,
+    controls::{Button, Weight, palette},
+    dashboard::{Scene, View},
+    dialogs::Dialog,
+    icons,
+    target_tab::Link,
+    theme,
+};
+
+/// Shows the state that takes the table's place, if there is one.
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Action>) -> bool {
+    let choose = [("Choose a target", Action::PickTarget)];
+    let Some(tab) = scene.tab() else {
+        page(
+            ui,
+            icons::DETACHED,
+            "Not attached",
+            "Choose a running process, or start a program with live reload:",
+            Some("reload-dashboard run -- COMMAND"),
+            &choose,
+            actions,
+        );
+        return true;
+    };
+    match (&tab.link, &tab.snapshot) {
+        (Link::Refused { message, detail }, None) => {
+            let mut text = message.clone();
+            for line in detail {
+                text.push('\n');
+                text.push_str(line);
+            }
+            let steps = [("Try again", Action::Retry), ("Choose another target", Action::PickTarget)];
+            let title = format!("Could not attach to {}", tab.name);
+            page(ui, icons::WARNING, &title, &text, None, &steps, actions);
+            true
+        }
+        (Link::Closed, None) => {
+            let steps = [("Attach again", Action::Retry), ("Choose another target", Action::PickTarget)];
+            page(
+                ui,
+                icons::WARNING,
+                "Connection lost",
+                "The session ended before it could list the modules.",
+                None,
+                &steps,
+                actions,
+            );
+            true
+        }
+        (Link::Opening | Link::Open(_), None) => {
+            let title = format!("Attaching to {}", tab.name);
+            let text = "The list appears as soon as the program's modules have been read.";
+            page(ui, icons::ATTACHED, &title, text, None, &choose, actions);
+            true
+        }
+        (_, Some(snapshot)) if snapshot.modules.is_empty() => {
+            let text = "The program has loaded no module yet. Modules appear here as it loads them.";
+            let load = [("Load a module", Action::Dialog(Dialog::Load { path: String::new(), picking: false }))];
+            let steps: &[_] = if tab.is_live() { &load } else { &choose };
+            page(ui, icons::EMPTY, "No modules", text, None, steps, actions);
+            true
+        }
+        (_, Some(_)) if tab.index().rows.is_empty() => {
+            let text = if view.query.is_filtered() {
+                "None of the modules has what you are looking for."
+            } else {
+                "There is nothing to list."
+            };
+            page(
+                ui,
+                icons::NO_MATCH,
+                "No module matches",
+                text,
+                None,
+                &[("Clear filter", Action::ClearFilter)],
+                actions,
+            );
+            true
+        }
+        _ => false,
+    }
+}
+
+fn page(
+    ui: &mut Ui,
+    icon: char,
+    title: &str,
+    text: &str,
+    command: Option<&str>,
+    steps: &[(&str, Action)],
+    actions: &mut Vec<Action>,
+) {
+    let palette = palette(ui);
+    ui.vertical_centered(|ui| {
+        ui.add_space((ui.available_height() * 0.26).max(16.0));
+        ui.set_max_width(ui.available_width().min(520.0));
+        ui.label(RichText::new(icon).font(icons::outline(44.0)).color(palette.text_weak));
+        ui.add_space(4.0);
+        ui.label(RichText::new(title).font(theme::title()).color(palette.text));
+        ui.label(RichText::new(text).color(palette.text_secondary));
+        if let Some(command) = command {
+            ui.add_space(2.0);
+            let frame =
+                Frame::NONE.fill(palette.raised).corner_radius(theme::RADIUS).inner_margin(Margin::symmetric(12, 7));
+            frame.stroke(Stroke::new(1.0, palette.line)).show(ui, |ui| {
+                ui.label(RichText::new(command).font(theme::code()).color(palette.text));
+            });
+        }
+        ui.add_space(10.0);
+        // Buttons side by side in the middle: their widths are known only after they were laid out once.
+        let id = ui.scope_id().with("steps");
+        let width = ui.data(|data| data.get_temp::<f32>(id)).unwrap_or(0.0);
+        let size = vec2(ui.available_width(), theme::CONTROL);
+        ui.allocate_ui_with_layout(size, Layout::left_to_right(Align::Center), |ui| {
+            ui.add_space(((size.x - width) / 2.0).max(0.0));
+            let start = ui.cursor().left();
+            for (position, (label, action)) in steps.iter().enumerate() {
+                let weight = if position == 0 { Weight::Primary } else { Weight::Normal };
+                if Button::new(label).weight(weight).show(ui).clicked() {
+                    actions.push(action.clone());
+                }
+            }
+            let used = ui.min_rect().right() - start;
+            if (used - width).abs() > 0.5 {
+                ui.data_mut(|data| data.insert_temp(id, used));
+                ui.ctx().request_discard("centred buttons");
+            }
+        });
+    });
+}
+
+/// Lines above the table: the target went away, or something could not be done.
+pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
+    let Some(tab) = scene.tab() else {
+        return;
+    };
+    let palette = palette(ui);
+    if let Some(snapshot) = &tab.snapshot {
+        let retry = ("Attach again", Action::Retry);
+        let other = ("Choose another target", Action::PickTarget);
+        match (&tab.link, &snapshot.connection) {
+            (Link::Opening, _) => {
+                banner(
+                    ui,
+                    "connection",
+                    icons::ATTACHED,
+                    palette.reloading,
+                    &format!("Attaching to {}", tab.name),
+                    &[],
+                    &[other],
+                    actions,
+                );
+            }
+            (Link::Refused { message, detail }, _) => {
+                banner(ui, "connection", icons::WARNING, palette.failed, message, detail, &[retry, other], actions);
+            }
+            (Link::Closed, _) => {
+                let text = "Connection lost: the session has ended. The program runs on as it is.";
+                banner(ui, "connection", icons::WARNING, palette.failed, text, &[], &[retry, other], actions);
+            }
+            (Link::Open(_), Connection::Attached) => {}
+            (Link::Open(_), Connection::Detached) => {
+                let text = "Detached. The program keeps its current generations; nothing is reloaded.";
+                let attach = ("Attach again", Action::Attach);
+                banner(ui, "connection", icons::DETACHED, palette.changed, text, &[], &[attach, other], actions);
+            }
+            (Link::Open(_), Connection::Exited(status)) => {
+                let how = match status {
+                    Some(0) => " normally".to_owned(),
+                    Some(code) => format!(" with status {code}"),
+                    None => String::new(),
+                };
+                let text = format!("{} has ended{how}. Start it again, or choose another target.", tab.name);
+                banner(ui, "connection", icons::EXITED, palette.text_secondary, &text, &[], &[other], actions);
+            }
+            (Link::Open(_), Connection::Lost(reason)) => {
+                let text = format!("Connection lost: {reason}. The program runs on as it is.");
+                banner(ui, "connection", icons::WARNING, palette.failed, &text, &[], &[retry, other], actions);
+            }
+        }
+    }
+    if let Some(notice) = &tab.notice {
+        let colour = if notice.failed { palette.failed } else { palette.changed };
+        let dismiss = [("Dismiss", Action::DismissNotice)];
+        banner(ui, "notice", icons::WARNING, colour, &notice.message, &notice.detail, &dismiss, actions);
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is one visible part of the line")]
+fn banner(
+    ui: &mut Ui,
+    id: &str,
+    icon: char,
+    colour: Color32,
+    text: &str,
+    detail: &[String],
+    steps: &[(&str, Action)],
+    actions: &mut Vec<Action>,
+) {
+    let palette = palette(ui);
+    let fill = palette.tinted(colour, palette.panel);
+    let frame = Frame::NONE.fill(fill).inner_margin(Margin::symmetric(theme::GUTTER as i8, 7));
+    let rect = Panel::top(("banner", id)).frame(frame).show_separator_line(false).resizable(false).show(ui, |ui| {
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            for (label, action) in steps.iter().rev() {
+                if Button::new(label).show(ui).clicked() {
+                    actions.push(action.clone());
+                }
+            }
+            ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                ui.label(RichText::new(icon).font(icons::outline(18.0)).color(colour));
+                ui.vertical(|ui| {
+                    ui.spacing_mut().item_spacing.y = 1.0;
+                    ui.label(RichText::new(text).color(palette.text));
+                    for line in detail {
+                        ui.label(RichText::new(line).font(theme::small()).color(palette.text_secondary));
+                    }
+                });
+            });
+        });
+    });
+    let rect = rect.response.rect;
+    ui.painter().hline(rect.x_range(), rect.bottom() - 0.5, Stroke::new(1.0, palette.line));
+}

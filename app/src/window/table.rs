@@ -1,0 +1,426 @@
+//! The table of modules. Only the rows in view are laid out; what is in which row comes from the cached index.
+
+use std::time::SystemTime;
+
+use eframe::egui::{
+    Align2, Color32, CursorIcon, FontId, Id, Painter, Pos2, Rangef, Rect, Response, Role, Sense, Stroke, Ui,
+    WidgetInfo, pos2, vec2,
+};
+use egui_extras::{Column as Width, TableBuilder, TableRow};
+use reload_engine::model::{Class, Mark, Module, Status};
+
+use crate::window::{
+    action::Action,
+    controls::{self, layout, palette, status_chip, tabular},
+    dashboard::{Scene, View, table_id, toggled},
+    format, icons,
+    rows::{self, Column, Row, Sort},
+    theme::{self, Palette, TABLE_HEADER},
+};
+
+/// The columns in their order; `Name` takes what the others leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cell {
+    Mark,
+    Status,
+    Name,
+    Modified,
+    Size,
+    Generation,
+    Last,
+    Reload,
+    Skip,
+}
+
+impl Cell {
+    fn width(self) -> Width {
+        let exact = |width: f32| Width::initial(width).range(width..=width);
+        match self {
+            Cell::Mark => exact(38.0),
+            Cell::Status => exact(118.0),
+            Cell::Name => Width::remainder().at_least(120.0).clip(true),
+            Cell::Modified => exact(104.0),
+            Cell::Size => exact(84.0),
+            Cell::Generation => exact(60.0),
+            Cell::Last => exact(78.0),
+            Cell::Reload => exact(36.0),
+            Cell::Skip => exact(42.0),
+        }
+    }
+
+    fn header(self) -> Option<(Column, &'static str)> {
+        match self {
+            Cell::Status => Some((Column::Status, "Status")),
+            Cell::Name => Some((Column::Name, "Module")),
+            Cell::Modified => Some((Column::Modified, "Modified")),
+            Cell::Size => Some((Column::Size, "Size")),
+            Cell::Generation => Some((Column::Generation, "Gen")),
+            Cell::Last => Some((Column::Last, "Last")),
+            Cell::Mark | Cell::Reload | Cell::Skip => None,
+        }
+    }
+}
+
+/// What there is room for: last, size and modified go first, in that order.
+fn cells(width: f32) -> Vec<Cell> {
+    let mut cells = vec![Cell::Mark, Cell::Status, Cell::Name];
+    if width >= 560.0 {
+        cells.push(Cell::Modified);
+    }
+    if width >= 640.0 {
+        cells.push(Cell::Size);
+    }
+    cells.push(Cell::Generation);
+    if width >= 720.0 {
+        cells.push(Cell::Last);
+    }
+    cells.extend([Cell::Reload, Cell::Skip]);
+    cells
+}
+
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<Action>) {
+    let (Some(tab), Some(snapshot)) = (scene.tab(), scene.snapshot()) else {
+        return;
+    };
+    let index = tab.index();
+    let area = ui.available_rect_before_wrap();
+    // Takes the keys of the table; lies behind the rows.
+    let focus = ui.interact(area, table_id(), Sense::focusable_noninteractive());
+    focus.widget_info(|| WidgetInfo::labeled(Role::Table, true, "Modules"));
+
+    let row_height = if scene.settings.compact { theme::ROW_COMPACT } else { theme::ROW };
+    view.page = ((area.height() - TABLE_HEADER) / row_height) as usize;
+    let cells = cells(area.width());
+    let selected = view.selected.as_ref().and_then(|path| tab.module(path)).map(|(position, _)| position);
+    ui.spacing_mut().item_spacing = vec2(0.0, 0.0);
+    // The number of columns is part of the identity: kept widths of another set would not fit.
+    let mut table = TableBuilder::new(ui).id_salt(("modules", cells.len())).auto_shrink([false, false]).vscroll(true);
+    table = table.min_scrolled_height(0.0).animate_scrolling(false);
+    for cell in &cells {
+        table = table.column(cell.width());
+    }
+    if std::mem::take(&mut view.reveal)
+        && let Some(row) = selected.and_then(|position| index.row_of(position))
+    {
+        // The last module brings the line of the system modules below it into view.
+        let below = matches!(index.rows.get(row + 1), Some(Row::System { .. }));
+        table = table.scroll_to_row(if below { row + 1 } else { row }, None);
+    }
+    let cells_ref = &cells;
+    table
+        .header(TABLE_HEADER, |mut row| {
+            for cell in cells_ref {
+                row.col(|ui| header(ui, *cell, view.query.sort, actions));
+            }
+        })
+        .body(|body| {
+            let width = body.max_rect().x_range();
+            body.rows(row_height, index.rows.len(), |mut row| match index.rows[row.index()] {
+                Row::System { count, open } => system_row(&mut row, cells_ref.len(), width, count, open, actions),
+                Row::Module(position) => {
+                    let module = &snapshot.modules[position];
+                    let line = Line { module, selected: selected == Some(position), scene, width };
+                    line.show(&mut row, cells_ref, actions);
+                }
+            });
+        });
+    let palette = palette(ui);
+    ui.painter().hline(area.x_range(), area.top() + TABLE_HEADER - 0.5, Stroke::new(1.0, palette.line));
+}
+
+fn header(ui: &mut Ui, cell: Cell, sort: Sort, actions: &mut Vec<Action>) {
+    let Some((column, title)) = cell.header() else {
+        return;
+    };
+    let palette = palette(ui);
+    let rect = ui.max_rect();
+    let response = ui.interact(rect, Id::unique(("header", title)), Sense::click());
+    let sorted = sort.column == column;
+    response.widget_info(|| WidgetInfo::labeled(Role::ColumnHeader, true, format!("Sort by {title}")));
+    let colour = if sorted || response.hovered() { palette.text } else { palette.text_secondary };
+    let painter = ui.painter();
+    let text = layout(painter, title, if sorted { theme::strong() } else { theme::medium() });
+    let arrow_width = if sorted { 16.0 } else { 0.0 };
+    let size = text.size();
+    let y = rect.center().y - size.y / 2.0;
+    let right_aligned = !matches!(cell, Cell::Status | Cell::Name);
+    let left = if right_aligned { rect.right() - 12.0 - size.x - arrow_width } else { rect.left() };
+    painter.galley(pos2(left, y), text, colour);
+    if sorted {
+        let icon = if sort.reversed { icons::DOWN } else { icons::UP };
+        let at = pos2(left + size.x + 4.0, rect.center().y);
+        painter.text(at, Align2::LEFT_CENTER, icon, icons::filled(12.0), colour);
+    }
+    controls::focus_ring(painter, rect.shrink2(vec2(0.0, 3.0)), theme::RADIUS, &response, palette);
+    if response.on_hover_cursor(CursorIcon::PointingHand).clicked() {
+        actions.push(Action::Sort(column));
+    }
+}
+
+fn system_row(
+    row: &mut TableRow<'_, '_>,
+    columns: usize,
+    width: Rangef,
+    count: usize,
+    open: bool,
+    actions: &mut Vec<Action>,
+) {
+    for column in 0..columns {
+        row.col(|ui| {
+            if column > 0 {
+                return;
+            }
+            let palette = palette(ui);
+            let rect = Rect::from_x_y_ranges(width, ui.max_rect().y_range());
+            let response = ui.interact(rect, Id::unique("system modules"), Sense::click());
+            let text = format::count(count, "system module", "system modules");
+            let name = if open { format!("Hide {text}") } else { format!("Show {text}") };
+            response.widget_info(|| WidgetInfo::labeled(Role::Button, true, &name));
+            let fill = if response.hovered() { palette.row_hover } else { palette.canvas };
+            let painter = ui.painter();
+            painter.rect_filled(rect, 0.0, fill);
+            painter.hline(rect.x_range(), rect.bottom() - 0.5, Stroke::new(1.0, palette.line));
+            let middle = rect.center().y;
+            let icon = if open { icons::DOWN } else { icons::RIGHT };
+            let colour = palette.text_secondary;
+            painter.text(pos2(rect.left() + 18.0, middle), Align2::CENTER_CENTER, icon, icons::outline(14.0), colour);
+            let at = pos2(rect.left() + 38.0, middle);
+            let text = painter.text(at, Align2::LEFT_CENTER, text, theme::medium(), colour);
+            let at = pos2(text.right() + 10.0, middle);
+            let note = "the system's own, left alone unless marked";
+            let room = rect.right() - at.x - 12.0;
+            controls::line(painter, at, Align2::LEFT_CENTER, note, theme::small(), palette.text_weak, room);
+            controls::focus_ring(painter, rect, theme::RADIUS, &response, palette);
+            if response.on_hover_cursor(CursorIcon::PointingHand).clicked() {
+                actions.push(Action::ToggleSystem);
+            }
+        });
+    }
+}
+
+/// One module's row while it is being painted.
+struct Line<'a> {
+    module: &'a Module,
+    selected: bool,
+    scene: &'a Scene<'a>,
+    width: Rangef,
+}
+
+impl Line<'_> {
+    fn show(&self, row: &mut TableRow<'_, '_>, cells: &[Cell], actions: &mut Vec<Action>) {
+        let mut background = Color32::TRANSPARENT;
+        for cell in cells {
+            row.col(|ui| {
+                if *cell == Cell::Mark {
+                    // The first cell brings the whole row: what follows lies above it.
+                    background = self.base(ui, actions);
+                }
+                self.cell(ui, *cell, background, actions);
+            });
+        }
+    }
+
+    /// Background, selection and the click anywhere on the row.
+    fn base(&self, ui: &Ui, actions: &mut Vec<Action>) -> Color32 {
+        let palette = palette(ui);
+        let module = self.module;
+        let rect = Rect::from_x_y_ranges(self.width, ui.max_rect().y_range());
+        let response = ui.interact(rect, Id::unique(("module", &module.path)), Sense::CLICK);
+        let state = icons::status_word(module.status);
+        response.widget_info(|| WidgetInfo::labeled(Role::Row, true, format!("{}, {state}", module.name)));
+        ui.ctx().accesskit_node_builder(response.id, |node| node.set_selected(self.selected));
+        let hovered = ui.rect_contains_pointer(rect);
+        let background = match (self.selected, hovered) {
+            (true, _) => palette.row_selected,
+            (false, true) => palette.row_hover,
+            (false, false) => palette.canvas,
+        };
+        let painter = ui.painter();
+        painter.rect_filled(rect, 0.0, background);
+        painter.hline(rect.x_range(), rect.bottom() - 0.5, Stroke::new(1.0, palette.line));
+        if self.selected {
+            let edge = Rect::from_min_max(rect.min, pos2(rect.left() + 3.0, rect.bottom()));
+            painter.rect_filled(edge, 0.0, palette.accent_text);
+        }
+        if response.clicked() {
+            actions.push(Action::Select(module.path.clone()));
+        }
+        background
+    }
+
+    fn cell(&self, ui: &mut Ui, cell: Cell, background: Color32, actions: &mut Vec<Action>) {
+        let palette = palette(ui);
+        let module = self.module;
+        let rect = ui.max_rect();
+        let middle = rect.center().y;
+        let right = pos2(rect.right() - 12.0, middle);
+        match cell {
+            Cell::Mark => self.mark(ui, actions),
+            Cell::Status => {
+                let at = pos2(rect.left(), middle);
+                let chip = status_chip(ui.painter(), palette, at, module.status, background);
+                if let Some(failure) = &module.failure {
+                    hover(ui, chip, &module.path, "status").on_hover_text(&failure.message);
+                }
+            }
+            Cell::Name => self.name(ui.painter(), palette, rect),
+            Cell::Modified => {
+                let (text, exact) = match module.mtime {
+                    Some(time) => (format::age(time, self.scene.now), Some(format::exact(time))),
+                    None => ("–".to_owned(), None),
+                };
+                let fresh = module.mtime.is_some_and(|time| is_fresh(time, self.scene.now));
+                let colour = if fresh { palette.text } else { palette.text_secondary };
+                tabular(ui.painter(), right, &text, &theme::body(), colour);
+                if let Some(exact) = exact {
+                    hover(ui, rect, &module.path, "modified").on_hover_text(exact);
+                }
+            }
+            Cell::Size => {
+                let text = module.size.map_or_else(|| "–".to_owned(), format::size);
+                tabular(ui.painter(), right, &text, &theme::body(), palette.text_secondary);
+            }
+            Cell::Generation => {
+                let colour = if module.generation.0 > 0 { palette.text } else { palette.text_secondary };
+                tabular(ui.painter(), right, &module.generation.to_string(), &theme::medium(), colour);
+            }
+            Cell::Last => {
+                let text = module.last_ms.map_or_else(|| "–".to_owned(), format::milliseconds);
+                tabular(ui.painter(), right, &text, &theme::body(), palette.text_secondary);
+            }
+            Cell::Reload => {
+                let enabled =
+                    self.scene.is_live() && module.class != Class::Protected && module.status != Status::Reloading;
+                let name = format!("Reload {}", module.name);
+                let colour = if enabled { palette.text_secondary } else { palette.line_strong };
+                let icon = IconCell { icon: icons::RELOAD, font: icons::outline(17.0), colour, enabled, on: None };
+                if icon.show(ui, &name, &name, (&module.path, "reload")).clicked() {
+                    actions.push(Action::Reload(module.path.clone()));
+                }
+            }
+            Cell::Skip => {
+                let skipped = module.mark == Mark::Skip;
+                let enabled = self.scene.is_live() && module.class != Class::Protected;
+                let name = format!("Skip {}", module.name);
+                let hint = if skipped { "Skipped; click to stop skipping" } else { "Skip: never reload by itself" };
+                let colour = match (enabled, skipped) {
+                    (_, true) => palette.accent_text,
+                    (true, false) => palette.text_secondary,
+                    (false, false) => palette.line_strong,
+                };
+                let icon =
+                    IconCell { icon: icons::SKIP, font: icons::outline(17.0), colour, enabled, on: Some(skipped) };
+                if icon.show(ui, &name, hint, (&module.path, "skip")).clicked() {
+                    actions.push(Action::Mark(module.path.clone(), toggled(module.mark, Mark::Skip)));
+                }
+            }
+        }
+    }
+
+    fn mark(&self, ui: &mut Ui, actions: &mut Vec<Action>) {
+        let palette = palette(ui);
+        let module = self.module;
+        let marked = module.mark == Mark::Reload;
+        let enabled = self.scene.is_live() && module.class != Class::Protected;
+        let (font, colour) = match (marked, enabled) {
+            (true, _) => (icons::filled(17.0), palette.accent_text),
+            (false, true) => (icons::outline(17.0), palette.text_weak),
+            (false, false) => (icons::outline(17.0), palette.line_strong),
+        };
+        let hint = match module.class {
+            Class::Protected => "Protected: can never be reloaded",
+            _ if marked => "Marked for reload; click to unmark",
+            _ => "Mark for reload",
+        };
+        let icon = IconCell { icon: icons::MARK, font, colour, enabled, on: Some(marked) };
+        if icon.show(ui, &format!("Mark {}", module.name), hint, (&module.path, "mark")).clicked() {
+            actions.push(Action::Mark(module.path.clone(), toggled(module.mark, Mark::Reload)));
+        }
+    }
+
+    fn name(&self, painter: &Painter, palette: &Palette, rect: Rect) {
+        let module = self.module;
+        let quiet = module.status == Status::Skipped || rows::is_folded(module);
+        let colour = if quiet { palette.text_secondary } else { palette.text };
+        let room = rect.width() - 12.0;
+        let path = module.path.to_string_lossy();
+        let font = theme::code_small();
+        let middle = rect.center().y;
+        if self.scene.settings.compact {
+            let at = pos2(rect.left(), middle);
+            let name = controls::line(painter, at, Align2::LEFT_CENTER, &module.name, theme::medium(), colour, room);
+            let left = name.right() + 12.0;
+            if rect.right() - left > 80.0 {
+                let path = controls::fit_code(painter, &path, &font, rect.right() - 12.0 - left);
+                painter.text(pos2(left, middle), Align2::LEFT_CENTER, path, font, palette.text_weak);
+            }
+        } else {
+            let at = pos2(rect.left(), middle + 0.5);
+            controls::line(painter, at, Align2::LEFT_BOTTOM, &module.name, theme::medium(), colour, room);
+            let path = controls::fit_code(painter, &path, &font, room);
+            painter.text(pos2(rect.left(), middle + 2.0), Align2::LEFT_TOP, path, font, palette.text_weak);
+        }
+    }
+}
+
+/// An icon that fills its cell and can be clicked. Not a stop of the Tab key: rows are reached with the arrows, and what these
+/// icons do has a key.
+struct IconCell {
+    icon: char,
+    font: FontId,
+    colour: Color32,
+    enabled: bool,
+    on: Option<bool>,
+}
+
+impl IconCell {
+    fn show(&self, ui: &Ui, name: &str, hint: &str, id: (&std::path::Path, &str)) -> Response {
+        let palette = palette(ui);
+        let rect = ui.max_rect();
+        let sense = if self.enabled { Sense::CLICK } else { Sense::hover() };
+        let response = ui.interact(rect, Id::unique(("module", id)), sense);
+        response.widget_info(|| match self.on {
+            Some(on) => WidgetInfo::selected(Role::Button, self.enabled, on, name),
+            None => WidgetInfo::labeled(Role::Button, self.enabled, name),
+        });
+        let painter = ui.painter();
+        let over = self.enabled && response.hovered();
+        let centre: Pos2 = rect.center();
+        if over {
+            painter.rect_filled(Rect::from_center_size(centre, vec2(26.0, 26.0)), theme::RADIUS, palette.raised_hover);
+        }
+        let colour = if over { palette.accent_text } else { self.colour };
+        painter.text(centre, Align2::CENTER_CENTER, self.icon, self.font.clone(), colour);
+        let response = if self.enabled { response.on_hover_cursor(CursorIcon::PointingHand) } else { response };
+        response.on_hover_text(hint)
+    }
+}
+
+fn hover(ui: &Ui, rect: Rect, path: &std::path::Path, what: &str) -> Response {
+    ui.interact(rect, Id::unique(("module", path, what)), Sense::hover())
+}
+
+/// Changed within the last ten minutes: what one is working on.
+fn is_fresh(time: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(time).is_ok_and(|age| age.as_secs() < 600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cell, cells};
+
+    #[test]
+    fn narrow_tables_drop_last_then_size_then_modified() {
+        let check = |width: f32, absent: &[Cell]| {
+            let cells = cells(width);
+            for cell in [Cell::Last, Cell::Size, Cell::Modified] {
+                assert_eq!(!cells.contains(&cell), absent.contains(&cell), "{cell:?} at {width}");
+            }
+            assert!(cells.ends_with(&[Cell::Reload, Cell::Skip]), "actions are always there");
+        };
+        check(900.0, &[]);
+        check(700.0, &[Cell::Last]);
+        check(600.0, &[Cell::Last, Cell::Size]);
+        check(500.0, &[Cell::Last, Cell::Size, Cell::Modified]);
+    }
+}

@@ -1,0 +1,87 @@
+//! The tool bar above the table: the filter, the statuses with their counts, and loading a module.
+
+use eframe::egui::{Align, Align2, FontId, Layout, RichText, TextEdit, Ui, vec2};
+
+use reload_engine::model::Status;
+
+use crate::window::{
+    action::Action,
+    controls::{self, Button, filter_chip, palette},
+    dashboard::{Scene, View, filter_id},
+    dialogs::Dialog,
+    format, icons,
+    rows::STATUSES,
+    theme::{self, CONTROL},
+};
+
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<Action>) {
+    let Some(tab) = scene.tab() else {
+        return;
+    };
+    let palette = palette(ui);
+    let index = tab.index();
+    let width = ui.available_width();
+    ui.horizontal_centered(|ui| {
+        ui.spacing_mut().item_spacing.x = 6.0;
+        let field = TextEdit::singleline(&mut view.query.text)
+            .id(filter_id())
+            .hint_text("Filter modules")
+            .prefix(RichText::new(icons::SEARCH).font(icons::outline(16.0)).color(palette.text_weak))
+            .margin(vec2(9.0, 5.0))
+            .min_size(vec2(0.0, CONTROL))
+            .align(Align2::LEFT_CENTER)
+            .desired_width(if width < 700.0 { 130.0 } else { 190.0 });
+        let field = ui.add(field).on_hover_text("Words that occur in the path (/)");
+        if std::mem::take(&mut view.focus_filter) {
+            field.request_focus();
+        }
+        ui.add_space(6.0);
+        let all = format!("All {}", index.total);
+        if filter_chip(ui, &format!("All modules, {}", index.total), &all, None, view.query.status.is_none()).clicked()
+        {
+            actions.push(Action::FilterStatus(None));
+        }
+        let chosen = view.query.status;
+        let present: Vec<(Status, usize)> = STATUSES
+            .into_iter()
+            .map(|status| (status, index.count(status)))
+            .filter(|(status, count)| *count > 0 || chosen == Some(*status))
+            .collect();
+        // Where not all words fit, the icons speak for them.
+        let words: f32 = present.iter().map(|(status, count)| chip_width(ui, &chip_text(*status, *count))).sum();
+        let at_the_right = if view.query.is_filtered() { 160.0 } else { 40.0 };
+        let with_words = words < ui.available_width() - at_the_right;
+        for (status, count) in present {
+            let selected = chosen == Some(status);
+            let word = icons::status_word(status);
+            let (icon, family) = icons::status(status);
+            let icon = (icon, FontId::new(15.0, family), palette.status(status));
+            let text = if with_words { chip_text(status, count) } else { count.to_string() };
+            let chip = filter_chip(ui, &format!("{word}, {count}"), &text, Some(icon), selected);
+            if chip.on_hover_text(word).clicked() {
+                actions.push(Action::FilterStatus((!selected).then_some(status)));
+            }
+        }
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            let load = Button::icon(icons::ADD, "Load a module").enabled(scene.is_live());
+            if load.hint("Load a module into the target (Ctrl+O)").show(ui).clicked() {
+                actions.push(Action::Dialog(Dialog::Load { path: String::new(), picking: false }));
+            }
+            if view.query.is_filtered() && ui.available_width() > 64.0 {
+                let shown = format!("{} shown", format::count(index.matching, "module", "modules"));
+                let short = format!("{} shown", index.matching);
+                let text = if ui.available_width() > 130.0 { shown } else { short };
+                ui.label(RichText::new(text).font(theme::small()).color(palette.text_secondary));
+            }
+        });
+    });
+}
+
+fn chip_text(status: Status, count: usize) -> String {
+    format!("{} {count}", icons::status_word(status))
+}
+
+/// Icon, text, padding and the gap to the next chip.
+fn chip_width(ui: &Ui, text: &str) -> f32 {
+    controls::layout(ui.painter(), text, theme::medium()).size().x + 20.0 + 22.0 + 6.0
+}

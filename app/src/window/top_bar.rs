@@ -1,0 +1,190 @@
+//! The top bar: which target, how it reloads by itself, reload now, and the switches of the window.
+
+use eframe::egui::{
+    Align, Align2, Color32, CursorIcon, Id, Layout, Popup, PopupCloseBehavior, Rect, Role, Sense, Stroke, StrokeKind,
+    Theme, Ui, WidgetInfo, pos2, vec2,
+};
+use reload_engine::model::{Connection, Mode};
+
+use crate::window::{
+    action::Action,
+    chooser::{self, Entry},
+    controls::{self, Button, Weight, focus_ring, palette, segmented},
+    dashboard::{Scene, View},
+    dialogs::Dialog,
+    icons, rows,
+    target_tab::{Link, TargetTab},
+    theme::{self, CONTROL, Palette, RADIUS},
+};
+
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<Action>) {
+    let width = ui.available_width();
+    ui.horizontal_centered(|ui| {
+        ui.spacing_mut().item_spacing.x = 8.0;
+        target_picker(ui, scene, view, actions, if width < 800.0 { 170.0 } else { 220.0 });
+        ui.add_space(6.0);
+        auto(ui, scene, actions, width);
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            let commands = if width < 820.0 {
+                Button::icon(icons::COMMANDS, "Commands").weight(Weight::Normal).hint("Commands (Ctrl+K)").show(ui)
+            } else {
+                Button::new("Commands").key("Ctrl K").show(ui)
+            };
+            if commands.clicked() {
+                actions.push(Action::Dialog(Dialog::Palette(Default::default())));
+            }
+            let dark = ui.ctx().theme() == Theme::Dark;
+            let (icon, name) = if dark { (icons::SUN, "Light theme") } else { (icons::MOON, "Dark theme") };
+            if Button::icon(icon, name).show(ui).clicked() {
+                actions.push(Action::ToggleTheme);
+            }
+            let details = Button::icon(icons::DETAILS, "Details").selected(scene.settings.details);
+            if details.hint("Show or hide the details (Ctrl+B)").show(ui).clicked() {
+                actions.push(Action::ToggleDetails);
+            }
+            reload_now(ui, scene, actions);
+        });
+    });
+}
+
+fn auto(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>, width: f32) {
+    let (all, marked) = if width >= 1000.0 { ("All except skipped", "Marked only") } else { ("All", "Marked") };
+    if width >= 760.0 {
+        let weak = palette(ui).text_secondary;
+        ui.colored_label(weak, "Auto");
+    }
+    let choices = [
+        (Mode::Off, "Off", "Auto: off"),
+        (Mode::Marked, marked, "Auto: marked only"),
+        (Mode::All, all, "Auto: all except skipped"),
+    ];
+    let mode = scene.snapshot().map(|snapshot| snapshot.mode);
+    if let Some(mode) = segmented(ui, &choices, mode, scene.is_live()) {
+        actions.push(Action::SetMode(mode));
+    }
+}
+
+fn reload_now(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
+    let changed = scene
+        .snapshot()
+        .map_or(0, |snapshot| snapshot.modules.iter().filter(|module| rows::is_pending(module)).count());
+    let text = if changed > 0 { format!("Reload now  {changed}") } else { "Reload now".to_owned() };
+    let name = match changed {
+        0 => "Reload now".to_owned(),
+        n => format!("Reload now, {n} changed"),
+    };
+    let button = Button::new(&text).named(&name).with_icon(icons::RELOAD).weight(Weight::Primary);
+    let button = button.enabled(scene.is_live()).hint("Reload every changed module except skipped ones (F5)");
+    if button.show(ui).clicked() {
+        actions.push(Action::ReloadNow);
+    }
+}
+
+/// Icon, colour and words of a connection.
+fn connection(palette: &Palette, tab: Option<&TargetTab>) -> (char, Color32, &'static str) {
+    let Some(tab) = tab else {
+        return (icons::DETACHED, palette.text_weak, "not attached");
+    };
+    match (&tab.link, &tab.snapshot) {
+        (Link::Refused { .. }, _) => (icons::WARNING, palette.failed, "not attached"),
+        (Link::Closed, _) => (icons::WARNING, palette.failed, "connection lost"),
+        (Link::Opening, _) | (Link::Open(_), None) => (icons::DETACHED, palette.reloading, "attaching"),
+        (Link::Open(_), Some(snapshot)) => match &snapshot.connection {
+            Connection::Attached => (icons::ATTACHED, palette.current, "attached"),
+            Connection::Detached => (icons::DETACHED, palette.changed, "detached"),
+            Connection::Exited(_) => (icons::EXITED, palette.text_weak, "exited"),
+            Connection::Lost(_) => (icons::WARNING, palette.failed, "connection lost"),
+        },
+    }
+}
+
+fn target_picker(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<Action>, width: f32) {
+    let palette = palette(ui);
+    let tab = scene.tab();
+    let (icon, colour, state) = connection(palette, tab);
+    let title = tab.map_or_else(|| "No target".to_owned(), |tab| format!("{} · {}", tab.name, tab.pid));
+    let (rect, response) = ui.allocate_exact_size(vec2(width, CONTROL), Sense::click());
+    let name = match tab {
+        Some(tab) => format!("Target: {}, pid {}, {state}", tab.name, tab.pid),
+        None => "Target: none".to_owned(),
+    };
+    response.widget_info(|| WidgetInfo::labeled(Role::ComboBox, true, &name));
+    let painter = ui.painter();
+    let fill = if response.hovered() { palette.raised_hover } else { palette.raised };
+    painter.rect(rect, RADIUS, fill, Stroke::new(1.0, palette.line_strong), StrokeKind::Inside);
+    focus_ring(painter, rect, RADIUS, &response, palette);
+    let middle = rect.center().y;
+    painter.text(pos2(rect.left() + 9.0, middle), Align2::LEFT_CENTER, icon, icons::outline(17.0), colour);
+    let caret = pos2(rect.right() - 9.0, middle);
+    painter.text(caret, Align2::RIGHT_CENTER, icons::DOWN, icons::outline(13.0), palette.text_secondary);
+    let at = pos2(rect.left() + 33.0, middle);
+    controls::line(painter, at, Align2::LEFT_CENTER, &title, theme::medium(), palette.text, width - 62.0);
+    let response = response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(state);
+    if response.clicked() && view.picker.is_none() {
+        actions.push(Action::PickTarget);
+    }
+    let mut open = view.picker.is_some();
+    if let Some(chooser) = &mut view.picker {
+        let popup = Popup::from_response(&response)
+            .open_bool(&mut open)
+            .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
+            .accessible_name("Targets")
+            .width(460.0)
+            .gap(6.0);
+        popup.show(|ui| {
+            ui.set_width(460.0);
+            let id = Id::unique("target filter");
+            let nothing = "No process matches. Start one with: reload-dashboard run -- COMMAND";
+            let max_height = 380.0_f32.min(room_below(ui, rect));
+            if let Some(action) =
+                chooser::show(ui, chooser, id, "Type a name or a process id", nothing, targets(scene), max_height)
+            {
+                actions.push(action);
+                actions.push(Action::CloseDialogs);
+            }
+        });
+    }
+    if !open && view.picker.is_some() {
+        actions.push(Action::CloseDialogs);
+    }
+}
+
+fn room_below(ui: &Ui, rect: Rect) -> f32 {
+    (ui.ctx().content_rect().bottom() - rect.bottom() - 80.0).max(120.0)
+}
+
+/// Open targets first, then what else runs; what cannot be attached last, with the reason.
+pub fn targets(scene: &Scene<'_>) -> Vec<Entry<Action>> {
+    let mut entries = Vec::new();
+    for (position, tab) in scene.tabs.iter().enumerate() {
+        let mut entry = Entry::new(Action::Show(position), icons::ATTACHED, format!("{} · {}", tab.name, tab.pid));
+        entry.detail = tab.snapshot.as_ref().map(|s| s.target.exe.display().to_string()).unwrap_or_default();
+        entry.aside = if position == scene.active { "shown".to_owned() } else { "open".to_owned() };
+        entries.push(entry);
+    }
+    if let Some(tab) = scene.tab() {
+        let connection = tab.snapshot.as_ref().map(|snapshot| &snapshot.connection);
+        if tab.is_live() {
+            entries.push(Entry::new(Action::Detach, icons::DETACHED, format!("Detach from {}", tab.name)));
+        } else if connection == Some(&Connection::Detached) {
+            entries.push(Entry::new(Action::Attach, icons::ATTACHED, format!("Attach to {} again", tab.name)));
+        }
+        entries.push(Entry::new(Action::Close(scene.active), icons::CLOSE, format!("Close {}", tab.name)));
+    }
+    let others = scene.candidates.iter().filter(|candidate| scene.tabs.iter().all(|tab| tab.pid != candidate.pid));
+    let mut others: Vec<_> = others.collect();
+    others.sort_by_key(|candidate| (candidate.attachable.is_err(), candidate.name.to_lowercase(), candidate.pid));
+    for candidate in others {
+        let label = format!("{} · {}", candidate.name, candidate.pid);
+        let mut entry = Entry::new(Action::Open(candidate.pid), icons::TARGET, label);
+        match &candidate.attachable {
+            Ok(()) => entry.detail = candidate.exe.display().to_string(),
+            Err(reason) => {
+                entry.detail.clone_from(reason);
+                entry.enabled = false;
+            }
+        }
+        entries.push(entry);
+    }
+    entries
+}

@@ -1,0 +1,284 @@
+//! What the window shows where there is no table, or something went wrong; each state with its next step.
+
+use std::sync::Arc;
+
+use eframe::egui::{Key, Modifiers};
+use reload_dashboard::{
+    window::{Link, TargetTab},
+    worker::{Candidate, Reply, Request},
+};
+use reload_engine::{
+    error::Error,
+    model::Connection,
+    session::{Command, Event, Update},
+};
+
+use crate::{
+    peer::{Peer, Window},
+    sample,
+};
+
+pub fn candidates() -> Vec<Candidate> {
+    vec![
+        Candidate { pid: 4711, name: "demo".to_owned(), exe: "/home/ada/demo".into(), attachable: Ok(()) },
+        Candidate {
+            pid: 1,
+            name: "systemd".to_owned(),
+            exe: "/usr/lib/systemd/systemd".into(),
+            attachable: Err("belongs to another user".to_owned()),
+        },
+    ]
+}
+
+#[test]
+fn without_a_target_the_picker_is_the_next_step() {
+    let mut window = Window::with_tabs(Vec::new(), None);
+    window.assert_sees("Not attached");
+    window.assert_sees("reload-dashboard run -- COMMAND");
+    assert_eq!(window.requested(), [Request::List]);
+    window.click("Choose a target");
+    window.candidates(candidates());
+    window.click("demo · 4711, /home/ada/demo");
+    assert!(window.requested().contains(&Request::Open { pid: 4711 }));
+    window.assert_sees("Attaching to demo");
+}
+
+#[test]
+fn a_process_that_cannot_be_attached_says_why_and_cannot_be_chosen() {
+    let mut window = Window::with_tabs(Vec::new(), None);
+    window.candidates(candidates());
+    window.requested();
+    window.keys(Modifiers::COMMAND, Key::T);
+    window.click("systemd · 1, belongs to another user");
+    assert!(!window.requested().contains(&Request::Open { pid: 1 }));
+}
+
+#[test]
+fn targets_are_chosen_by_keyboard_alone() {
+    let mut window = Window::with_tabs(Vec::new(), None);
+    window.candidates(candidates());
+    window.keys(Modifiers::COMMAND, Key::T);
+    window.text("4711");
+    window.key(Key::Enter);
+    assert!(window.requested().contains(&Request::Open { pid: 4711 }));
+    window.assert_sees("Attaching to demo");
+}
+
+#[test]
+fn attaching_becomes_the_table_when_the_snapshot_arrives() {
+    let mut window = Window::with_tabs(vec![TargetTab::new(48213, "aurora", Link::Opening)], None);
+    assert!(window.requested().contains(&Request::Open { pid: 48213 }));
+    window.assert_sees("Attaching to aurora");
+    let (session, peer) = Peer::new();
+    window.replies.send(Reply::Opened { pid: 48213, session: Ok(session) }).unwrap();
+    window.run();
+    window.assert_sees("Attaching to aurora");
+    peer.updates.send(Update::Snapshot(Arc::new(sample::snapshot()))).unwrap();
+    window.run();
+    assert_eq!(window.rows()[0], "libphysics.so, Failed");
+}
+
+#[test]
+fn not_permitted_names_the_remedy_and_can_be_tried_again() {
+    let mut window = Window::with_tabs(vec![TargetTab::new(9, "daemon", Link::Opening)], None);
+    window.requested();
+    window.replies.send(Reply::Opened { pid: 9, session: Err(Error::NotPermitted { pid: 9 }) }).unwrap();
+    window.run();
+    window.assert_sees("Could not attach to daemon");
+    window.assert_sees("run as that user or as root");
+    window.click("Try again");
+    assert_eq!(window.requested(), [Request::Open { pid: 9 }]);
+}
+
+#[test]
+fn no_modules_offers_to_load_one() {
+    let mut snapshot = sample::snapshot();
+    snapshot.modules.clear();
+    let mut window = Window::attached(snapshot);
+    window.assert_sees("No modules");
+    window.click("Load a module");
+    window.text("/a.so");
+    window.key(Key::Enter);
+    assert_eq!(window.ordered(), Command::Load("/a.so".into()));
+}
+
+#[test]
+fn no_match_offers_to_clear_the_filter() {
+    let mut window = Window::attached(sample::snapshot());
+    window.keys(Modifiers::COMMAND, Key::F);
+    window.text("no such module");
+    window.assert_sees("No module matches");
+    window.click("Clear filter");
+    assert_eq!(window.rows()[0], "libphysics.so, Failed");
+}
+
+#[test]
+fn an_ended_target_is_said_and_takes_no_orders() {
+    let mut window = Window::attached(sample::snapshot());
+    window.update(|snapshot| snapshot.connection = Connection::Exited(Some(3)));
+    window.assert_sees("aurora has ended with status 3");
+    window.assert_sees("Not watching");
+    window.key(Key::F5);
+    window.key(Key::R);
+    window.key(Key::Space);
+    window.click("Auto: off");
+    window.click("Reload now, 1 changed");
+    window.assert_no_order();
+    assert_eq!(window.rows()[0], "libphysics.so, Failed", "what was known stays to be read");
+}
+
+#[test]
+fn a_lost_connection_is_opened_again() {
+    let mut window = Window::attached(sample::snapshot());
+    window.requested();
+    window.update(|snapshot| snapshot.connection = Connection::Lost("broken pipe".to_owned()));
+    window.assert_sees("Connection lost: broken pipe");
+    window.click("Attach again");
+    assert_eq!(window.requested(), [Request::Open { pid: 48213 }]);
+}
+
+#[test]
+fn a_session_that_ends_by_itself_is_a_lost_connection() {
+    let mut window = Window::attached(sample::snapshot());
+    window.peer = None;
+    window.run();
+    window.assert_sees("Connection lost");
+    window.key(Key::F5);
+    window.click("Attach again");
+}
+
+#[test]
+fn detached_is_said_and_taken_back() {
+    let mut window = Window::attached(sample::snapshot());
+    window.update(|snapshot| snapshot.connection = Connection::Detached);
+    window.assert_sees("Detached. The program keeps its current generations");
+    window.assert_sees("Detached, not watching");
+    window.click("Attach again");
+    assert_eq!(window.ordered(), Command::Attach);
+}
+
+#[test]
+fn a_command_that_failed_is_told_until_dismissed() {
+    let mut window = Window::attached(sample::snapshot());
+    window.send(Update::CommandFailed {
+        command: Command::Load("/no/such.so".into()),
+        message: "/no/such.so: no such file".to_owned(),
+        detail: vec!["dlopen failed in the target".to_owned()],
+    });
+    window.assert_sees("/no/such.so: no such file");
+    window.assert_sees("dlopen failed in the target");
+    window.click("Dismiss");
+    assert!(!window.sees("/no/such.so: no such file"));
+}
+
+#[test]
+fn a_notice_such_as_the_watcher_limit_is_told() {
+    let mut window = Window::attached(sample::snapshot());
+    let message = "fs.inotify.max_user_watches is used up; raise it with sysctl".to_owned();
+    window
+        .send(Update::Event { time: std::time::SystemTime::now(), event: Event::Notice { message: message.clone() } });
+    window.assert_sees(&message);
+    window.key(Key::Escape);
+    assert!(!window.sees(&message));
+}
+
+#[test]
+fn the_failure_tells_what_still_runs_and_what_happens_next() {
+    let window = Window::attached(sample::snapshot());
+    window.assert_sees("Failed at stage plan");
+    window.assert_sees("Generation 41 still runs, with its state untouched.");
+    window.assert_sees("tried again when the file changes");
+    window.assert_sees("Move the new field to the end");
+}
+
+#[test]
+fn the_tabs_show_changes_history_and_info() {
+    let mut window = Window::attached(sample::snapshot());
+    window.click("libecs.so, Current");
+    window.assert_sees("Nothing went wrong");
+    window.click("Changes");
+    window.assert_sees("physics::contact::warm_start");
+    window.harness.get_by_placeholder_and_focus("Search functions and statics");
+    window.text("cold");
+    window.assert_sees("physics::contact::cold_start");
+    assert!(!window.sees("physics::contact::warm_start"));
+    window.click("History");
+    window.click("Reloaded, generation 23, 4 min ago");
+    window.assert_sees("Stood still");
+    window.click("Info");
+    window.assert_sees("libecs.so.1");
+    window.assert_sees("ptrace");
+}
+
+#[test]
+fn details_are_hidden_and_shown() {
+    let mut window = Window::attached(sample::snapshot());
+    assert!(window.sees("Trace"));
+    window.keys(Modifiers::COMMAND, Key::B);
+    assert!(!window.sees("Trace"));
+    window.click("Details");
+    assert!(window.sees("Trace"));
+}
+
+#[test]
+fn the_theme_is_switched() {
+    let mut window = Window::attached(sample::snapshot());
+    window.click("Light theme");
+    assert!(window.sees("Dark theme"));
+    window.keys(Modifiers::COMMAND, Key::K);
+    window.text("dark theme");
+    window.key(Key::Enter);
+    assert!(window.sees("Light theme"));
+}
+
+#[test]
+fn help_lists_the_keys() {
+    let mut window = Window::attached(sample::snapshot());
+    window.text("?");
+    window.assert_sees("Roll the selected module back");
+    window.key(Key::Escape);
+    window.click("Keyboard shortcuts");
+    window.assert_sees("Roll the selected module back");
+    window.click("Close");
+    assert!(!window.sees("Roll the selected module back"));
+}
+
+#[test]
+fn several_targets_are_open_at_once() {
+    let mut window = Window::attached(sample::snapshot());
+    window.candidates(candidates());
+    window.keys(Modifiers::COMMAND, Key::T);
+    window.click("demo · 4711, /home/ada/demo");
+    window.assert_sees("Attaching to demo");
+    window.keys(Modifiers::COMMAND, Key::T);
+    window.text("aurora 48213");
+    window.key(Key::Enter);
+    assert_eq!(window.rows()[0], "libphysics.so, Failed");
+    window.keys(Modifiers::COMMAND, Key::T);
+    window.click("Close aurora");
+    window.assert_sees("Attaching to demo");
+}
+
+#[test]
+fn an_idle_window_does_not_repaint() {
+    let mut window = Window::attached(sample::snapshot());
+    window.run();
+    let delay = window.harness.output().viewport_output.values().map(|viewport| viewport.repaint_delay).min();
+    assert!(delay.is_some_and(|delay| delay.as_secs() >= 9), "{delay:?}");
+    window.keys(Modifiers::COMMAND, Key::F);
+    let delay = window.harness.output().viewport_output.values().map(|viewport| viewport.repaint_delay).min();
+    assert!(delay.is_some_and(|delay| delay.as_secs() >= 9), "the caret does not blink: {delay:?}");
+}
+
+trait FocusField {
+    fn get_by_placeholder_and_focus(&mut self, placeholder: &str);
+}
+
+impl<State> FocusField for egui_kittest::Harness<'_, State> {
+    fn get_by_placeholder_and_focus(&mut self, placeholder: &str) {
+        use egui_kittest::kittest::{By, Queryable};
+        let by = By::new().predicate(move |node| node.data().placeholder() == Some(placeholder));
+        self.get(by).focus();
+        self.run();
+    }
+}
