@@ -585,15 +585,15 @@ fn intrude(socket: &str) -> ExitCode {
 fn forked_child() -> Outcome {
     let mut target = Target::start(&["fork"])?;
     let child = target.board(CHILD);
-    let high = |pid: u64| -> Result<usize, Failed> {
-        let numbers = fs::read_dir(format!("/proc/{pid}/fd"))?
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
-        Ok(numbers.filter(|&number| number >= 256).count())
+    let sockets = |folder: String| -> Result<usize, Failed> {
+        let targets = fs::read_dir(folder)?.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+        Ok(targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count())
     };
-    check(high(target.launched.pid.into())? >= 3, "the agent's descriptors are high ones")?;
-    check(high(child)? == 0, "the child has none of them")?;
-    check(fs::read_dir(format!("/proc/{child}/task"))?.count() == 1, "nor the thread")?;
+    let agent = target.link.welcome().agent_threads[0];
+    check(sockets(format!("/proc/{}/task/{agent}/fd", target.launched.pid))? >= 2, "the agent has its descriptors")?;
+    check(sockets(format!("/proc/{}/fd", target.launched.pid))? == 0, "the host does not see them")?;
+    check(sockets(format!("/proc/{child}/fd"))? == 0, "nor does the child")?;
+    check(fs::read_dir(format!("/proc/{child}/task"))?.count() == 1, "nor have the thread")?;
     check(matches!(AgentLink::connect(child as u32), Err(Error::NoAgent { .. })), "and no agent")?;
     check(!target.link.modules()?.is_empty(), "the parent's agent lives")
 }

@@ -1,32 +1,58 @@
-//! File descriptors of a guest: above the numbers the host uses, close-on-exec, closed in forked children.
+//! File descriptors of a guest: out of the host's way.
+//!
+//! A host may rely on getting the lowest free number (`close(1); open(...)`), close numbers it does not know, or hand them
+//! to its children. So the agent's thread has a table of its own, where the kernel allows that. Where it does not (Docker's
+//! seccomp profile forbids `unshare`), the agent's numbers are high ones, close-on-exec, and closed in forked children.
 
 use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    sync::atomic::{AtomicI32, Ordering},
+    sync::atomic::{AtomicBool, AtomicI32, Ordering},
 };
 
-/// The listener, the wake-up descriptor and the connections.
+/// The listener and the connections.
 pub const MAX_OPEN: usize = 64;
-/// Where the agent's numbers begin, if the limit allows: hosts and their tests rely on getting the lowest free numbers.
+/// Where the agent's numbers begin in a shared table, if the limit allows.
 const FIRST: libc::rlim_t = 512;
 
+static SEPARATE: AtomicBool = AtomicBool::new(false);
 static OPEN: [AtomicI32; MAX_OPEN] = [const { AtomicI32::new(-1) }; MAX_OPEN];
 
-/// One descriptor of the agent's, known to [`close_all_in_child`].
+/// Gives the calling thread a table of its own, with nothing of the host's in it: a copy of a pipe's end would keep the
+/// pipe open. Before the first descriptor is adopted.
+pub fn separate_table() {
+    // SAFETY: affects descriptors of this thread only.
+    if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
+        return;
+    }
+    SEPARATE.store(true, Ordering::Release);
+    // SAFETY: closes this thread's copies; the host's table keeps its own.
+    unsafe { libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0u32) };
+    // The loader writes to the standard descriptors (LD_DEBUG): that must not be a socket.
+    for _ in 0..3 {
+        // SAFETY: a terminated path. The lowest numbers are free.
+        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    }
+}
+
+/// One descriptor of the agent's.
 pub struct GuestFd {
     fd: OwnedFd,
-    slot: usize,
+    /// Known to [`close_all_in_child`] in a shared table.
+    slot: Option<usize>,
 }
 
 impl GuestFd {
-    /// Moves `fd` to a high number and takes note of it.
+    /// In a shared table, moves `fd` to a high number and takes note of it.
     pub fn adopt(fd: OwnedFd) -> io::Result<GuestFd> {
+        if SEPARATE.load(Ordering::Acquire) {
+            return Ok(GuestFd { fd, slot: None });
+        }
         let fd = raise(fd);
         let raw = fd.as_raw_fd();
         let free = |slot: &AtomicI32| slot.compare_exchange(-1, raw, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         let slot = OPEN.iter().position(free).ok_or_else(|| io::Error::other("too many connections"))?;
-        Ok(GuestFd { fd, slot })
+        Ok(GuestFd { fd, slot: Some(slot) })
     }
 
     pub fn raw(&self) -> RawFd {
@@ -35,14 +61,20 @@ impl GuestFd {
 
     /// For a number that the host has closed behind our back: it may be somebody else's by now, so leave it alone.
     pub fn forget(self) {
-        OPEN[self.slot].store(-1, Ordering::Release);
+        self.give_up_slot();
         std::mem::forget(self);
+    }
+
+    fn give_up_slot(&self) {
+        if let Some(slot) = self.slot {
+            OPEN[slot].store(-1, Ordering::Release);
+        }
     }
 }
 
 impl Drop for GuestFd {
     fn drop(&mut self) {
-        OPEN[self.slot].store(-1, Ordering::Release);
+        self.give_up_slot();
     }
 }
 
@@ -62,7 +94,7 @@ fn raise(fd: OwnedFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(high) }
 }
 
-/// For the child after `fork`: only async-signal-safe calls are allowed there.
+/// For the child after `fork`: only async-signal-safe calls are allowed there. (A separate table is not inherited.)
 pub fn close_all_in_child() {
     for slot in &OPEN {
         let raw = slot.swap(-1, Ordering::AcqRel);

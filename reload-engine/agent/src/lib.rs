@@ -8,6 +8,7 @@
 mod fd;
 mod memory;
 mod modules;
+mod opener;
 mod server;
 mod shadow;
 mod signal_stop;

@@ -4,25 +4,24 @@
 
 use std::{
     io,
-    os::fd::{FromRawFd, OwnedFd, RawFd},
+    os::fd::RawFd,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     ptr,
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use libloading::os::unix::Library;
 use reload_protocol::{
-    FromAgent, LoadedModule, MAX_FRAME, Notice, Range, Reply, Request, SignalStop, VERSION, Welcome, commit, receive,
-    send,
+    FromAgent, MAX_FRAME, Notice, Range, Reply, Request, SignalStop, VERSION, Welcome, commit, receive, send,
 };
 
 use crate::{
-    fd::{GuestFd, MAX_OPEN},
+    fd::{self, GuestFd, MAX_OPEN},
     memory, modules,
-    shadow::{Arenas, Shadow, loader_message},
+    opener::Opener,
+    shadow::{Arenas, Shadow},
     signal_stop::{self, Stopped},
     socket,
     transaction::Staged,
@@ -37,10 +36,10 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_millis(250);
 /// After the host has closed our listener, and opening another failed.
 const RELISTEN: Duration = Duration::from_secs(1);
+/// How often it is looked whether a library has been opened, while one is.
+const OPENING: Duration = Duration::from_millis(2);
 
 type ConnectionId = u64;
-/// Whom to tell what a `Dlopen` has led to.
-type Opened = (ConnectionId, Reply);
 
 struct Connection {
     id: ConnectionId,
@@ -61,7 +60,6 @@ struct Owner {
 struct Server {
     root: PathBuf,
     listener: Option<GuestFd>,
-    wake: GuestFd,
     connections: Vec<Connection>,
     next_connection: ConnectionId,
     next_transaction: u64,
@@ -69,9 +67,7 @@ struct Server {
     ledger: Vec<u8>,
     owner: Option<Owner>,
     arenas: Arenas,
-    /// Results of `Dlopen`, which runs on a thread of its own.
-    opened: mpsc::Receiver<Opened>,
-    opened_sender: mpsc::Sender<Opened>,
+    opener: Opener,
     /// When the SIGSEGV disposition may be given back after a window whose stopper died; its transaction lives until then.
     settle: Option<(Instant, Arc<Staged>)>,
     /// This thread's id.
@@ -97,18 +93,11 @@ pub fn run(root: &Path) -> io::Result<()> {
 
 impl Server {
     fn new(root: &Path) -> io::Result<Server> {
-        // SAFETY: creates a descriptor, which is ours alone.
-        let wake = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if wake < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just handed the number to us.
-        let wake = GuestFd::adopt(unsafe { OwnedFd::from_raw_fd(wake) })?;
-        let (opened_sender, opened) = mpsc::channel();
+        let opener = Opener::start()?;
+        fd::separate_table();
         Ok(Server {
             listener: Some(socket::listen(root)?),
             root: root.to_owned(),
-            wake,
             connections: Vec::new(),
             next_connection: 1,
             next_transaction: 1,
@@ -116,8 +105,7 @@ impl Server {
             ledger: Vec::new(),
             owner: None,
             arenas: Arenas::default(),
-            opened,
-            opened_sender,
+            opener,
             settle: None,
             // SAFETY: cannot fail.
             thread: unsafe { libc::syscall(libc::SYS_gettid) } as u32,
@@ -128,13 +116,14 @@ impl Server {
     fn turn(&mut self) {
         let entry = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let listener = self.listener.as_ref().map_or(-1, GuestFd::raw);
-        let mut polls = vec![entry(listener), entry(self.wake.raw())];
+        let mut polls = vec![entry(listener)];
         polls.extend(self.connections.iter().map(|connection| entry(connection.fd.raw())));
-        let timeout = match (&self.settle, &self.listener) {
-            (Some((due, _)), _) => due.saturating_duration_since(Instant::now()).as_millis() as i32 + 1,
-            (None, None) => RELISTEN.as_millis() as i32,
-            (None, Some(_)) => -1,
-        };
+        let settling = self.settle.as_ref().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+        let relisten = self.listener.is_none().then_some(RELISTEN);
+        // A thread of the host's table has no descriptor of ours to wake us by.
+        let opening = self.opener.is_busy().then_some(OPENING);
+        let soonest = [settling, relisten, opening].into_iter().flatten().min();
+        let timeout = soonest.map_or(-1, |wait| wait.as_millis() as i32 + 1);
         // SAFETY: `polls` has as many valid entries as it says.
         unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout) };
 
@@ -143,7 +132,7 @@ impl Server {
             .connections
             .iter()
             .map(|connection| connection.id)
-            .zip(polls[2..].iter().map(|poll| poll.revents))
+            .zip(polls[1..].iter().map(|poll| poll.revents))
             .collect();
         for (id, events) in ready.into_iter().filter(|&(_, events)| events != 0) {
             if events & libc::POLLNVAL != 0 {
@@ -152,9 +141,7 @@ impl Server {
                 self.serve(id);
             }
         }
-        if polls[1].revents != 0 {
-            self.finish_dlopens();
-        }
+        self.finish_dlopens();
         if polls[0].revents & libc::POLLNVAL != 0
             && let Some(closed) = self.listener.take()
         {
@@ -171,7 +158,7 @@ impl Server {
     fn accept(&mut self) {
         let Some(listener) = &self.listener else { return };
         while let Ok(Some((fd, peer))) = socket::accept(listener) {
-            if self.connections.len() + 2 < MAX_OPEN {
+            if self.connections.len() + 1 < MAX_OPEN {
                 let id = self.next_connection;
                 self.next_connection += 1;
                 self.connections.push(Connection { id, fd, peer, greeted: false, input: Vec::new() });
@@ -272,10 +259,10 @@ impl Server {
                 unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::c_ulong::from(pid), 0, 0, 0) };
                 self.done()
             }
-            Request::Dlopen { path } => match self.dlopen(id, path) {
-                Ok(()) => return Answer::Later,
-                Err(error) => failed(format!("starting a thread: {error}")),
-            },
+            Request::Dlopen { path } => {
+                self.opener.open(id, path);
+                return Answer::Later;
+            }
         })
     }
 
@@ -286,7 +273,7 @@ impl Server {
         Reply::Welcome(Welcome {
             version: VERSION,
             pid: std::process::id(),
-            agent_threads: vec![self.thread],
+            agent_threads: vec![self.thread, self.opener.thread],
             revision: self.revision,
         })
     }
@@ -400,7 +387,7 @@ impl Server {
 
     fn commit_by_signal(&mut self, id: ConnectionId, staged: &Arc<Staged>) -> Reply {
         self.settle_window(true);
-        match signal_stop::commit(staged) {
+        match signal_stop::commit(staged, &[self.thread, self.opener.thread]) {
             Stopped::Committed { pause_ns, threads } => {
                 self.committed(id, staged);
                 Reply::Committed(SignalStop { revision: self.revision, pause_ns, threads })
@@ -436,27 +423,8 @@ impl Server {
         }
     }
 
-    /// On a fresh thread: the library's constructors may take their time, start threads and expect signals.
-    fn dlopen(&self, id: ConnectionId, path: String) -> io::Result<()> {
-        let results = self.opened_sender.clone();
-        let wake = self.wake.raw();
-        thread::Builder::new().spawn(move || {
-            let reply = panic::catch_unwind(AssertUnwindSafe(|| open_for_user(&path)))
-                .unwrap_or_else(|_| failed(format!("{path}: a constructor panicked")));
-            // The agent's thread, which holds the other end, lives as long as the process.
-            let _ = results.send((id, reply));
-            let one = 1u64;
-            // SAFETY: eight readable bytes; the descriptor is never closed.
-            unsafe { libc::write(wake, ptr::from_ref(&one).cast(), 8) };
-        })?;
-        Ok(())
-    }
-
     fn finish_dlopens(&mut self) {
-        let mut count = 0u64;
-        // SAFETY: eight writable bytes; the descriptor does not block.
-        unsafe { libc::read(self.wake.raw(), ptr::from_mut(&mut count).cast(), 8) };
-        while let Ok((id, reply)) = self.opened.try_recv() {
+        while let Some((id, reply)) = self.opener.finished() {
             self.reply(id, reply);
         }
     }
@@ -525,36 +493,6 @@ fn read_memory(ranges: &[Range]) -> Reply {
     Reply::Memory(
         ranges.iter().map(|range| memory::read(range.start, range.len as usize).unwrap_or_default()).collect(),
     )
-}
-
-fn open_for_user(path: &str) -> Reply {
-    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: this thread inherited the agent's mask; constructors and the threads they start expect an empty one.
-    unsafe {
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
-    }
-    let before = modules::loaded();
-    // SAFETY: runs the library's constructors, at the user's explicit request.
-    match unsafe { Library::open(Some(path), libc::RTLD_NOW | libc::RTLD_LOCAL) } {
-        Err(error) => failed(loader_message(&error)),
-        Ok(library) => {
-            std::mem::forget(library);
-            loaded_by(path, &before)
-        }
-    }
-}
-
-/// The module that `path` names; otherwise (a symbolic link, a soname) the first one that was not there before.
-fn loaded_by(path: &str, before: &[LoadedModule]) -> Reply {
-    let after = modules::loaded();
-    let named = after.iter().find(|module| module.path == path);
-    let new = || after.iter().find(|module| !before.contains(module));
-    let soname = || after.iter().find(|module| module.path.rsplit('/').next() == path.rsplit('/').next());
-    match named.or_else(new).or_else(soname) {
-        Some(module) => Reply::Loaded(module.clone()),
-        None => failed(format!("{path}: loaded, but dl_iterate_phdr does not tell of it")),
-    }
 }
 
 /// How the bytes of a commit ended.

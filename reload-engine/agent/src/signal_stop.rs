@@ -65,10 +65,10 @@ enum Attempt {
     Obstacle(Obstacle),
 }
 
-/// Stops every thread but this one and commits.
-pub fn commit(staged: &Arc<Staged>) -> Stopped {
+/// Stops every thread but the agent's own and commits.
+pub fn commit(staged: &Arc<Staged>, agent: &[u32]) -> Stopped {
     let Some(tasks) = Tasks::open() else { return Stopped::Failed("reading /proc/self/task".into()) };
-    let signal = match choose_signal() {
+    let signal = match choose_signal(agent) {
         Ok(signal) => signal,
         Err(message) => return Stopped::NotNow(message),
     };
@@ -76,30 +76,30 @@ pub fn commit(staged: &Arc<Staged>) -> Stopped {
         Ok(before) => before,
         Err(errno) => return Stopped::Failed(format!("installing the handler of signal {signal}: errno {errno}")),
     };
-    let count = fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
-    let slots: Vec<Slot> = (0..count + SPARE).map(|_| Slot::default()).collect();
+    let count = fs::read_dir("/proc/self/task").map_or(0, Iterator::count) + SPARE;
+    let slots: Vec<Slot> = (0..count).map(|_| Slot::default()).collect();
     SLOTS.store(slots.as_ptr().cast_mut(), Ordering::Release);
     SLOT_COUNT.store(slots.len(), Ordering::Release);
-    let returned = RETURNED.load(Ordering::Acquire);
-    let mut sent = Vec::with_capacity(slots.len());
-    let mut total = 0;
+    let mut world = World { tasks, agent, signal, slots, sent: Vec::with_capacity(count) };
+
+    let mut expected = RETURNED.load(Ordering::Acquire);
     let mut outcome = Attempt::TooMany;
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             std::thread::sleep(RETRY_AFTER);
         }
-        sent.clear();
-        outcome = attempt_commit(staged, &tasks, signal, &slots, &mut sent);
-        total += sent.len() as u64;
+        world.sent.clear();
+        outcome = world.attempt(staged);
+        expected += world.sent.len() as u64;
         if !matches!(outcome, Attempt::InTheWay { .. }) {
             break;
         }
     }
-    if everyone_left(returned + total, &sent) {
+    if everyone_left(expected, &world.sent) {
         restore(signal, &before);
     } else {
         // A signal is still on its way to somebody, and the handler will look at the slots then.
-        std::mem::forget(slots);
+        std::mem::forget(world.slots);
     }
     match outcome {
         Attempt::Committed { pause_ns, threads } => Stopped::Committed { pause_ns, threads },
@@ -112,87 +112,97 @@ pub fn commit(staged: &Arc<Staged>) -> Stopped {
     }
 }
 
-fn attempt_commit(staged: &Arc<Staged>, tasks: &Tasks, signal: c_int, slots: &[Slot], sent: &mut Vec<i32>) -> Attempt {
-    PARKED.store(0, Ordering::Release);
-    let begun = Instant::now();
-    let epoch = EPOCH.fetch_add(1, Ordering::AcqRel) + 1;
-    let parked = park_all(tasks, signal, epoch, slots, sent);
-    let outcome = match parked {
-        Err(attempt) => attempt,
-        Ok(()) => {
-            match slots[..sent.len()].iter().map(|slot| slot.pc.load(Ordering::Acquire)).find(|&pc| staged.forbids(pc))
-            {
-                Some(pc) => Attempt::InTheWay { pc },
-                None => match Window::close(staged) {
-                    Ok(window) => {
-                        window.write();
-                        Attempt::Committed { pause_ns: 0, threads: sent.len() as u32 }
-                    }
-                    Err(obstacle) => Attempt::Obstacle(obstacle),
-                },
-            }
-        }
-    };
-    // Nobody ran while the window was closed. (`close` may have installed the handler even where it failed.)
-    window::restore_disposition();
-    EPOCH.fetch_add(1, Ordering::AcqRel);
-    wake();
-    match outcome {
-        Attempt::Committed { threads, .. } => {
-            Attempt::Committed { pause_ns: begun.elapsed().as_nanos() as u64, threads }
-        }
-        other => other,
-    }
+/// What it takes to stop the threads, allocated beforehand.
+struct World<'a> {
+    tasks: Tasks,
+    agent: &'a [u32],
+    signal: c_int,
+    slots: Vec<Slot>,
+    /// The threads that were signalled in this attempt; room for as many as there are slots.
+    sent: Vec<i32>,
 }
 
-/// Signals every thread and waits until each has parked, until no new thread appears. `sent` has room for as many as `slots`.
-fn park_all(tasks: &Tasks, signal: c_int, epoch: u32, slots: &[Slot], sent: &mut Vec<i32>) -> Result<(), Attempt> {
-    let deadline = Instant::now() + PARK_TIMEOUT;
-    // SAFETY: cannot fail.
-    let (process, own) = unsafe { (libc::getpid(), libc::syscall(libc::SYS_gettid) as i32) };
-    loop {
-        let before = sent.len();
-        let mut full = false;
+impl World<'_> {
+    fn attempt(&mut self, staged: &Arc<Staged>) -> Attempt {
+        PARKED.store(0, Ordering::Release);
+        let begun = Instant::now();
+        let epoch = EPOCH.fetch_add(1, Ordering::AcqRel) + 1;
+        let outcome = match self.park_all(epoch) {
+            Err(attempt) => attempt,
+            Ok(()) => {
+                match self.parked(epoch).map(|slot| slot.pc.load(Ordering::Acquire)).find(|&pc| staged.forbids(pc)) {
+                    Some(pc) => Attempt::InTheWay { pc },
+                    None => match Window::close(staged) {
+                        Ok(window) => {
+                            window.write();
+                            Attempt::Committed { pause_ns: 0, threads: self.sent.len() as u32 }
+                        }
+                        Err(obstacle) => Attempt::Obstacle(obstacle),
+                    },
+                }
+            }
+        };
+        // Nobody ran while the window was closed. (`close` may have installed the handler even where it failed.)
+        window::restore_disposition();
+        EPOCH.fetch_add(1, Ordering::AcqRel);
+        wake();
+        match outcome {
+            Attempt::Committed { threads, .. } => {
+                Attempt::Committed { pause_ns: begun.elapsed().as_nanos() as u64, threads }
+            }
+            other => other,
+        }
+    }
+
+    /// Signals every thread and waits until each has parked; again, until a listing after that shows no new one.
+    fn park_all(&mut self, epoch: u32) -> Result<(), Attempt> {
+        let deadline = Instant::now() + PARK_TIMEOUT;
+        // SAFETY: cannot fail.
+        let process = unsafe { libc::getpid() };
+        loop {
+            let before = self.sent.len();
+            self.signal_new(process)?;
+            if self.sent.len() == before {
+                return Ok(());
+            }
+            while self.parked(epoch).count() < self.sent.len() {
+                if Instant::now() > deadline {
+                    let missing = self.sent.iter().copied().find(|&thread| !has_parked(&self.slots, epoch, thread));
+                    return Err(Attempt::NotParked { thread: missing.unwrap_or(0) });
+                }
+                let World { sent, slots, .. } = self;
+                sent.retain(|&thread| has_parked(slots, epoch, thread) || exists(process, thread));
+                // SAFETY: gives the processor to the threads that are to run into the handler.
+                unsafe { libc::syscall(libc::SYS_sched_yield) };
+            }
+        }
+    }
+
+    fn signal_new(&mut self, process: c_int) -> Result<(), Attempt> {
+        let World { tasks, agent, signal, slots, sent } = self;
+        let mut room = true;
         tasks.each(|thread| {
-            if thread == own || sent.contains(&thread) {
+            if agent.contains(&(thread as u32)) || sent.contains(&thread) {
                 return;
             }
-            if sent.len() == slots.len() {
-                full = true;
-                return;
-            }
+            room &= sent.len() < slots.len();
             // SAFETY: `tgkill` with a thread of this process; it may have ended, which is an error and harmless.
-            if unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) } == 0 {
+            if room && unsafe { libc::syscall(libc::SYS_tgkill, process, thread, *signal) } == 0 {
                 sent.push(thread);
             }
         });
-        if full {
-            return Err(Attempt::TooMany);
-        }
-        if sent.len() == before && parked(slots, epoch) >= sent.len() {
-            return Ok(());
-        }
-        while parked(slots, epoch) < sent.len() {
-            if Instant::now() > deadline {
-                let missing = sent.iter().copied().find(|&thread| !has_parked(slots, epoch, thread));
-                return Err(Attempt::NotParked { thread: missing.unwrap_or(0) });
-            }
-            sent.retain(|&thread| has_parked(slots, epoch, thread) || exists(process, thread));
-            // SAFETY: gives the processor to the threads that are to run into the handler.
-            unsafe { libc::syscall(libc::SYS_sched_yield) };
-        }
+        if room { Ok(()) } else { Err(Attempt::TooMany) }
+    }
+
+    fn parked(&self, epoch: u32) -> impl Iterator<Item = &Slot> {
+        let taken = PARKED.load(Ordering::Acquire).min(self.slots.len());
+        self.slots[..taken].iter().filter(move |slot| slot.epoch.load(Ordering::Acquire) == epoch)
     }
 }
 
-fn parked(slots: &[Slot], epoch: u32) -> usize {
-    let taken = PARKED.load(Ordering::Acquire).min(slots.len());
-    slots[..taken].iter().filter(|slot| slot.epoch.load(Ordering::Acquire) == epoch).count()
-}
-
 fn has_parked(slots: &[Slot], epoch: u32, thread: i32) -> bool {
-    slots
-        .iter()
-        .any(|slot| slot.epoch.load(Ordering::Acquire) == epoch && slot.thread.load(Ordering::Acquire) == thread)
+    let parked = |slot: &&Slot| slot.epoch.load(Ordering::Acquire) == epoch;
+    slots.iter().filter(parked).any(|slot| slot.thread.load(Ordering::Acquire) == thread)
 }
 
 fn exists(process: i32, thread: i32) -> bool {
@@ -248,7 +258,7 @@ fn wake() {
 }
 
 /// A real-time signal that the host does nothing with and no thread blocks.
-fn choose_signal() -> Result<c_int, String> {
+fn choose_signal(agent: &[u32]) -> Result<c_int, String> {
     let kept = SIGNAL.load(Ordering::Acquire);
     if kept != 0 {
         return Ok(kept);
@@ -257,12 +267,10 @@ fn choose_signal() -> Result<c_int, String> {
     let mut blocked_by: Option<String> = None;
     let mut blocked = 0u64;
     let tasks = fs::read_dir("/proc/self/task").map_err(|error| format!("/proc/self/task: {error}"))?;
-    // SAFETY: cannot fail.
-    let agent = unsafe { libc::syscall(libc::SYS_gettid) } as u32;
     for task in tasks.flatten() {
         let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        if field("Pid:").and_then(|pid| pid.parse().ok()) == Some(agent) {
+        if field("Pid:").and_then(|pid| pid.parse().ok()).is_some_and(|thread| agent.contains(&thread)) {
             continue;
         }
         let mask = field("SigBlk:").and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);

@@ -62,7 +62,7 @@ fn bind(folder: &Path, directory: &File) -> io::Result<UnixListener> {
     if path.as_os_str().len() <= LONGEST_PATH {
         return UnixListener::bind(path);
     }
-    UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET_NAME}", directory.as_raw_fd()))
+    UnixListener::bind(format!("/proc/thread-self/fd/{}/{SOCKET_NAME}", directory.as_raw_fd()))
 }
 
 /// The next waiting connection of somebody who may drive this agent, and the process at the other end.

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 /// For all of a helper's attempts together.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Helpers that may fall to their watchdog before it is given up.
-const HELPERS: u32 = 3;
+const HELPERS: u32 = 8;
 /// The program that is running, even if its file was replaced meanwhile.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
