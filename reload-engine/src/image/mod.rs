@@ -26,7 +26,7 @@ mod names;
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form};
-pub use names::{closure_family, demangle};
+pub use names::{closure_family, demangle, is_anonymous};
 
 use elf::{RawKind, Relocation, Tables};
 

@@ -1,7 +1,7 @@
 //! What compilers and linkers do to symbol names, and how to undo it for matching and for people.
 
 /// The part of a name that stays the same from build to build: without `.llvm.HASH`, `.lto_priv.N`, and, for local
-/// statics, without the `.N` that numbers function-local ones.
+/// statics of C, without the `.N` that numbers function-local ones (in Rust it names a part of a static that LLVM took apart).
 pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
     let mut name = name;
     for suffix in [&b".llvm."[..], &b".lto_priv."[..]] {
@@ -10,6 +10,7 @@ pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
         }
     }
     if local_object
+        && !std::str::from_utf8(name).is_ok_and(is_rust)
         && let Some(dot) = name.iter().rposition(|byte| *byte == b'.')
         && dot > 0
         && dot + 1 < name.len()
@@ -27,6 +28,11 @@ pub fn is_auxiliary(name: &[u8]) -> bool {
         [b"deregister_tm_clones", b"register_tm_clones", b"__do_global_dtors_aux", b"frame_dummy"];
     [".cold", ".part.", ".isra.", ".constprop."].iter().any(|mark| find(name, mark.as_bytes()).is_some())
         || START_UP.contains(&name)
+}
+
+/// Whether this is a name the compiler invented for a constant without one; such constants have no identity to keep.
+pub fn is_anonymous(name: &str) -> bool {
+    name.starts_with("anon.") || name.starts_with(".L")
 }
 
 /// Whether rustc made this name, by either of its mangling schemes.
@@ -79,6 +85,7 @@ mod tests {
         check("table.lto_priv.0", false, "table");
         check(".LC.1x", true, ".LC.1x");
         check(".5", true, ".5");
+        check("_RNvNtCs1_4demo5STATE.0", true, "_RNvNtCs1_4demo5STATE.0");
     }
 
     #[test]

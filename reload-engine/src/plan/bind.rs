@@ -265,7 +265,8 @@ impl FunctionIdentities {
             .functions
             .iter()
             .zip(&plan.partners)
-            .map(|(function, partner)| {
+            .enumerate()
+            .map(|(index, (function, partner))| {
                 let oldest = lineage.instances((*partner)?).first()?;
                 let old = lineage.function(*oldest);
                 let placed = lineage.placed(oldest.generation);
@@ -274,8 +275,9 @@ impl FunctionIdentities {
                     .zip(&placed.families[placed.image.function_starting_at(old.address)?..])
                     .take_while(|(alias, _)| alias.address == old.address)
                     .all(|(_, family)| new_address.get(family) == Some(&function.address));
+                let same = old.content.is_some() && old.content == function.content;
                 let reachable = old.entry.form != crate::image::Form::None
-                    || (old.content.is_some() && old.content == function.content);
+                    || (same && !plan.distinct.contains(&(index as u32)));
                 (stays_whole && reachable && !old.indirect && !function.indirect).then(|| lineage.address(*oldest))
             })
             .collect();

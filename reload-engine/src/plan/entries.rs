@@ -87,9 +87,7 @@ fn destination(lineage: &Lineage, instance: Instance, implementer: Option<Instan
     if implementer == instance {
         return None;
     }
-    let (own, running) = (lineage.function(instance), lineage.function(implementer));
-    let same = own.content.is_some() && own.content == running.content;
-    (!same).then(|| lineage.address(implementer))
+    (!lineage.interchangeable(instance, implementer)).then(|| lineage.address(implementer))
 }
 
 /// Address, bytes and length of each piece of an entry. `None`: the target is out of reach.

@@ -7,7 +7,7 @@ use super::{
     matching::{Traits, pair},
 };
 use crate::{
-    image::{Image, NameKey, Object},
+    image::{Image, NameKey, Object, is_anonymous},
     model::{Addr, LoadBias},
 };
 
@@ -117,7 +117,7 @@ pub fn plan(lineage: &Lineage, image: &Image) -> PlannedHomes {
             planned.objects[*index] = match old {
                 Some((old, home)) if object.constant || old.constant => {
                     let same = object.constant == old.constant && object.size == old.size && object.content == old.content;
-                    if same { Home::At(home) } else { Home::Own }
+                    if same && !is_anonymous(image.object_name(object)) { Home::At(home) } else { Home::Own }
                 }
                 Some((old, home)) if old.size == object.size => {
                     if object.size > 0 {
@@ -181,6 +181,17 @@ pub fn plan(lineage: &Lineage, image: &Image) -> PlannedHomes {
     }
     planned.new_thread_locals = (0..paired.len()).filter(|index| !paired[*index]).collect();
     planned
+}
+
+/// Gives the two constants homes of their own again. They mean the same there; only their identity is lost.
+pub fn part_constants(image: &Image, planned: &mut PlannedHomes, objects: [usize; 2]) -> bool {
+    let constants = objects.iter().all(|object| image.objects[*object].constant);
+    if constants {
+        for object in objects {
+            planned.objects[object] = Home::Own;
+        }
+    }
+    constants
 }
 
 /// Per name that both sides know: the newest generation that has it, its objects and the new ones of that name.

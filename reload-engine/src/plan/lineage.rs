@@ -3,7 +3,7 @@
 //!
 //! Rebuilt by replay from the ledger's generations: the same files in the same order always give the same answers.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::{HashMap, HashSet}, sync::Arc};
 
 use super::{Plan, homes::Homes};
 use crate::{
@@ -42,6 +42,8 @@ pub struct Placed {
     /// The families that this generation implements anew.
     pub implements: Vec<(u32, u32)>,
     pub homes: Homes,
+    /// As [`Plan::distinct`].
+    pub distinct: HashSet<u32>,
     /// Where binding changed the first bytes of functions, ascending: what stands there when nothing is redirected.
     pub rebound_entries: Vec<(Vaddr, [u8; 4])>,
 }
@@ -72,6 +74,7 @@ impl Lineage {
             families: all,
             implements: Vec::new(),
             homes,
+            distinct: HashSet::new(),
             rebound_entries: Vec::new(),
         };
         Lineage { placed: vec![first], families }
@@ -111,6 +114,7 @@ impl Lineage {
             tls_module,
             families,
             implements,
+            distinct: plan.distinct.clone(),
             rebound_entries: at_entries(&plan.image, code),
             homes: plan.homes.placed(bias, tls_module, &plan.image),
         });
@@ -154,6 +158,13 @@ impl Lineage {
     /// Where the function begins in the process.
     pub fn address(&self, instance: Instance) -> Addr {
         self.placed[instance.generation].bias.addr(self.function(instance).address)
+    }
+
+    /// Whether it makes no difference which of the two runs.
+    pub fn interchangeable(&self, one: Instance, other: Instance) -> bool {
+        let distinct = |it: Instance| self.placed[it.generation].distinct.contains(&it.function);
+        let content = self.function(one).content;
+        content.is_some() && content == self.function(other).content && !distinct(one) && !distinct(other)
     }
 
     pub fn name(&self, instance: Instance) -> &str {

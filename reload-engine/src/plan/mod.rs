@@ -17,6 +17,7 @@ pub mod merge;
 pub mod shadow;
 mod tls;
 
+use attribution::Attribution;
 use homes::PlannedHomes;
 use lineage::Lineage;
 use matching::{Traits, pair};
@@ -38,6 +39,8 @@ pub struct Plan {
     /// Indices of functions that run their family from now on.
     pub implements: Vec<u32>,
     pub homes: PlannedHomes,
+    /// Indices of functions that use state of their own generation: not to be replaced by one of the same content.
+    pub distinct: HashSet<u32>,
     pub tls: TlsPlan,
     /// The shadow's bytes.
     pub shadow: Vec<u8>,
@@ -72,14 +75,15 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) ->
     let mut warnings = Vec::new();
     let mut refusals = Vec::new();
     let partners = match_functions(lineage, parent, &image, &mut warnings);
-    let homes = homes::plan(lineage, &image);
+    let mut homes = homes::plan(lineage, &image);
+    let ambiguous = ambiguous_references(&image, &mut homes);
     let tls = tls::plan(&image, &homes);
 
     for name in &homes.ambiguous {
         refusals.push(format!("several statics are called `{}` and nothing tells them apart", demangle(name)));
     }
     refusals.extend(tls.refusals.iter().cloned());
-    refusals.extend(ambiguous_references(&image, &homes));
+    refusals.extend(ambiguous);
     if !image.tables.has_local_symbols {
         refusals.extend(stripped(lineage, parent, &image));
     }
@@ -101,6 +105,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) ->
         parent,
         partners,
         implements: Vec::new(),
+        distinct: users_of_own_state(&image, &homes),
         homes,
         tls,
         shadow,
@@ -199,10 +204,18 @@ fn pair_renumbered_closures(
     }));
 }
 
-fn ambiguous_references(image: &Image, homes: &PlannedHomes) -> Vec<String> {
+/// The references that cannot be attributed, one line per function and pair of statics.
+fn ambiguous_references(image: &Image, homes: &mut PlannedHomes) -> Vec<String> {
     let mut reasons = Vec::new();
-    for reference in &image.references {
-        if let attribution::Attribution::Ambiguous(before, here) = attribution::of_code(image, homes, reference) {
+    loop {
+        let mut parted = false;
+        reasons.clear();
+        for reference in &image.references {
+            let Attribution::Ambiguous(before, here) = attribution::of_code(image, homes, reference) else { continue };
+            if homes::part_constants(image, homes, [before, here]) {
+                parted = true;
+                continue;
+            }
             let function = reference.function.map_or_else(
                 || format!("code at {:?}", reference.site),
                 |function| format!("`{}`", demangle(image.function_name(&image.functions[function as usize]))),
@@ -214,8 +227,11 @@ fn ambiguous_references(image: &Image, homes: &PlannedHomes) -> Vec<String> {
                 name(here)
             ));
         }
+        if !parted {
+            reasons.dedup();
+            return reasons;
+        }
     }
-    reasons
 }
 
 /// Without local symbols hidden statics cannot be told apart; that is harmless only while nothing has moved.
@@ -257,8 +273,11 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
             }
             Some(running) => {
                 let content = lineage.function(running).content;
-                if content.is_none() || content != function.content {
+                let same = content.is_some() && content == function.content;
+                if !same || plan.distinct.contains(&(index as u32)) {
                     plan.implements.push(index as u32);
+                }
+                if !same {
                     changed.note(function.address.0, image.function_name(function));
                 }
             }
@@ -279,6 +298,26 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
         unpatchable: 0,
     };
     (plan.details.changed, plan.details.added, plan.details.removed) = (changed.names, added.names, removed.names);
+}
+
+fn users_of_own_state(image: &Image, homes: &PlannedHomes) -> HashSet<u32> {
+    let own = |target| {
+        image.object_at(target).is_some_and(|object| {
+            let has_size = image.objects[object].size > 0;
+            has_size && !image.objects[object].constant && homes.objects[object] == homes::Home::Own
+        })
+    };
+    let users = image.references.iter().filter(|reference| own(reference.target));
+    let functions = users.filter_map(|reference| reference.function);
+    // Aliases share their code.
+    functions
+        .flat_map(|function| {
+            let address = image.functions[function as usize].address;
+            (function..).take_while(move |alias| {
+                image.functions.get(*alias as usize).is_some_and(|other| other.address == address)
+            })
+        })
+        .collect()
 }
 
 /// Functions counted once per address, named up to the limit of the report.
