@@ -89,7 +89,9 @@ pub fn show<T>(
     ui.add_space(4.0);
     let mut chosen = None;
     let moved = up + down > 0;
-    ScrollArea::vertical().max_height(max_height).auto_shrink([false, true]).show(ui, |ui| {
+    // A dialog remembers its size: without the least height a list that was once filtered would stay low.
+    let list = ScrollArea::vertical().max_height(max_height).min_scrolled_height(max_height);
+    list.auto_shrink([false, true]).show(ui, |ui| {
         ui.spacing_mut().item_spacing.y = 2.0;
         if ranked.is_empty() {
             ui.add_space(8.0);

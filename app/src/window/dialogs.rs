@@ -12,7 +12,7 @@ use crate::window::{
     action::Action,
     chooser::{self, Chooser, Entry},
     controls::{Button, Weight, palette},
-    dashboard::{Scene, View, toggled},
+    dashboard::{Scene, View, table_id, toggled},
     icons,
     keys::{self, can_roll_back},
     theme, top_bar,
@@ -47,7 +47,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
         .fill(palette.popup)
         .stroke(Stroke::new(1.0, palette.line_strong))
         .corner_radius(10)
-        .inner_margin(Margin::same(10));
+        .inner_margin(Margin::same(if matches!(dialog, Dialog::Palette(_)) { 10 } else { 18 }));
     let modal =
         Modal::new(Id::unique(("dialog", id))).area(area).frame(frame).backdrop_color(Color32::from_black_alpha(110));
     let response = modal.show(ui.ctx(), |ui| {
@@ -143,8 +143,12 @@ fn show_load(ui: &mut Ui, path: &mut String, picking: bool, actions: &mut Vec<Ac
     ui.add_space(4.0);
     let enter = ui.input_mut(|input| input.consume_key(Modifiers::NONE, Key::Enter));
     let typed = path.trim().to_owned();
-    ui.horizontal(|ui| {
-        let room = ui.available_width() - 108.0;
+    let row = vec2(ui.available_width(), theme::CONTROL);
+    ui.allocate_ui_with_layout(row, Layout::right_to_left(Align::Center), |ui| {
+        let browse = Button::new("Browse").with_icon(icons::FOLDER).enabled(!picking);
+        if browse.show(ui).clicked() {
+            actions.push(Action::PickFile);
+        }
         let field = TextEdit::singleline(path)
             .id(Id::unique("load path"))
             .hint_text("/path/to/library.so")
@@ -152,14 +156,10 @@ fn show_load(ui: &mut Ui, path: &mut String, picking: bool, actions: &mut Vec<Ac
             .margin(vec2(9.0, 5.0))
             .min_size(vec2(0.0, theme::CONTROL))
             .align(Align2::LEFT_CENTER)
-            .desired_width(room - 18.0);
+            .desired_width(f32::INFINITY);
         let field = ui.add(field);
-        if !picking && ui.memory(|memory| memory.focused().is_none()) {
+        if !picking && ui.memory(|memory| memory.focused().is_none_or(|id| id == table_id())) {
             field.request_focus();
-        }
-        let browse = Button::new("Browse").with_icon(icons::FOLDER).enabled(!picking);
-        if browse.show(ui).clicked() {
-            actions.push(Action::PickFile);
         }
     });
     let absolute = typed.starts_with('/');
@@ -171,7 +171,7 @@ fn show_load(ui: &mut Ui, path: &mut String, picking: bool, actions: &mut Vec<Ac
         "The path must start at the root, as the target may run in another directory."
     };
     ui.label(RichText::new(problem).font(theme::small()).color(palette.text_secondary));
-    ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+    ui.allocate_ui_with_layout(row, Layout::right_to_left(Align::Center), |ui| {
         let load = Button::new("Load").weight(Weight::Primary).enabled(absolute);
         if (load.show(ui).clicked() || enter) && absolute {
             actions.push(Action::CloseDialogs);
@@ -193,8 +193,9 @@ fn show_help(ui: &mut Ui, actions: &mut Vec<Action>) {
             }
         });
     });
+    ui.spacing_mut().interact_size.y = 18.0;
     for (group, keys) in keys::HELP {
-        ui.add_space(6.0);
+        ui.add_space(8.0);
         ui.label(RichText::new(*group).font(theme::small_medium()).color(palette.text_weak));
         Grid::new(*group).num_columns(2).min_col_width(190.0).spacing(vec2(12.0, 5.0)).show(ui, |ui| {
             for (key, what) in *keys {

@@ -73,9 +73,14 @@ impl Wake {
     }
 }
 
+/// Whether a window could be opened here.
+pub fn check() -> Result<(), Error> {
+    display::check().map_err(Error::Display)
+}
+
 /// Opens the window and returns when the user has closed it. Must be called on the main thread.
 pub fn run(start: Start) -> Result<(), Error> {
-    display::check().map_err(Error::Display)?;
+    check()?;
     let Start { target, wake } = start;
     let connector = {
         let wake = wake.clone();

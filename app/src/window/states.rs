@@ -215,9 +215,14 @@ fn banner(
             }
             ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                 ui.label(RichText::new(icon).font(icons::outline(18.0)).color(colour));
+                let headline = RichText::new(text).color(palette.text);
+                if detail.is_empty() {
+                    ui.label(headline);
+                    return;
+                }
                 ui.vertical(|ui| {
                     ui.spacing_mut().item_spacing.y = 1.0;
-                    ui.label(RichText::new(text).color(palette.text));
+                    ui.label(headline);
                     for line in detail {
                         ui.label(RichText::new(line).font(theme::small()).color(palette.text_secondary));
                     }

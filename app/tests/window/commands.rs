@@ -224,6 +224,7 @@ fn a_module_that_is_reloading_is_not_reloaded_by_its_button() {
 #[test]
 fn protected_modules_cannot_be_marked() {
     let mut window = window();
+    window.key(Key::End);
     window.click("Show 5 system modules");
     window.key(Key::End);
     for name in ["Mark libc.so.6", "Skip libc.so.6", "Reload libc.so.6"] {

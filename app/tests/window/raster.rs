@@ -72,42 +72,48 @@ impl Canvas {
         }
     }
 
+    /// Row by row: a pixel belongs to the triangle its centre lies in, one on a shared edge to the triangle at its right.
     fn triangle(&mut self, corners: [Vertex; 3], texture: &Texture, clip: [Pos2; 2], scale: f32) {
         let [a, b, c] = corners.map(|corner| corner.pos * scale);
         let area = cross(a, b, c);
         if area == 0.0 {
             return;
         }
-        let bound = |low: f32, high: f32, limit: usize| {
-            (low.round().max(0.0) as usize).min(limit)..(high.round().max(0.0) as usize).min(limit)
-        };
-        let xs = [a.x, b.x, c.x];
-        let ys = [a.y, b.y, c.y];
-        let least = |values: [f32; 3]| values.into_iter().fold(f32::INFINITY, f32::min);
-        let most = |values: [f32; 3]| values.into_iter().fold(f32::NEG_INFINITY, f32::max);
-        let columns = bound(least(xs).max(clip[0].x) - 0.5, most(xs).min(clip[1].x) + 0.5, self.width);
-        let rows = bound(least(ys).max(clip[0].y) - 0.5, most(ys).min(clip[1].y) + 0.5, self.height);
         let colours = corners.map(|corner| corner.color.to_array().map(f32::from));
-        for y in rows {
-            for x in columns.clone() {
-                let at = Pos2::new(x as f32 + 0.5, y as f32 + 0.5);
-                if at.x < clip[0].x || at.x > clip[1].x || at.y < clip[0].y || at.y > clip[1].y {
-                    continue;
+        let [first, second, third] = corners;
+        let even = (first.color == second.color && second.color == third.color)
+            && (first.uv == second.uv && second.uv == third.uv);
+        let solid = even.then(|| shade(colours[0], sample(texture, first.uv.x, first.uv.y)));
+        let pixel = |at: f32, limit: usize| (((at - 0.5).ceil()).max(0.0) as usize).min(limit);
+        let top = a.y.min(b.y).min(c.y).max(clip[0].y);
+        let bottom = a.y.max(b.y).max(c.y).min(clip[1].y);
+        for y in pixel(top, self.height)..pixel(bottom, self.height) {
+            let Some((left, right)) = span([a, b, c], y as f32 + 0.5) else {
+                continue;
+            };
+            let (left, right) = (pixel(left.max(clip[0].x), self.width), pixel(right.min(clip[1].x), self.width));
+            if left >= right {
+                continue;
+            }
+            let row = &mut self.pixels[y * self.width + left..y * self.width + right];
+            if let Some(source) = solid {
+                for pixel in row {
+                    *pixel = over(*pixel, source);
                 }
-                let edges = [(b, c), (c, a), (a, b)].map(|(from, to)| (cross(from, to, at) / area, from, to));
-                if edges.iter().any(|(weight, from, to)| *weight < 0.0 || (*weight == 0.0 && !owns(*from, *to, area))) {
-                    continue;
-                }
-                let weights = edges.map(|(weight, ..)| weight);
-                let mix = |of: &dyn Fn(usize) -> f32| (0..3).map(|i| weights[i] * of(i)).sum::<f32>();
-                let u = mix(&|i| corners[i].uv.x);
-                let v = mix(&|i| corners[i].uv.y);
-                let texel = sample(texture, u, v);
-                let source: [f32; 4] = std::array::from_fn(|channel| mix(&|i| colours[i][channel]) * texel[channel]);
-                let pixel = &mut self.pixels[y * self.width + x];
-                for channel in 0..3 {
-                    pixel[channel] = source[channel] + pixel[channel] * (1.0 - source[3] / 255.0);
-                }
+                continue;
+            }
+            for (x, pixel) in row.iter_mut().enumerate() {
+                let at = Pos2::new((left + x) as f32 + 0.5, y as f32 + 0.5);
+                let (u, v) = (cross(b, c, at) / area, cross(c, a, at) / area);
+                let w = 1.0 - u - v;
+                let colour: [f32; 4] =
+                    std::array::from_fn(|i| u * colours[0][i] + v * colours[1][i] + w * colours[2][i]);
+                let texel = sample(
+                    texture,
+                    u * first.uv.x + v * second.uv.x + w * third.uv.x,
+                    u * first.uv.y + v * second.uv.y + w * third.uv.y,
+                );
+                *pixel = over(*pixel, shade(colour, texel));
             }
         }
     }
@@ -124,10 +130,27 @@ fn cross(a: Pos2, b: Pos2, c: Pos2) -> f32 {
     (b.x - a.x) * (c.y - a.y) - (b.y - a.y) * (c.x - a.x)
 }
 
-/// Of two triangles that share an edge exactly one owns the pixels on it.
-fn owns(from: Pos2, to: Pos2, area: f32) -> bool {
-    let (dx, dy) = if area > 0.0 { (to.x - from.x, to.y - from.y) } else { (from.x - to.x, from.y - to.y) };
-    dy < 0.0 || (dy == 0.0 && dx > 0.0)
+/// Where the triangle begins and ends at this height.
+fn span(corners: [Pos2; 3], y: f32) -> Option<(f32, f32)> {
+    let (mut left, mut right) = (f32::INFINITY, f32::NEG_INFINITY);
+    for (from, to) in [(corners[0], corners[1]), (corners[1], corners[2]), (corners[2], corners[0])] {
+        if (from.y <= y) != (to.y <= y) {
+            let x = from.x + (y - from.y) / (to.y - from.y) * (to.x - from.x);
+            left = left.min(x);
+            right = right.max(x);
+        }
+    }
+    (left < right).then_some((left, right))
+}
+
+fn shade(colour: [f32; 4], texel: [f32; 4]) -> [f32; 4] {
+    std::array::from_fn(|i| colour[i] * texel[i])
+}
+
+/// Premultiplied, as egui's colours are.
+fn over(below: [f32; 3], source: [f32; 4]) -> [f32; 3] {
+    let rest = 1.0 - source[3] / 255.0;
+    std::array::from_fn(|i| source[i] + below[i] * rest)
 }
 
 /// Bilinear, each channel from 0 to 1.

@@ -1,6 +1,6 @@
 //! The Changes tab: what the last reload changed, by name, with one search over all of it.
 
-use eframe::egui::{Align2, Color32, Id, RichText, TextEdit, Ui, vec2};
+use eframe::egui::{Align2, Color32, Id, Label, RichText, TextEdit, Ui, vec2};
 use reload_engine::model::{Details, Module, Outcome, Receipt};
 
 use crate::window::{
@@ -71,7 +71,9 @@ fn counts(ui: &mut Ui, receipt: &Receipt) {
                 ui.label(RichText::new(title).font(theme::medium()).color(palette.text));
                 for (count, word) in parts {
                     let colour = if *count > 0 { palette.text } else { palette.text_weak };
-                    ui.label(RichText::new(format!("{count} {word}")).color(colour));
+                    // A number stays on the line of its word.
+                    let text = RichText::new(format!("{count} {word}")).color(colour);
+                    ui.add(Label::new(text).extend());
                 }
             });
         };

@@ -1,6 +1,6 @@
 //! The Info tab: what this module is, where it lies, what it has taken.
 
-use eframe::egui::{Align, Layout, RichText, Ui};
+use eframe::egui::{Align, Layout, RichText, Ui, vec2};
 use reload_engine::model::{Class, Mark, Module};
 
 use crate::window::{
@@ -38,14 +38,15 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
         }
         let stop = module.history.iter().rev().map(|entry| &entry.receipt.details.stop).find(|stop| !stop.is_empty());
         if let Some(stop) = stop {
-            pair(ui, "Threads stopped by", plain(stop.clone()));
+            pair(ui, "Stopped by", plain(stop.clone()));
         }
     });
     if module.generations.len() > 1 {
         heading(ui, "Generations", Some(module.generations.len()));
         card(ui, palette.canvas, palette.line, |ui| {
+            let row = Layout::left_to_right(Align::Center);
             for generation in module.generations.iter().rev() {
-                ui.horizontal(|ui| {
+                ui.allocate_ui_with_layout(vec2(ui.available_width(), theme::CONTROL), row, |ui| {
                     let active = *generation == module.generation;
                     let what = match (generation.0, active) {
                         (_, true) => format!("Generation {generation}, running"),

@@ -58,7 +58,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
 
 /// Details below the table are wide and low: there name and path share a line, tabs and buttons too.
 fn is_low(ui: &Ui) -> bool {
-    ui.available_width() > 620.0
+    ui.available_width() > 640.0
 }
 
 fn head(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, actions: &mut Vec<Action>) {

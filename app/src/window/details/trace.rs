@@ -1,7 +1,7 @@
 //! The Trace tab: what stopped a reload, what runs meanwhile, what happens next.
 
 use eframe::egui::{Align, FontId, Layout, RichText, Ui, vec2};
-use reload_engine::model::{Failure, Mark, Mode, Module, Outcome, Status};
+use reload_engine::model::{Connection, Failure, Mark, Mode, Module, Outcome, Status};
 
 use crate::window::{
     controls::palette,
@@ -15,7 +15,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
         no_failure(ui, scene, module);
         return;
     };
-    if ui.available_width() > 620.0 && !failure.trace.is_empty() {
+    if ui.available_width() > 560.0 && !failure.trace.is_empty() {
         ui.columns_const(|[left, right]| {
             // Columns would spread the words over the line.
             left.with_layout(Layout::top_down(Align::Min), |ui| summary(ui, scene, module, failure));
@@ -78,11 +78,17 @@ fn title(status: Status, failure: &Failure) -> String {
 
 /// What still runs, and what happens next.
 fn consequence(scene: &Scene<'_>, module: &Module) -> String {
+    if let Some(Connection::Exited(_)) = scene.snapshot().map(|snapshot| &snapshot.connection) {
+        return "The program has ended since.".to_owned();
+    }
     let running = if module.generation.0 == 0 {
         "The code the program was started with still runs, with its state untouched.".to_owned()
     } else {
         format!("Generation {} still runs, with its state untouched.", module.generation)
     };
+    if !scene.is_live() {
+        return running;
+    }
     let mode = scene.snapshot().map(|snapshot| snapshot.mode).unwrap_or_default();
     let by_itself = match mode {
         Mode::Off => false,
