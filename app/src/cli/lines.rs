@@ -1,0 +1,198 @@
+//! Events as lines: JSON objects for programs, one sentence each for people.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    time::SystemTime,
+};
+
+use reload_engine::{
+    error::Error,
+    model::{Failure, Outcome, Receipt},
+    session::{Event, TimedEvent, Update},
+};
+
+/// Where event lines go, and in which form.
+pub struct Lines {
+    output: Box<dyn Write + Send>,
+    json: bool,
+    /// Before each line for people, where they are among somebody else's.
+    prefix: &'static str,
+}
+
+impl Lines {
+    /// To `file`, made anew, or else to standard error, which the target shares.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn to(file: Option<&Path>, json: bool) -> Result<Lines, Error> {
+        let Some(path) = file else {
+            return Ok(Lines { output: Box::new(io::stderr()), json, prefix: "reload-dashboard: " });
+        };
+        let file = File::create(path).map_err(|source| Error::File {
+            path: path.to_owned(),
+            doing: "making the file of events",
+            source,
+        })?;
+        Ok(Lines { output: Box::new(file), json, prefix: "" })
+    }
+
+    pub fn to_stdout(json: bool) -> Lines {
+        Lines { output: Box::new(io::stdout()), json, prefix: "" }
+    }
+
+    /// Writes the update's line, if it is one that has a line. Each line goes out whole and at once.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    pub fn write(&mut self, update: &Update) -> io::Result<()> {
+        match update {
+            Update::Event { time, event } => self.event(*time, event),
+            Update::CommandFailed { message, detail, .. } => {
+                let message = std::iter::once(message).chain(detail).cloned().collect::<Vec<_>>().join(": ");
+                self.event(SystemTime::now(), &Event::Notice { message })
+            }
+            Update::Snapshot(_) => Ok(()),
+        }
+    }
+
+    /// As [`Lines::write`] for an event that no session told of.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    pub fn event(&mut self, time: SystemTime, event: &Event) -> io::Result<()> {
+        let line = if self.json {
+            let mut line = serde_json::to_string(&TimedEvent { time, event }).map_err(io::Error::other)?;
+            line.push('\n');
+            line
+        } else {
+            let Some(text) = sentence(event) else { return Ok(()) };
+            let time = humantime::format_rfc3339_seconds(time);
+            if self.prefix.is_empty() { format!("{time} {text}\n") } else { format!("{}{text}\n", self.prefix) }
+        };
+        self.output.write_all(line.as_bytes())?;
+        self.output.flush()
+    }
+}
+
+/// `None` for what is no news to a person.
+fn sentence(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::Attached { pid, name, modules, .. } => format!("attached to {name} ({pid}), {modules} modules"),
+        Event::Loaded { module, .. } => format!("{module}: loaded by the target"),
+        Event::Unloaded { module, .. } => format!("{module}: unloaded by the target"),
+        Event::Changed { module } => format!("{module}: changed on disk"),
+        Event::Reloading { .. } => return None,
+        Event::Reloaded { receipt, .. } | Event::Refused { receipt, .. } | Event::Failed { receipt, .. } => {
+            summary(receipt)
+        }
+        Event::Recovered { module } => format!("{module}: recovered"),
+        Event::RolledBack { module, receipt } => {
+            format!("{module}: rolled back to generation {}", receipt.generation)
+        }
+        Event::Missing { module } => format!("{module}: gone from disk; the loaded code runs on"),
+        Event::Mode { mode } => format!("auto mode: {}", word(mode)),
+        Event::Mark { module, mark } => format!("{module}: mark {}", word(mark)),
+        Event::Detached => "detached: nothing is reloaded by itself any more".to_owned(),
+        Event::Exited { status: Some(status) } => format!("the target has ended with status {status}"),
+        Event::Exited { status: None } => "the target has ended".to_owned(),
+        Event::Notice { message } => message.clone(),
+    })
+}
+
+/// One sentence about one receipt.
+pub fn summary(receipt: &Receipt) -> String {
+    let name = &receipt.name;
+    let reason = |failure: &Option<Failure>| {
+        failure.as_ref().map_or_else(String::new, |failure| {
+            let message = failure.message.strip_prefix(&format!("{name}: ")).unwrap_or(&failure.message);
+            format!(" while in stage {}: {message}", failure.stage)
+        })
+    };
+    match receipt.outcome {
+        Outcome::Reloaded => {
+            let functions = receipt.functions;
+            let counts = [
+                (functions.changed, "changed"),
+                (functions.added, "added"),
+                (functions.removed, "removed"),
+                (functions.unpatchable, "unpatchable"),
+            ];
+            let counts: Vec<String> =
+                counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+            let counts = if counts.is_empty() { "none changed".to_owned() } else { counts.join(", ") };
+            format!(
+                "{name}: reloaded, generation {}; functions: {counts}; {} statics kept; {:.1} ms, of which the target \
+                 stood still {:.2} ms",
+                receipt.generation, receipt.statics.kept, receipt.timings_ms.total, receipt.timings_ms.pause
+            )
+        }
+        Outcome::Unchanged => format!("{name}: unchanged, generation {}", receipt.generation),
+        Outcome::Refused => format!("{name}: refused{}", reason(&receipt.failure)),
+        Outcome::Failed => format!("{name}: failed{}", reason(&receipt.failure)),
+        Outcome::Skipped => match receipt.warnings.first() {
+            Some(warning) => format!("{name}: {warning}"),
+            None => format!("{name}: skipped"),
+        },
+    }
+}
+
+/// One line to standard output. Where nobody reads any more, as after `| head`, there is nobody to tell of it.
+pub fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// A model's word as the contract spells it.
+pub fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use reload_engine::{
+        model::{Generation, Mode, Outcome, Receipt},
+        session::Event,
+    };
+
+    use super::{Lines, summary};
+
+    fn written(json: bool, event: &Event) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events");
+        let mut lines = Lines::to(Some(&path), json).unwrap();
+        lines.event(SystemTime::UNIX_EPOCH, event).unwrap();
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn one_object_per_line() {
+        assert_eq!(
+            written(true, &Event::Mode { mode: Mode::All }),
+            "{\"time\":\"1970-01-01T00:00:00.000000000Z\",\"event\":\"mode\",\"mode\":\"all\"}\n"
+        );
+        let receipt = Receipt::empty("libfoo.so", Outcome::Reloaded, Generation(2));
+        let line = written(true, &Event::RolledBack { module: "libfoo.so".into(), receipt });
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["event"], "rolled-back");
+        assert_eq!(value["receipt"]["generation"], 2);
+    }
+
+    #[test]
+    fn one_sentence_per_line() {
+        assert_eq!(written(false, &Event::Mode { mode: Mode::All }), "1970-01-01T00:00:00Z auto mode: all\n");
+        assert_eq!(written(false, &Event::Reloading { module: "libfoo.so".into() }), "");
+        let mut receipt = Receipt::empty("libfoo.so", Outcome::Reloaded, Generation(2));
+        receipt.functions.changed = 3;
+        assert!(
+            summary(&receipt).starts_with("libfoo.so: reloaded, generation 2; functions: 3 changed; 0 statics kept")
+        );
+    }
+}
