@@ -42,6 +42,15 @@ extern "C" fn constructor() {
     });
 }
 
+/// At `exit` of a process that nobody has looked at, nothing stays behind. (What was killed is swept by the next launch.)
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static DESTRUCTOR: extern "C" fn() = destructor;
+
+extern "C" fn destructor() {
+    let _ = panic::catch_unwind(socket::remove);
+}
+
 fn start(root: PathBuf) {
     // This copy of the standard library belongs to the agent alone: the host's own hook is not touched, and a panic caught
     // below leaves no text on the host's stderr.

@@ -358,12 +358,14 @@ impl Server {
         self.settle_window(true);
         let range = |range: &std::ops::Range<u64>| Range { start: range.start, len: range.end - range.start };
         let forbidden = staged.forbidden.iter().map(range).collect();
+        let priority = Priority::current();
         self.reply(id, Reply::Committing { forbidden });
         let Some(connection) = self.connection(id) else { return };
         if !connection.input.is_empty() {
             return self.drop_connection(id, false);
         }
         let ended = drive(connection.fd.raw(), &staged);
+        priority.restore();
         let disturbed = matches!(ended, Ended::Lost { .. });
         if disturbed {
             self.settle = Some((Instant::now() + GRACE, Arc::clone(&staged)));
@@ -493,6 +495,29 @@ fn read_memory(ranges: &[Range]) -> Reply {
     Reply::Memory(
         ranges.iter().map(|range| memory::read(range.start, range.len as usize).unwrap_or_default()).collect(),
     )
+}
+
+/// This thread's scheduling: the helper raises it for the time of a commit, where it may.
+struct Priority {
+    policy: libc::c_int,
+    param: libc::sched_param,
+}
+
+impl Priority {
+    fn current() -> Priority {
+        let mut param = libc::sched_param { sched_priority: 0 };
+        // SAFETY: `param` is a valid place for the answer.
+        let policy = unsafe {
+            libc::sched_getparam(0, &mut param);
+            libc::sched_getscheduler(0)
+        };
+        Priority { policy, param }
+    }
+
+    fn restore(&self) {
+        // SAFETY: changes how this thread is scheduled; lowering is always allowed.
+        unsafe { libc::sched_setscheduler(0, self.policy, &self.param) };
+    }
 }
 
 /// How the bytes of a commit ended.

@@ -11,8 +11,9 @@ use std::{
             net::UnixListener,
         },
     },
-    path::Path,
+    path::{Path, PathBuf},
     ptr,
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -25,13 +26,17 @@ const LONGEST_PATH: usize = 100;
 /// How long a reply may block on a peer that does not read.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The process and the folder it listens in.
+static LISTENING: OnceLock<(u32, PathBuf)> = OnceLock::new();
+
 /// Makes `root/PID` (0700) and listens on `agent.sock` in it.
 pub fn listen(root: &Path) -> io::Result<GuestFd> {
     let root_metadata = fs::symlink_metadata(root)?;
     if !root_metadata.is_dir() || !owned(root_metadata.uid()) || root_metadata.mode() & 0o022 != 0 {
         return Err(io::Error::other("the store's root is not a private folder"));
     }
-    let folder = root.join(std::process::id().to_string());
+    let process = std::process::id();
+    let folder = root.join(process.to_string());
     match DirBuilder::new().mode(0o700).create(&folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
@@ -43,8 +48,20 @@ pub fn listen(root: &Path) -> io::Result<GuestFd> {
     directory.set_permissions(Permissions::from_mode(0o700))?;
     remove_old_socket(&directory)?;
     let listener = bind(&folder, &directory)?;
+    LISTENING.get_or_init(|| (process, folder));
     listener.set_nonblocking(true)?;
     GuestFd::adopt(OwnedFd::from(listener))
+}
+
+/// Removes the socket, and the folder if nothing else is in it. Does nothing in a forked child, which has no agent.
+pub fn remove() {
+    if let Some((process, folder)) = LISTENING.get()
+        && *process == std::process::id()
+    {
+        // Whatever cannot be removed is swept when the process is gone.
+        let _ = fs::remove_file(folder.join(SOCKET_NAME));
+        let _ = fs::remove_dir(folder);
+    }
 }
 
 /// A predecessor with this process id, or the program that called `exec`, has left it.

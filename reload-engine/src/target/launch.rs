@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crossbeam_channel::RecvTimeoutError;
 use nix::unistd::{getegid, geteuid};
 use object::{
     Endianness, ReadCache,
@@ -30,6 +31,8 @@ const LOADER: &str = "ld-linux-x86-64.so.2";
 /// Scripts may name scripts as interpreters; the kernel follows four.
 const MOST_INTERPRETERS: usize = 5;
 const POLL: Duration = Duration::from_millis(2);
+/// Launchers call `exec` in their first milliseconds.
+const SETTLE: Duration = Duration::from_millis(25);
 
 #[derive(Clone, Debug)]
 pub struct LaunchOptions {
@@ -91,7 +94,8 @@ fn wait_for_agent(mut child: Child, program: &Path, patience: Duration) -> Resul
     let deadline = Instant::now() + patience;
     loop {
         let failure = match AgentLink::connect(pid) {
-            Ok(link) => return Ok(Launched { child, pid, link: Some(link) }),
+            Ok(link) if stays(&link) => return Ok(Launched { child, pid, link: Some(link) }),
+            Ok(_) => Error::NoAgent { pid },
             Err(failure) => failure,
         };
         let ended = child.try_wait().map_err(|source| Error::Launch { command: program.display().to_string(), source });
@@ -114,6 +118,11 @@ fn wait_for_agent(mut child: Child, program: &Path, patience: Duration) -> Resul
         }
         thread::sleep(POLL);
     }
+}
+
+/// A launcher (`env`, `nice`, a shell's `exec`) soon becomes another program, with another agent.
+fn stays(link: &AgentLink) -> bool {
+    link.notices().recv_timeout(SETTLE) != Err(RecvTimeoutError::Disconnected)
 }
 
 /// As `execvp(3)` would find it.

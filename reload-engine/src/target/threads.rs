@@ -4,6 +4,7 @@
 //! allocates: the list has spare room and files are read into the stack.
 
 use std::{
+    ffi::c_int,
     fs::File,
     io::{Read, Write},
     mem::MaybeUninit,
@@ -15,12 +16,7 @@ use nix::{
     errno::Errno,
     fcntl::OFlag,
     libc,
-    sys::{
-        ptrace,
-        signal::Signal,
-        stat::Mode,
-        wait::{WaitPidFlag, WaitStatus, waitpid},
-    },
+    sys::{ptrace, stat::Mode},
     unistd::Pid,
 };
 
@@ -50,8 +46,9 @@ enum State {
     Running,
     Stopped {
         pc: u64,
-        /// To be delivered when it is released: it stopped on its way to receive this.
-        signal: Option<Signal>,
+        /// To be delivered when it is released (0: none): it stopped on its way to receive this. A bare number, since the
+        /// typed ones leave out real-time signals.
+        signal: c_int,
     },
     /// In uninterruptible sleep (the parent of a `vfork`, slow storage): it stops before it runs a single instruction of its
     /// own. The program counter it will go on at, if the kernel tells.
@@ -173,7 +170,8 @@ impl Drop for Stopped<'_> {
             match thread.state {
                 State::Stopped { signal, .. } => {
                     // The only failure is that it was killed meanwhile.
-                    let _ = ptrace::detach(thread.id, signal);
+                    // SAFETY: releases a thread that this process traces; no memory of ours is involved.
+                    unsafe { libc::ptrace(libc::PTRACE_DETACH, thread.id.as_raw(), 0usize, signal as usize) };
                     thread.state = State::Gone;
                 }
                 // Only a stopped thread can be detached. It stays ours, to be stopped again or released when we end.
@@ -188,25 +186,32 @@ impl Thread {
     /// Waits until it has stopped, has ended, or is seen to sleep uninterruptibly. The caller's watchdog bounds the wait.
     fn await_stop(&mut self, process: Pid) -> Result<(), Obstacle> {
         while self.state == State::Running {
-            match waitpid(self.id, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::StillAlive) => {
+            let mut status = 0;
+            // SAFETY: `status` is a valid place for the answer.
+            let answered = unsafe { libc::waitpid(self.id.as_raw(), &mut status, libc::__WALL | libc::WNOHANG) };
+            match answered {
+                0 => {
                     if !await_child_signal() && sleeps_uninterruptibly(process, self.id) {
                         self.state = State::InKernel { pc: blocked_at(process, self.id) };
                     }
                 }
-                // A stop of the whole group (SIGSTOP, SIGTSTP...) is kept by the kernel across the detach; the signal of a
-                // PTRACE_EVENT stop is not one to deliver.
-                Ok(WaitStatus::PtraceEvent(..)) => self.note_stop(None)?,
-                Ok(WaitStatus::Stopped(_, signal)) => self.note_stop(Some(signal))?,
-                Ok(_) | Err(Errno::ECHILD) => self.state = State::Gone,
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Obstacle::Kernel { doing: "waiting for a thread to stop", errno }),
+                // The signal of a PTRACE_EVENT stop is not one to deliver. A stop of the whole group (SIGSTOP, SIGTSTP...)
+                // is one, and the kernel keeps it across the detach.
+                id if id > 0 && libc::WIFSTOPPED(status) => {
+                    self.note_stop(if status >> 16 != 0 { 0 } else { libc::WSTOPSIG(status) })?;
+                }
+                id if id > 0 => self.state = State::Gone,
+                _ => match Errno::last() {
+                    Errno::ECHILD => self.state = State::Gone,
+                    Errno::EINTR => {}
+                    errno => return Err(Obstacle::Kernel { doing: "waiting for a thread to stop", errno }),
+                },
             }
         }
         Ok(())
     }
 
-    fn note_stop(&mut self, signal: Option<Signal>) -> Result<(), Obstacle> {
+    fn note_stop(&mut self, signal: c_int) -> Result<(), Obstacle> {
         // Stopped before anything else, so that it is released if this fails.
         self.state = State::Stopped { pc: 0, signal };
         let read = Registers::of(self.id).and_then(|mut registers| {

@@ -1,6 +1,6 @@
 /* A target: threads that sweep over the library's functions, threads that wait in many ways, and what they saw.
  *
- *   host LIBRARY BOARD KIND...    KIND: sweep, wait, spin, deaf, handler, fork
+ *   host LIBRARY BOARD KIND...    KIND: sweep, wait, spin, deaf, handler, fork, vfork, storm, signals
  *
  * The board is a file of 64-bit counters, mapped shared. */
 #define _GNU_SOURCE
@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { READY, SWEEPS, BACKWARDS, VERSION, WAITS, FAILED, EARLY, LOWEST_FD, FAULTS, CHILD, KINDS = 16 };
+enum { READY, SWEEPS, BACKWARDS, VERSION, WAITS, FAILED, EARLY, LOWEST_FD, FAULTS, CHILD, SENT, HANDLED, KINDS = 16 };
 enum { WAIT_MS = 50, COUNT = 400, STRIDE = 64 };
 static _Atomic uint64_t *board;
 static char *functions;
@@ -138,6 +138,34 @@ static void *deaf(void *unused) {
     pthread_sigmask(SIG_SETMASK, &all, NULL);
     return sweep(unused);
 }
+/* Its parent sleeps uninterruptibly while the child, in the same memory, takes its time. */
+static void *vfork_again(void *unused) {
+    static struct timespec time = {0, 300000000L};
+    for (;;) {
+        pid_t child = vfork();
+        if (!child) { syscall(SYS_nanosleep, &time, NULL); _exit(0); }
+        board[SWEEPS]++;
+    }
+    return unused;
+}
+static void *ends_at_once(void *unused) { board[SWEEPS]++; return unused; }
+static void *storm(void *unused) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 32768);
+    for (pthread_t thread;;) if (pthread_create(&thread, &attributes, ends_at_once, NULL)) usleep(10);
+    return unused;
+}
+/* Real-time signals are counted by the kernel: none may be lost or doubled. The sender stops when told to. */
+static void on_signal(int signal) { board[HANDLED]++; (void)signal; }
+static void *send_signals(void *unused) {
+    while (board[SENT] < 20000) {
+        if (!sigqueue(getpid(), SIGRTMIN + 3, (union sigval){0})) board[SENT]++;
+        usleep(50);
+    }
+    return unused;
+}
 static void on_fault(int signal) { board[FAULTS]++; (void)signal; }
 
 static void start(void *(*run)(void *), void *argument) {
@@ -159,6 +187,9 @@ int main(int count, char **arguments) {
         if (!strcmp(arguments[i], "sweep")) start(sweep, NULL);
         if (!strcmp(arguments[i], "deaf")) start(deaf, NULL);
         if (!strcmp(arguments[i], "spin")) start(spin_forever, NULL);
+        if (!strcmp(arguments[i], "vfork")) { signal(SIGCHLD, SIG_IGN); start(vfork_again, NULL); }
+        if (!strcmp(arguments[i], "signals")) { signal(SIGRTMIN + 3, on_signal); start(send_signals, NULL); }
+        if (!strcmp(arguments[i], "storm")) start(storm, NULL);
         if (!strcmp(arguments[i], "handler")) signal(SIGSEGV, on_fault);
         if (!strcmp(arguments[i], "fork")) {
             pid_t child = fork();

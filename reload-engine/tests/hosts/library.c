@@ -1,7 +1,7 @@
 /* Functions that are patched: each answers the version that was written into it last.
  * mov $VERSION, %eax; ret */
 __asm__(".text\n.balign 64\n.globl functions\n.type functions, @function\nfunctions:\n"
-        ".rept " COUNT "\n.balign 64\nmovl $1, %eax\nret\n.endr\n.size functions, . - functions\n");
+        ".rept " LIBRARY_COUNT "\n.balign 64\nmovl $1, %eax\nret\n.endr\n.size functions, . - functions\n");
 
 /* A loop that never leaves its instruction: a thread in here stands in the way of a patch for good. */
 __asm__(".balign 64\n.globl spin\n.type spin, @function\nspin:\nnop\n0: jmp 0b\n.size spin, . - spin\n");
