@@ -13,6 +13,8 @@ pub enum Action {
     ReloadNow,
     /// This module, even where an earlier attempt failed.
     Reload(PathBuf),
+    /// This module, and what refused it only warns.
+    ReloadAnyway(PathBuf),
     SetMode(Mode),
     Mark(PathBuf, Mark),
     /// To the generation before the active one where none is given.

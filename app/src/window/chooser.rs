@@ -151,9 +151,16 @@ fn line<T>(ui: &mut Ui, entry: &Entry<T>, under_cursor: bool) -> (Rect, bool) {
     );
     let left = label.right() + 10.0;
     if !entry.detail.is_empty() && right - left > 60.0 {
-        let font = theme::code_small();
-        let detail = controls::fit_code(painter, &entry.detail, &font, right - left);
-        painter.text(pos2(left, middle), Align2::LEFT_CENTER, detail, font, palette.text_weak);
+        let at = pos2(left, middle);
+        // Of a path the end matters most, of a sentence its beginning.
+        if entry.detail.starts_with('/') {
+            let font = theme::code_small();
+            let detail = controls::fit_code(painter, &entry.detail, &font, right - left);
+            painter.text(at, Align2::LEFT_CENTER, detail, font, palette.text_weak);
+        } else {
+            let font = theme::small();
+            controls::line(painter, at, Align2::LEFT_CENTER, &entry.detail, font, palette.text_weak, right - left);
+        }
     }
     (rect, response.clicked())
 }

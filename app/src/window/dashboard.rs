@@ -5,7 +5,7 @@
 
 use std::{
     path::PathBuf,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use eframe::egui::{
@@ -67,6 +67,9 @@ impl Default for Settings {
 
 const SETTINGS: &str = "settings";
 
+/// How often an ended target is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// What the user has typed, selected and opened.
 #[derive(Default)]
 pub struct View {
@@ -126,6 +129,9 @@ pub struct Dashboard {
     /// As last given to the window.
     title: String,
     started: bool,
+    /// When ended targets were last looked for, and whether the answer is still to come.
+    listed: Instant,
+    listing: bool,
 }
 
 impl Dashboard {
@@ -154,6 +160,8 @@ impl Dashboard {
             now: SystemTime::now(),
             title: String::new(),
             started: false,
+            listed: Instant::now(),
+            listing: false,
         };
         for tab in &dashboard.tabs {
             if matches!(tab.link, Link::Opening) {
@@ -173,9 +181,14 @@ impl Dashboard {
     }
 
     fn receive(&mut self, context: &Context) {
-        for reply in self.connector.replies.try_iter() {
+        let replies: Vec<Reply> = self.connector.replies.try_iter().collect();
+        for reply in replies {
             match reply {
-                Reply::Candidates(candidates) => self.candidates = candidates,
+                Reply::Candidates(candidates) => {
+                    self.listing = false;
+                    self.candidates = candidates;
+                    self.revive();
+                }
                 Reply::Opened { pid, session } => {
                     let link = match session {
                         Ok(session) => Link::Open(session),
@@ -218,6 +231,37 @@ impl Dashboard {
         }
     }
 
+    /// Takes up targets that had ended and have been started again.
+    fn revive(&mut self) {
+        let open: Vec<u32> = self.tabs.iter().map(|tab| tab.pid).collect();
+        let mut free: Vec<&Candidate> = self
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.attachable.is_ok() && !open.contains(&candidate.pid))
+            .collect();
+        for tab in &mut self.tabs {
+            let again = tab.ended().and_then(|exe| free.iter().position(|candidate| candidate.exe == exe));
+            if let Some(position) = again {
+                let pid = free.remove(position).pid;
+                tab.revive(pid);
+                let _ = self.connector.requests.send(Request::Open { pid });
+            }
+        }
+    }
+
+    /// While a target has ended, looks now and then whether it runs again.
+    fn watch_for_return(&mut self, context: &Context) {
+        if self.tabs.iter().all(|tab| tab.ended().is_none()) {
+            return;
+        }
+        context.request_repaint_after(LOOK_AGAIN);
+        if !self.listing && self.listed.elapsed() >= LOOK_AGAIN {
+            self.listing = true;
+            self.listed = Instant::now();
+            self.ask(Request::List);
+        }
+    }
+
     /// The selection stays on its module; where that is gone, and at the start, it goes to the first row.
     fn keep_selection(&mut self) {
         let Some(tab) = self.tabs.get(self.active) else {
@@ -252,6 +296,7 @@ impl Dashboard {
         match action {
             Action::ReloadNow => self.order(Command::Reload { modules: Vec::new(), force: false }),
             Action::Reload(path) => self.order(Command::Reload { modules: vec![name(path)], force: false }),
+            Action::ReloadAnyway(path) => self.order(Command::Reload { modules: vec![name(path)], force: true }),
             Action::SetMode(mode) => self.order(Command::SetMode(mode)),
             Action::Mark(path, mark) => self.order(Command::Mark { modules: vec![name(path)], mark }),
             Action::Rollback(path, generation) => {
@@ -479,6 +524,7 @@ impl eframe::App for Dashboard {
             tab.derive(&self.view.query);
         }
         self.keep_selection();
+        self.watch_for_return(context);
     }
 
     fn ui(&mut self, ui: &mut Ui, _frame: &mut eframe::Frame) {

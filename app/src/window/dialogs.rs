@@ -6,7 +6,7 @@ use eframe::egui::{
     Align, Align2, Area, Color32, Frame, Grid, Id, Key, Layout, Margin, Modal, Modifiers, RichText, Stroke, TextEdit,
     ThemePreference, Ui, vec2,
 };
-use reload_engine::model::{Mark, Mode};
+use reload_engine::model::{Mark, Mode, Status};
 
 use crate::window::{
     action::Action,
@@ -77,7 +77,7 @@ fn show_palette(ui: &mut Ui, scene: &Scene<'_>, view: &View, chooser: &mut Choos
             entry
         }));
     }
-    entries.extend(top_bar::targets(scene));
+    entries.extend(top_bar::targets(scene, &chooser.text));
     let height = (ui.ctx().content_rect().height() * 0.6).min(440.0);
     let hint = "Type a command, a module or a target";
     let id = Id::unique("palette filter");
@@ -102,6 +102,9 @@ fn commands(scene: &Scene<'_>, view: &View) -> Vec<Entry<Action>> {
     if let Some(module) = scene.selected(view) {
         let (path, name) = (module.path.clone(), &module.name);
         add(Action::Reload(path.clone()), icons::RELOADING, format!("Reload {name}"), "R", live);
+        if module.status == Status::Refused {
+            add(Action::ReloadAnyway(path.clone()), icons::REFUSED, format!("Reload {name} anyway"), "", live);
+        }
         let verb = if module.mark == Mark::Reload { "Unmark" } else { "Mark" };
         let mark = Action::Mark(path.clone(), toggled(module.mark, Mark::Reload));
         add(mark, icons::MARK, format!("{verb} {name}"), "Space", live);

@@ -17,13 +17,23 @@ use crate::window::{
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Action>) -> bool {
     let choose = [("Choose a target", Action::PickTarget)];
     let Some(tab) = scene.tab() else {
+        let waiting: Vec<(String, Action)> = scene
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.attachable.is_ok())
+            .take(3)
+            .map(|candidate| (format!("Attach to {} · {}", candidate.name, candidate.pid), Action::Open(candidate.pid)))
+            .collect();
+        let mut steps: Vec<(&str, Action)> =
+            waiting.iter().map(|(label, action)| (label.as_str(), action.clone())).collect();
+        steps.extend(choose.clone());
         page(
             ui,
             icons::DETACHED,
             "Not attached",
             "Choose a running process, or start a program with live reload:",
             Some("reload-dashboard run -- COMMAND"),
-            &choose,
+            &steps,
             actions,
         );
         return true;
@@ -176,7 +186,8 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
                     Some(code) => format!(" with status {code}"),
                     None => String::new(),
                 };
-                let text = format!("{} has ended{how}. Start it again, or choose another target.", tab.name);
+                let text =
+                    format!("{} has ended{how}. As soon as it runs again it is attached, with these marks.", tab.name);
                 banner(ui, "connection", icons::EXITED, palette.text_secondary, &text, &[], &[other], actions);
             }
             (Link::Open(_), Connection::Lost(reason)) => {

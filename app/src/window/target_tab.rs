@@ -1,10 +1,14 @@
 //! One target as the window knows it: its session's channels, the last snapshot, and what is derived from that.
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use crossbeam_channel::{TryRecvError, TrySendError};
 use reload_engine::{
-    model::{Connection, Module, Snapshot},
+    model::{Connection, Mark, Mode, Module, Snapshot},
     session::{Command, Event, Order, Session, Update},
 };
 
@@ -47,6 +51,14 @@ pub struct TargetTab {
     indexed: Option<(u64, Query)>,
     stats: Stats,
     counted: Option<u64>,
+    /// What to ask of the program when it runs again.
+    wishes: Option<Wishes>,
+}
+
+/// What the user had decided about a program that has ended.
+struct Wishes {
+    mode: Mode,
+    marks: Vec<(PathBuf, Mark)>,
 }
 
 impl TargetTab {
@@ -61,6 +73,48 @@ impl TargetTab {
             indexed: None,
             stats: Stats::default(),
             counted: None,
+            wishes: None,
+        }
+    }
+
+    /// The executable of a target that has ended, to know it again by.
+    pub fn ended(&self) -> Option<&Path> {
+        let snapshot = self.snapshot.as_ref()?;
+        let ended = matches!(self.link, Link::Open(_)) && matches!(snapshot.connection, Connection::Exited(_));
+        ended.then_some(snapshot.target.exe.as_path())
+    }
+
+    /// The ended program runs again as process `pid`; its session is being opened.
+    pub fn revive(&mut self, pid: u32) {
+        if let Some(snapshot) = &self.snapshot {
+            let marked = snapshot.modules.iter().filter(|module| module.mark != Mark::None);
+            let marks = marked.map(|module| (module.path.clone(), module.mark)).collect();
+            self.wishes = Some(Wishes { mode: snapshot.mode, marks });
+        }
+        self.pid = pid;
+        self.link = Link::Opening;
+    }
+
+    /// Asks the revived program for what the user had decided, once it is known what it has loaded. What was decided about it
+    /// meanwhile stays.
+    fn grant(&mut self) {
+        let live = self.is_live();
+        let (Some(snapshot), Some(wishes)) = (&self.snapshot, self.wishes.take_if(|_| live)) else {
+            return;
+        };
+        let unmarked =
+            |path: &Path| snapshot.modules.iter().any(|module| module.path == path && module.mark == Mark::None);
+        let mut commands: Vec<Command> = wishes
+            .marks
+            .into_iter()
+            .filter(|(path, _)| unmarked(path))
+            .map(|(path, mark)| Command::Mark { modules: vec![path.to_string_lossy().into_owned()], mark })
+            .collect();
+        if snapshot.mode == Mode::Off && wishes.mode != Mode::Off {
+            commands.push(Command::SetMode(wishes.mode));
+        }
+        for command in commands {
+            self.order(command);
         }
     }
 
@@ -76,6 +130,7 @@ impl TargetTab {
                     self.name.clone_from(&snapshot.target.name);
                     self.pid = snapshot.target.pid;
                     self.snapshot = Some(snapshot);
+                    self.grant();
                 }
                 Ok(Update::Event { event, .. }) => match event {
                     Event::Notice { message } => {

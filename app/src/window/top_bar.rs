@@ -4,7 +4,10 @@ use eframe::egui::{
     Align, Align2, Color32, CursorIcon, Id, Layout, Popup, PopupCloseBehavior, Rect, Role, Sense, Stroke, StrokeKind,
     Theme, Ui, WidgetInfo, pos2, vec2,
 };
-use reload_engine::model::{Connection, Mode};
+use reload_engine::{
+    discovery::Candidate,
+    model::{Connection, Mode},
+};
 
 use crate::window::{
     action::Action,
@@ -12,7 +15,7 @@ use crate::window::{
     controls::{self, Button, Weight, focus_ring, palette, segmented},
     dashboard::{Scene, View},
     dialogs::Dialog,
-    icons, rows,
+    format, icons, rows,
     target_tab::{Link, TargetTab},
     theme::{self, CONTROL, Palette, RADIUS},
 };
@@ -136,8 +139,9 @@ fn target_picker(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut 
             let id = Id::unique("target filter");
             let nothing = "No process matches. Start one with: reload-dashboard run -- COMMAND";
             let max_height = 380.0_f32.min(room_below(ui, rect));
+            let entries = targets(scene, &chooser.text);
             if let Some(action) =
-                chooser::show(ui, chooser, id, "Type a name or a process id", nothing, targets(scene), max_height)
+                chooser::show(ui, chooser, id, "Type a name or a process id", nothing, entries, max_height)
             {
                 actions.push(action);
                 actions.push(Action::CloseDialogs);
@@ -153,8 +157,8 @@ fn room_below(ui: &Ui, rect: Rect) -> f32 {
     (ui.ctx().content_rect().bottom() - rect.bottom() - 80.0).max(120.0)
 }
 
-/// Open targets first, then what else runs; what cannot be attached last, with the reason.
-pub fn targets(scene: &Scene<'_>) -> Vec<Entry<Action>> {
+/// Open targets first, then what else runs; what cannot be attached only to those who ask for it, with the reason.
+pub fn targets(scene: &Scene<'_>, typed: &str) -> Vec<Entry<Action>> {
     let mut entries = Vec::new();
     for (position, tab) in scene.tabs.iter().enumerate() {
         let mut entry = Entry::new(Action::Show(position), icons::ATTACHED, format!("{} · {}", tab.name, tab.pid));
@@ -172,19 +176,32 @@ pub fn targets(scene: &Scene<'_>) -> Vec<Entry<Action>> {
         entries.push(Entry::new(Action::Close(scene.active), icons::CLOSE, format!("Close {}", tab.name)));
     }
     let others = scene.candidates.iter().filter(|candidate| scene.tabs.iter().all(|tab| tab.pid != candidate.pid));
-    let mut others: Vec<_> = others.collect();
-    others.sort_by_key(|candidate| (candidate.attachable.is_err(), candidate.name.to_lowercase(), candidate.pid));
-    for candidate in others {
-        let label = format!("{} · {}", candidate.name, candidate.pid);
-        let mut entry = Entry::new(Action::Open(candidate.pid), icons::TARGET, label);
-        match &candidate.attachable {
-            Ok(()) => entry.detail = candidate.exe.display().to_string(),
-            Err(reason) => {
-                entry.detail.clone_from(reason);
-                entry.enabled = false;
-            }
+    let (can, cannot): (Vec<&Candidate>, Vec<&Candidate>) = others.partition(|candidate| candidate.attachable.is_ok());
+    entries.extend(can.into_iter().map(entry));
+    if typed.trim().is_empty() {
+        if !cannot.is_empty() {
+            let text =
+                format!("{} cannot be attached", format::count(cannot.len(), "other process", "other processes"));
+            let mut rest = Entry::new(Action::PickTarget, icons::SKIP, text);
+            "type a name to see why".clone_into(&mut rest.aside);
+            rest.enabled = false;
+            entries.push(rest);
         }
-        entries.push(entry);
+    } else {
+        entries.extend(cannot.into_iter().map(entry));
     }
     entries
+}
+
+fn entry(candidate: &Candidate) -> Entry<Action> {
+    let label = format!("{} · {}", candidate.name, candidate.pid);
+    let mut entry = Entry::new(Action::Open(candidate.pid), icons::TARGET, label);
+    match &candidate.attachable {
+        Ok(()) => entry.detail = candidate.exe.display().to_string(),
+        Err(reason) => {
+            entry.detail.clone_from(reason);
+            entry.enabled = false;
+        }
+    }
+    entry
 }

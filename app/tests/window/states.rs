@@ -9,7 +9,7 @@ use reload_dashboard::{
 };
 use reload_engine::{
     error::Error,
-    model::Connection,
+    model::{Connection, Mark, Mode},
     session::{Command, Event, Update},
 };
 
@@ -49,6 +49,8 @@ fn a_process_that_cannot_be_attached_says_why_and_cannot_be_chosen() {
     window.candidates(candidates());
     window.requested();
     window.keys(Modifiers::COMMAND, Key::T);
+    window.assert_sees("1 other process cannot be attached");
+    window.text("systemd");
     window.click("systemd · 1, belongs to another user");
     assert!(!window.requested().contains(&Request::Open { pid: 1 }));
 }
@@ -125,6 +127,54 @@ fn an_ended_target_is_said_and_takes_no_orders() {
     window.click("Reload now, 1 changed");
     window.assert_no_order();
     assert_eq!(window.rows()[0], "libphysics.so, Failed", "what was known stays to be read");
+}
+
+#[test]
+fn an_ended_target_that_runs_again_is_taken_up_with_its_marks() {
+    let mut window = Window::attached(sample::snapshot());
+    window.update(|snapshot| snapshot.connection = Connection::Exited(None));
+    window.requested();
+    let again = Candidate {
+        pid: 50_000,
+        name: "aurora".to_owned(),
+        exe: "/home/ada/aurora/build/aurora".into(),
+        attachable: Ok(()),
+    };
+    window.candidates([candidates(), vec![again]].concat());
+    assert_eq!(window.requested(), [Request::Open { pid: 50_000 }]);
+    let (session, peer) = Peer::new();
+    window.replies.send(Reply::Opened { pid: 50_000, session: Ok(session) }).unwrap();
+    window.peer = Some(peer);
+    window.update(|snapshot| {
+        snapshot.connection = Connection::Attached;
+        snapshot.target.pid = 50_000;
+        snapshot.mode = Mode::Off;
+        snapshot.modules.truncate(2);
+        for module in &mut snapshot.modules {
+            module.mark = Mark::None;
+        }
+    });
+    let mark = |name| Command::Mark { modules: vec![sample::path(name)], mark: Mark::Reload };
+    assert_eq!(window.ordered(), mark("libphysics.so"));
+    assert_eq!(window.ordered(), mark("libai_planner.so"));
+    assert_eq!(window.ordered(), Command::SetMode(Mode::Marked));
+    window.assert_no_order();
+}
+
+#[test]
+fn what_can_be_attached_is_offered_at_once() {
+    let mut window = Window::with_tabs(Vec::new(), None);
+    window.candidates(candidates());
+    window.click("Attach to demo · 4711");
+    assert!(window.requested().contains(&Request::Open { pid: 4711 }));
+}
+
+#[test]
+fn a_refused_module_can_be_reloaded_anyway() {
+    let mut window = Window::attached(sample::snapshot());
+    window.click("libsave_format.so, Refused");
+    window.click("Reload anyway");
+    assert_eq!(window.ordered(), Command::Reload { modules: vec![sample::path("libsave_format.so")], force: true });
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn head(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, action
     } else {
         name(ui, module);
         ui.horizontal(|ui| path(ui, module, actions));
-        ui.horizontal(|ui| buttons(ui, scene, module, actions, false));
+        ui.horizontal_wrapped(|ui| buttons(ui, scene, module, actions, false));
         ui.add_space(2.0);
         ui.horizontal(|ui| tabs(ui, module, view));
     }
@@ -134,16 +134,25 @@ fn buttons(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Ac
         }
     };
     let copy = |ui: &mut Ui, actions: &mut Vec<Action>| {
-        if failed && Button::new("Copy trace").with_icon(icons::COPY).show(ui).clicked() {
+        if failed && Button::new("Copy").named("Copy trace").with_icon(icons::COPY).show(ui).clicked() {
             actions.push(Action::Copy(trace::text(module)));
+        }
+    };
+    let anyway = |ui: &mut Ui, actions: &mut Vec<Action>| {
+        let hint = "Reload although it was refused: what cannot be carried over starts anew, with a warning for each";
+        if module.status == Status::Refused && Button::new("Reload anyway").enabled(live).hint(hint).show(ui).clicked()
+        {
+            actions.push(Action::ReloadAnyway(module.path.clone()));
         }
     };
     if from_right {
         roll_back(ui, live, module, actions);
         copy(ui, actions);
+        anyway(ui, actions);
         again(ui, actions);
     } else {
         again(ui, actions);
+        anyway(ui, actions);
         copy(ui, actions);
         roll_back(ui, live, module, actions);
     }
