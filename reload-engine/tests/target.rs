@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     if arguments.next().as_deref() == Some(INTRUDER) {
         return intrude(&arguments.next().unwrap_or_default());
     }
-    let tests: [Case; 21] = [
+    let tests: [Case; 22] = [
         ("launch_lists_modules_and_takes_no_low_descriptor", launch_lists_modules),
         ("launch_of_a_short_program", launch_of_a_short_program),
         ("launch_refuses_a_static_program", launch_refuses_a_static_program),
@@ -78,6 +78,7 @@ fn main() -> ExitCode {
         ("changed_code_is_not_overwritten", changed_code),
         ("waits_are_neither_interrupted_nor_shortened", waits_are_kept),
         ("helper_killed_at_each_step", helper_killed),
+        ("helper_killed_at_any_instant", helper_killed_anywhere),
         ("hostile_frames_and_other_users", hostile_frames),
         ("forked_child_has_no_agent", forked_child),
         ("signals_are_neither_lost_nor_doubled", signals_are_kept),
@@ -534,6 +535,36 @@ fn helper_killed() -> Outcome {
     target.wait_for("SIGSEGV is the host's again", |target| matches!(target.catches_sigsegv(), Ok(false)))?;
     let (failed, early) = (target.board(FAILED), target.board(EARLY));
     check(early == 0, &format!("{failed} waits failed, {early} were early"))
+}
+
+fn helper_killed_anywhere() -> Outcome {
+    let mut target = Target::start(&["sweep", "sweep"])?;
+    let (mut early, mut late) = (0, 0);
+    for version in 1..=60u32 {
+        let transaction = target.stage(version, version + 1)?;
+        let helper = StopHelper::spawn()?;
+        let pid = nix::unistd::Pid::from_raw(helper.pid() as i32);
+        // Spread over the few milliseconds that a helper lives; the first ones hardly begin.
+        let delay = Duration::from_micros(u64::from(version) * 7919 % 6000);
+        let killer = thread::spawn(move || {
+            thread::sleep(delay);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)
+        });
+        let receipt = commit(&mut target.link, helper, transaction)?;
+        // It may have ended by itself, in time.
+        let _ = killer.join();
+        if receipt.method == "ptrace" {
+            early += 1
+        } else {
+            late += 1
+        }
+        check(target.version()? == version + 1, "the new version is whole")?;
+        target.link.end()?;
+        target.sweep()?;
+        check(target.board(BACKWARDS) == 0, "nobody saw a half-written state")?;
+    }
+    eprintln!("60 helpers killed: {late} after they had told the agent to go, {early} before or too late");
+    target.wait_for("SIGSEGV is the host's again", |target| matches!(target.catches_sigsegv(), Ok(false)))
 }
 
 fn hostile_frames() -> Outcome {

@@ -5,10 +5,12 @@
 //! every signal blocked, and everything else happens there. Deliberately absent: knowledge of ELF symbols, of policy and of
 //! what the ledger means; printing; ending or aborting the host.
 
+mod commit;
 mod fd;
 mod memory;
 mod modules;
 mod opener;
+mod registers;
 mod server;
 mod shadow;
 mod signal_stop;

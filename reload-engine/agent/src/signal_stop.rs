@@ -19,7 +19,7 @@ use std::{
 };
 
 use crate::{
-    errno, set_errno,
+    errno, registers, set_errno,
     transaction::Staged,
     window::{self, Obstacle, Window},
 };
@@ -229,7 +229,7 @@ unsafe extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, cont
     let epoch = EPOCH.load(Ordering::Acquire);
     if epoch % 2 == 1 {
         // SAFETY: with SA_SIGINFO the kernel passes a valid context for the duration of the handler.
-        let pc = unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RIP as usize] } as u64;
+        let pc = unsafe { registers::pc(context) };
         let index = PARKED.fetch_add(1, Ordering::AcqRel);
         if index < SLOT_COUNT.load(Ordering::Acquire) {
             // SAFETY: the slots live at least as long as any handler that may look at them (`commit`).

@@ -20,12 +20,10 @@ use std::{
 
 use reload_protocol::Segment;
 
-use crate::{errno, memory, set_errno, shadow::range_of, transaction::Staged};
+use crate::{errno, memory, registers, set_errno, shadow::range_of, transaction::Staged};
 
 /// `MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE`
 const SYNC_CORE: libc::c_long = 1 << 5;
-/// Page-fault error code bit: the fault was an instruction fetch.
-const INSTRUCTION_FETCH: i64 = 1 << 4;
 
 const OPEN: u32 = 0;
 const CLOSED: u32 = 1;
@@ -257,11 +255,8 @@ unsafe extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context
     INSIDE.fetch_add(1, Ordering::AcqRel);
     let saved = errno();
     // SAFETY: with SA_SIGINFO the kernel passes valid pointers for the duration of the handler.
-    let (code, address, fetch) = unsafe {
-        let registers = &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
-        let fetch = registers[libc::REG_ERR as usize] & INSTRUCTION_FETCH != 0;
-        ((*info).si_code, (*info).si_addr() as u64, fetch)
-    };
+    let (code, address, fetch) =
+        unsafe { ((*info).si_code, (*info).si_addr() as u64, registers::was_instruction_fetch(context)) };
     let ours = code > 0 && fetch && in_closed_text(address);
     // SAFETY: written before this handler was installed, and not written again while a thread is counted as inside.
     let host = unsafe { (*HOST.0.get()).assume_init() };
