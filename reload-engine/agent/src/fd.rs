@@ -14,6 +14,8 @@ use std::{
 pub const MAX_OPEN: usize = 64;
 /// Where the agent's numbers begin in a shared table, if the limit allows.
 const FIRST: libc::rlim_t = 512;
+/// The kernel's default for the highest limit.
+const MOST_NUMBERS: libc::c_long = 1 << 20;
 
 static SEPARATE: AtomicBool = AtomicBool::new(false);
 static OPEN: [AtomicI32; MAX_OPEN] = [const { AtomicI32::new(-1) }; MAX_OPEN];
@@ -27,11 +29,23 @@ pub fn separate_table() {
     }
     SEPARATE.store(true, Ordering::Release);
     // SAFETY: closes this thread's copies; the host's table keeps its own.
-    unsafe { libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0u32) };
+    if unsafe { libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0u32) } != 0 {
+        close_one_by_one();
+    }
     // The loader writes to the standard descriptors (LD_DEBUG): that must not be a socket.
     for _ in 0..3 {
         // SAFETY: a terminated path. The lowest numbers are free.
         unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    }
+}
+
+/// Before Linux 5.9 there is no call for a range.
+fn close_one_by_one() {
+    // SAFETY: only asks.
+    let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
+    for number in 0..limit.clamp(0, MOST_NUMBERS) {
+        // SAFETY: closes this thread's copy, if there is one.
+        unsafe { libc::close(number as RawFd) };
     }
 }
 
