@@ -68,7 +68,8 @@ fn list_and_reload_json() {
     keys(&receipt["functions"], &["changed", "added", "removed", "unpatchable"], &[]);
     keys(&receipt["statics"], &["kept", "new", "reset", "merged"], &[]);
     assert_eq!(receipt["functions"]["changed"], 3, "alpha, beta and gamma_, nothing else: {receipt:#}");
-    assert_eq!(receipt["statics"]["kept"], 1, "`calls`: {receipt:#}");
+    // `calls`, and what the compiler's start-up code has.
+    assert!(receipt["statics"]["kept"].as_u64() >= Some(1), "{receipt:#}");
     assert!(receipt["timings_ms"]["pause"].is_number() && receipt["timings_ms"]["total"].is_number());
     assert_eq!(target.ask("call together 0"), "222");
     for event in target.events() {
@@ -101,6 +102,10 @@ fn protected_modules_and_the_executable_answer_plainly() {
         .find_map(|module| module["name"].as_str().filter(|name| name.starts_with("libc.so")).map(str::to_owned));
     let output = target.verb(&["reload", &libc.expect("every program has libc")]);
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    // A new build of the program itself.
+    let rebuilt = room.path().join("built/host");
+    toolchain::program(&toolchain::hosts().join("host.c"), &["-O1", "-DREBUILT"], &rebuilt);
+    install::by_rename(&rebuilt, &room.path().join("host"));
     let output = target.verb(&["reload", "host"]);
     let said = told(&output);
     assert!(output.status.code() == Some(1) && said.contains("not supported"), "{said}");

@@ -72,6 +72,9 @@ pub extern "C" fn added(x: i64) -> i64 {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn local_added(x: i64) -> i64 {
+    // Not the same code as `added` in version 1: the compiler would fold the two into one.
+    #[cfg(not(any(v2, v3)))]
+    let x = x + 500;
     #[cfg(any(v2, v3))]
     let x = {
         LOCAL_ADDED.set(LOCAL_ADDED.get() + x);
