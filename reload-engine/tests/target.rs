@@ -14,6 +14,10 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use nix::{
+    sys::signal::{SigSet, Signal, kill},
+    unistd::Pid,
+};
 use object::{Object, ObjectSymbol};
 use reload_engine::{
     error::Error,
@@ -63,10 +67,11 @@ fn main() -> ExitCode {
     if arguments.next().as_deref() == Some(INTRUDER) {
         return intrude(&arguments.next().unwrap_or_default());
     }
-    let tests: [Case; 22] = [
+    let tests: [Case; 23] = [
         ("launch_lists_modules_and_takes_no_low_descriptor", launch_lists_modules),
         ("launch_of_a_short_program", launch_of_a_short_program),
         ("launch_refuses_a_static_program", launch_refuses_a_static_program),
+        ("launch_from_a_thread_with_blocked_signals", launch_with_blocked_signals),
         ("ledger_of_two_controllers", ledger_of_two_controllers),
         ("lost_owner_leaves_no_shadow", lost_owner_leaves_no_shadow),
         ("shadow_lands_near_library_and_executable", shadow_lands_near),
@@ -285,6 +290,29 @@ fn launch_refuses_a_static_program() -> Outcome {
         matches!(refused, Err(Error::Unsupported(message)) if message.contains("statically linked")),
         "refused by name",
     )
+}
+
+fn launch_with_blocked_signals() -> Outcome {
+    // As a caller does that receives signals by a descriptor; a thread of its own, as the mask is one thread's.
+    let ended = thread::spawn(|| -> Outcome {
+        let mut blocked = SigSet::empty();
+        blocked.add(Signal::SIGTERM);
+        blocked.thread_block()?;
+        let folder = tempfile::tempdir()?;
+        let mut launched = launch(&["sleep".into(), "60".into()], &options(folder.path())?)?;
+        kill(Pid::from_raw(launched.pid.cast_signed()), Signal::SIGTERM)?;
+        let deadline = Instant::now() + PATIENCE;
+        while launched.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                launched.child.kill()?;
+                launched.child.wait()?;
+                return Err("the program does not end by SIGTERM".into());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    });
+    ended.join().map_err(|_| "the test's thread panicked")?
 }
 
 fn ledger_of_two_controllers() -> Outcome {

@@ -7,6 +7,7 @@ use std::{
     os::unix::{
         ffi::OsStrExt,
         fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
     },
     path::{Path, PathBuf},
     process::{Child, Command},
@@ -15,7 +16,10 @@ use std::{
 };
 
 use crossbeam_channel::RecvTimeoutError;
-use nix::unistd::{getegid, geteuid};
+use nix::{
+    sys::signal::SigSet,
+    unistd::{getegid, geteuid},
+};
 use object::{
     Endianness, ReadCache,
     elf::{EM_X86_64, FileHeader64, PT_INTERP},
@@ -71,12 +75,15 @@ pub fn launch(command: &[OsString], options: &LaunchOptions) -> Result<Launched>
     };
     store.sweep();
     let agent = agent_image::install(store.path())?;
-    let child = Command::new(&program)
-        .args(arguments)
-        .env("LD_PRELOAD", preload(&agent))
-        .env(STORE_VARIABLE, store.path())
-        .spawn()
-        .map_err(|source| Error::Launch { command: program.display().to_string(), source })?;
+    let mut starting = Command::new(&program);
+    starting.args(arguments).env("LD_PRELOAD", preload(&agent)).env(STORE_VARIABLE, store.path());
+    // A child inherits the signal mask, and a caller that receives signals by a descriptor has blocked them: the program would
+    // not even end by SIGTERM.
+    //
+    // SAFETY: between fork and exec only pthread_sigmask is called, which is async-signal-safe (signal-safety(7)); nothing is
+    // allocated.
+    unsafe { starting.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
+    let child = starting.spawn().map_err(|source| Error::Launch { command: program.display().to_string(), source })?;
     wait_for_agent(child, &program, options.patience)
 }
 
