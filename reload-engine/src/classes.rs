@@ -26,6 +26,9 @@ const SYSTEM_ROOTS: &[&str] = &[
 /// Inside those, what users build and install themselves is still a package to us, except in these.
 const PROJECT_ROOTS: &[&str] = &["/usr/src", "/opt/src"];
 
+/// Folders of installed packages, wherever they lie.
+const PACKAGES: &[&str] = &["site-packages", "dist-packages", "node_modules", ".rustup"];
+
 /// The loader, libc and what shares its private interface (`GLIBC_PRIVATE`), by the part of the file name before `.so` or
 /// `-2.31.so`: code that every thread may stand in, and that the agent itself runs on.
 const PROTECTED: &[&str] = &[
@@ -65,7 +68,8 @@ pub fn classify(path: &Path, executable: &Path, store: &Path) -> Class {
         return Class::Protected;
     }
     let under = |roots: &[&str]| roots.iter().any(|root| path.starts_with(root));
-    if under(SYSTEM_ROOTS) && !under(PROJECT_ROOTS) { Class::System } else { Class::Project }
+    let packaged = path.iter().any(|part| PACKAGES.iter().any(|package| part == *package));
+    if (under(SYSTEM_ROOTS) && !under(PROJECT_ROOTS)) || packaged { Class::System } else { Class::Project }
 }
 
 /// `libc.so.6`, `libc-2.31.so`, `ld-linux-x86-64.so.2`.
@@ -108,6 +112,8 @@ mod tests {
         check("/opt/vendor/libfoo.so", Class::System);
         check("/usr/lib/x86_64-linux-gnu/libcurl.so.4", Class::System);
         check("/usr/lib/x86_64-linux-gnu/libc++.so.1", Class::System);
+        check("/home/me/venv/lib/python3.11/site-packages/numpy/core/_multiarray.so", Class::System);
+        check("/home/me/.rustup/toolchains/stable/lib/libstd-00.so", Class::System);
     }
 
     #[test]

@@ -162,6 +162,8 @@ pub fn is_watched(class: Class, mark: Mark) -> bool {
 pub struct Name<'a> {
     pub path: &'a Path,
     pub soname: Option<&'a str>,
+    /// What people mean, rather than what comes with every program.
+    pub usual: bool,
 }
 
 /// The index of the module that `wanted` means: a path, a file name or a soname.
@@ -195,7 +197,7 @@ pub fn resolve_module(wanted: &str, modules: &[Name<'_>]) -> Result<usize> {
     }
 }
 
-/// The modules most alike come first, then the others as they are loaded.
+/// The modules alike, or else the usual ones, as they are loaded.
 fn unknown(wanted: &str, modules: &[Name<'_>]) -> Error {
     const MOST: usize = 12;
     let stem = |name: &str| {
@@ -207,7 +209,8 @@ fn unknown(wanted: &str, modules: &[Name<'_>]) -> Error {
     let names = || modules.iter().map(|module| file_name(module.path));
     let alike: Vec<String> =
         names().filter(|name| !part.is_empty() && (stem(name).contains(&part) || part.contains(&stem(name)))).collect();
-    let candidates = if alike.is_empty() { names().collect() } else { alike };
+    let usual = modules.iter().filter(|module| module.usual).map(|module| file_name(module.path));
+    let candidates = if alike.is_empty() { usual.collect() } else { alike };
     Error::NoSuchModule { wanted: wanted.to_owned(), candidates: candidates.into_iter().take(MOST).collect() }
 }
 
@@ -332,12 +335,13 @@ mod tests {
     }
 
     fn check(wanted: &str, expected: &str) {
-        let module = |path, soname| Name { path: Path::new(path), soname };
+        let module = |path, soname| Name { path: Path::new(path), soname, usual: true };
         let modules = [
             module("/p/app", None),
             module("/p/libfoo.so", Some("libfoo.so.1")),
             module("/p/a/libbar.so", None),
             module("/p/b/libbar.so", None),
+            Name { path: Path::new("/lib/libm.so.6"), soname: None, usual: false },
         ];
         let found = match resolve_module(wanted, &modules) {
             Ok(index) => modules[index].path.display().to_string(),

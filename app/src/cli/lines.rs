@@ -108,7 +108,7 @@ pub fn summary(receipt: &Receipt) -> String {
     let reason = |failure: &Option<Failure>| {
         failure.as_ref().map_or_else(String::new, |failure| {
             let message = failure.message.strip_prefix(&format!("{name}: ")).unwrap_or(&failure.message);
-            format!(" while in stage {}: {message}", failure.stage)
+            format!(" in stage {}: {message}", failure.stage)
         })
     };
     match receipt.outcome {

@@ -31,7 +31,7 @@ const PASSED_ON: [Signal; 7] = [
 ];
 
 /// Receives these signals from now on instead of ending by them. Must be called before other threads are started: they
-/// inherit that the signals are blocked. Targets started later do not; launching gives them an empty mask.
+/// inherit that the signals are blocked. So do programs, unless they are launched as targets.
 ///
 /// # Errors
 /// The process has no file descriptors left.

@@ -85,6 +85,7 @@ pub enum Event {
 
 /// What a session sends out.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few per second; a box would show in every pattern")]
 pub enum Update {
     Snapshot(Arc<Snapshot>),
     Event { time: SystemTime, event: Event },

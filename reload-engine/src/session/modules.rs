@@ -12,7 +12,7 @@ use crate::{
     classes::classify,
     error::Result,
     ledger::{GenerationRecord, ModuleLedger, Rejected},
-    model::{Addr, Class, Failure, FileStamp, LoadBias, Mark, Module, Stage, Status, file_name},
+    model::{Addr, Class, Failure, FileStamp, LoadBias, Mark, Module, Outcome, Stage, Status, file_name},
     policy::{Disk, Facts, Name, is_watched, status},
     target::maps,
     watcher::{Evidence, Look, Reading, Sight, content_hash, stamp},
@@ -30,6 +30,8 @@ pub struct Tracked {
     pub disk: Disk,
     pub look: Look,
     pub reloading: bool,
+    /// Analysed ahead of its first reload, or found not to be analysable.
+    pub prepared: bool,
 }
 
 impl Tracked {
@@ -45,6 +47,11 @@ impl Tracked {
         }
     }
 
+    /// Bytes on disk.
+    pub fn size(&self) -> Option<u64> {
+        self.stamp().map(|stamp| stamp.size)
+    }
+
     /// The table's row.
     pub fn row(&self, ledger: &ModuleLedger) -> Module {
         let shown = if self.reloading { Status::Reloading } else { status(self.facts(ledger)) };
@@ -53,6 +60,7 @@ impl Tracked {
             _ => None,
         };
         let stamp = self.stamp();
+        let last_reload = ledger.history.iter().rev().find(|line| line.receipt.outcome == Outcome::Reloaded);
         Module {
             name: self.name.clone(),
             path: self.path.clone(),
@@ -62,7 +70,7 @@ impl Tracked {
             mark: ledger.mark,
             status: shown,
             generation: ledger.active,
-            last_ms: ledger.history.last().map(|line| line.receipt.timings_ms.total),
+            last_ms: last_reload.map(|line| line.receipt.timings_ms.total),
             failure,
             history: ledger.history.clone(),
             generations: ledger.generations.iter().map(|record| record.number).collect(),
@@ -139,7 +147,17 @@ impl Worker {
             let soname = self.first_record(&path).and_then(|record| originals::soname(&record.file));
             let bias = mapped.bias;
             let look = Look::new(path.clone());
-            let mut module = Tracked { path, name, class, soname, bias, disk: Disk::Unseen, look, reloading: false };
+            let mut module = Tracked {
+                path,
+                name,
+                class,
+                soname,
+                bias,
+                disk: Disk::Unseen,
+                look,
+                reloading: false,
+                prepared: false,
+            };
             self.first_look(&mut module);
             kept.push(module);
         }
@@ -339,14 +357,16 @@ impl Worker {
         Some(verdict)
     }
 
-    /// Brings what is known of these files up to date before an order is carried out; waits for the undecided.
-    pub fn settle(&mut self, indexes: &[usize]) -> Vec<(usize, Verdict)> {
+    /// Brings what is known of these files up to date before an order is carried out; waits for the undecided. With
+    /// `again`, files that could not be used are looked at once more: a permission shows in no stamp.
+    pub fn settle(&mut self, indexes: &[usize], again: bool) -> Vec<(usize, Verdict)> {
         for &index in indexes {
             let module = &mut self.modules[index];
             let current = match &module.disk {
                 Disk::Present { stamp: seen, .. } => stamp(&module.path).is_ok_and(|now| now == *seen),
                 Disk::Missing => stamp(&module.path).is_err(),
-                Disk::Unusable { .. } | Disk::Unseen => false,
+                Disk::Unusable { stamp: seen } => !again && stamp(&module.path).ok() == *seen,
+                Disk::Unseen => false,
             };
             if !current && module.look.due().is_none() && module.path.is_absolute() {
                 module.look.touch(Evidence::Touched, std::time::Instant::now());
@@ -374,8 +394,15 @@ impl Worker {
     /// # Errors
     /// Unknown or ambiguous, with candidates.
     pub fn resolve(&self, wanted: &str) -> Result<usize> {
-        let names: Vec<Name<'_>> =
-            self.modules.iter().map(|module| Name { path: &module.path, soname: module.soname.as_deref() }).collect();
+        let names: Vec<Name<'_>> = self
+            .modules
+            .iter()
+            .map(|module| Name {
+                path: &module.path,
+                soname: module.soname.as_deref(),
+                usual: matches!(module.class, Class::Executable | Class::Project),
+            })
+            .collect();
         crate::policy::resolve_module(wanted, &names)
     }
 }

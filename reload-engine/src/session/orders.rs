@@ -63,19 +63,25 @@ impl Worker {
             Command::Rollback { module, generation } => {
                 self.catch_up()?;
                 let index = self.resolve(module)?;
-                self.settle(&[index]);
+                self.settle(&[index], false);
                 let receipt = self.roll_back(index, generation.map(Generation))?;
                 Ok(Answer::Receipts(vec![receipt]))
             }
             Command::Detach => {
-                self.record.change(&mut self.link, |ledger| ledger.detached = true)?;
-                self.attachment_changed();
+                if !self.record.ledger.detached {
+                    self.record.change(&mut self.link, |ledger| ledger.detached = true)?;
+                    self.tell(Event::Detached);
+                    self.attachment_changed();
+                }
                 Ok(Answer::Done)
             }
             Command::Attach => {
-                self.record.change(&mut self.link, |ledger| ledger.detached = false)?;
-                self.attachment_changed();
-                self.reconsider();
+                if self.record.ledger.detached {
+                    self.record.change(&mut self.link, |ledger| ledger.detached = false)?;
+                    self.tell_attached();
+                    self.attachment_changed();
+                    self.reconsider();
+                }
                 Ok(Answer::Done)
             }
             Command::Close => Ok(Answer::Done),

@@ -95,7 +95,7 @@ impl Worker {
             };
             (0..self.modules.len()).filter(concerns).collect()
         });
-        let mut found: Vec<(usize, Verdict)> = self.settle(&indexes);
+        let mut found: Vec<(usize, Verdict)> = self.settle(&indexes, trigger == Trigger::Named);
         let mut receipts = Vec::new();
         for index in indexes {
             let verdict = found.iter().position(|(of, _)| *of == index).map(|at| found.swap_remove(at).1);
@@ -226,7 +226,7 @@ impl Worker {
         let module = &mut self.modules[index];
         module.look.touch(crate::watcher::Evidence::Touched, Instant::now());
         let before = std::mem::take(&mut module.disk);
-        let verdict = self.settle(&[index]).pop().map(|(_, verdict)| verdict);
+        let verdict = self.settle(&[index], true).pop().map(|(_, verdict)| verdict);
         match verdict {
             Some(Verdict::News(reading)) => Found::File(reading),
             Some(Verdict::Unusable { stage, reason }) => Found::Unusable { stage, reason },

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     ledger::{Ledger, ModuleLedger},
-    model::{Connection, Snapshot, Target},
+    model::{Class, Connection, Mark, Snapshot, Target},
     reloader::Engine,
     target::{
         link::AgentLink,
@@ -40,6 +40,10 @@ const FILE_PACE: Duration = Duration::from_secs(2);
 const POLLED_FILE_PACE: Duration = Duration::from_millis(250);
 /// The link map is read this often even if the target's size never changes.
 const LISTING_PACE: Duration = Duration::from_secs(5);
+/// Modules analysed ahead of their first reload: so many at most, none larger than so many bytes. The analysis stays in
+/// memory.
+const MOST_PREPARED: usize = 16;
+const PREPARED_SIZE: u64 = 64 << 20;
 /// How long a target that has called `exec` may take until its new program's agent answers.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -120,16 +124,20 @@ impl Worker {
         self.record = Record::read(&mut self.link)?;
         self.list_modules()?;
         self.attachment_changed();
-        let Target { pid, name, exe } = self.target.clone();
-        self.tell(Event::Attached { pid, name, exe, modules: self.modules.len() });
+        self.tell_attached();
         if self.role == Role::Visitor {
             // One answer is all that will be asked: it should be about the files as they are.
             let all: Vec<usize> =
                 (0..self.modules.len()).filter(|&index| self.modules[index].look.due().is_some()).collect();
-            self.settle(&all);
+            self.settle(&all, false);
         }
         self.publish();
         Ok(())
+    }
+
+    pub fn tell_attached(&mut self) {
+        let Target { pid, name, exe } = self.target.clone();
+        self.tell(Event::Attached { pid, name, exe, modules: self.modules.len() });
     }
 
     /// Runs until it is closed.
@@ -174,7 +182,8 @@ impl Worker {
                         self.link_ended(&never());
                     }
                 }
-                Ok(_) | Err(_) => {}
+                Ok(_) => {}
+                Err(_) => self.prepare_next(),
             }
             if matches!(self.connection, Connection::Attached | Connection::Detached) {
                 self.keep_pace(exit);
@@ -182,7 +191,40 @@ impl Worker {
         }
     }
 
+    /// Analyses a module ahead of its first reload, while there is nothing else to do.
+    fn prepare_next(&mut self) {
+        let Some(index) = self.next_to_prepare() else { return };
+        let module = &mut self.modules[index];
+        module.prepared = true;
+        if let Some(ledger) = self.record.ledger.modules.get(&module.path)
+            && let Err(error) = self.engine.prepare(&mut self.link, &module.path, ledger)
+        {
+            // The reload will fail by the same reason, and tell it.
+            tracing::debug!("{}: not prepared: {error}", module.name);
+        }
+    }
+
+    fn next_to_prepare(&self) -> Option<usize> {
+        let worth_it = |module: &Tracked| {
+            !module.prepared
+                && module.size().is_some_and(|size| size <= PREPARED_SIZE)
+                && self.record.module(&module.path).is_some_and(|ledger| {
+                    !ledger.generations.is_empty()
+                        && (ledger.mark == Mark::Reload
+                            || (module.class == Class::Project && ledger.mark == Mark::None))
+                })
+        };
+        if self.role != Role::Follower || matches!(self.connection, Connection::Exited(_) | Connection::Lost(_)) {
+            return None;
+        }
+        let ready = self.modules.iter().filter(|module| module.prepared).count();
+        if ready < MOST_PREPARED { self.modules.iter().position(worth_it) } else { None }
+    }
+
     fn deadline(&self) -> Instant {
+        if self.next_to_prepare().is_some() {
+            return Instant::now();
+        }
         let looks = self.modules.iter().filter_map(|module| module.look.due());
         looks.chain([self.next_modules, self.next_files]).min().unwrap_or(self.next_modules)
     }
@@ -269,10 +311,14 @@ impl Worker {
         if record.revision == self.record.revision {
             return Ok(());
         }
+        let was_detached = self.record.ledger.detached;
         for event in differences(&self.record.ledger, &record.ledger) {
             self.tell(event);
         }
         self.record = record;
+        if was_detached && !self.record.ledger.detached {
+            self.tell_attached();
+        }
         self.attachment_changed();
         self.dirty = true;
         Ok(())
