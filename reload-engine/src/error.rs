@@ -34,7 +34,11 @@ pub enum Error {
 
     /// The connection to the agent broke.
     #[error("lost the agent of process {pid}")]
-    LinkLost { pid: u32, #[source] source: io::Error },
+    LinkLost {
+        pid: u32,
+        #[source]
+        source: io::Error,
+    },
 
     #[error("the agent of process {pid} did not answer within {seconds} s; is the target stopped or in a debugger?")]
     LinkTimeout { pid: u32, seconds: u64 },
@@ -62,7 +66,12 @@ pub enum Error {
     Unsuitable { module: String, reason: String },
 
     #[error("{}: {doing}", .path.display())]
-    File { path: PathBuf, doing: &'static str, #[source] source: io::Error },
+    File {
+        path: PathBuf,
+        doing: &'static str,
+        #[source]
+        source: io::Error,
+    },
 
     /// The file is not a library this engine can load, and why.
     #[error("{}: {reason}", .path.display())]
@@ -77,7 +86,11 @@ pub enum Error {
     Stop { pid: u32, reason: String },
 
     #[error("starting `{command}`")]
-    Launch { command: String, #[source] source: io::Error },
+    Launch {
+        command: String,
+        #[source]
+        source: io::Error,
+    },
 
     #[error("the file watcher: {0}")]
     Watch(#[from] notify::Error),

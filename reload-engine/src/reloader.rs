@@ -19,7 +19,8 @@ use crate::{
     image::{Image, Resolves, demangle},
     ledger::{GenerationRecord, Ledger, ModuleLedger},
     model::{
-        Addr, Change, Details, FileStamp, Generation, HistoryEntry, LoadBias, Outcome, Receipt, Stage, Timings, file_name,
+        Addr, Change, Details, FileStamp, Generation, HistoryEntry, LoadBias, Outcome, Receipt, Stage, Timings,
+        file_name,
     },
     plan::{
         self, Plan,
@@ -364,9 +365,11 @@ fn note_entries(lineage: &Lineage, step: &Transition, receipt: &mut Receipt) {
         receipt.warnings.extend(
             instances
                 .iter()
-                .map(|instance| format!("`{}` {reason}: callers of generation {} stay in old code", name(instance), {
-                    lineage.placed(instance.generation).number
-                }))
+                .map(|instance| {
+                    format!("`{}` {reason}: callers of generation {} stay in old code", name(instance), {
+                        lineage.placed(instance.generation).number
+                    })
+                })
                 .take(Details::LIMIT),
         );
     }

@@ -67,7 +67,9 @@ fn a_changed_constant_changes_its_readers() {
 
 #[test]
 fn functions_come_and_go() {
-    let new = BASE.replace("int show", "int extra(void) { return 4; }\nint show").replace("const char *word(", "const char *term(");
+    let new = BASE
+        .replace("int show", "int extra(void) { return 4; }\nint show")
+        .replace("const char *word(", "const char *term(");
     let plan = plan_of(BASE, &new, &["-O2"]).expect("a plan");
     assert_eq!(plan.details.changed, Vec::<String>::new());
     assert_eq!(plan.details.added, ["term", "extra"]);
@@ -76,10 +78,9 @@ fn functions_come_and_go() {
 
 #[test]
 fn statics_are_kept_added_and_reset_by_size() {
-    let new = BASE.replace("static int counter", "static int before = 1, between[9]; static int counter").replace(
-        "return helper(x) * 2",
-        "return helper(x) * 2 + before++ + between[x & 7]++",
-    );
+    let new = BASE
+        .replace("static int counter", "static int before = 1, between[9]; static int counter")
+        .replace("return helper(x) * 2", "return helper(x) * 2 + before++ + between[x & 7]++");
     let plan = plan_of(BASE, &new.replace("int exported = 3", "long exported = 3"), &["-O1"]).expect("a plan");
     let mut fresh = plan.details.new_statics.clone();
     fresh.sort();
@@ -96,7 +97,8 @@ fn local_statics_of_one_name_follow_their_functions() {
              __attribute__((noinline)) int h(void) {{ static int n = 3; return n++; }}"
         )
     };
-    let plan = plan_of(&source(""), &source("int g(void) { static int n = 2; return n++; }"), &["-O1"]).expect("a plan");
+    let plan =
+        plan_of(&source(""), &source("int g(void) { static int n = 2; return n++; }"), &["-O1"]).expect("a plan");
     assert_eq!(plan.details.changed, Vec::<String>::new());
     assert_eq!(plan.details.added, ["g"]);
     assert_eq!(plan.statics.new, 1);

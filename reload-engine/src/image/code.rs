@@ -272,13 +272,11 @@ impl<'a> Scanner<'a> {
         }
         let wanted = match self.image.section_at(target).map(|section| section.kind) {
             Some(kind) if kind.is_state() => true,
-            Some(SectionKind::Constant) => address_taken && self.image.object_at(target).is_some(),
             Some(SectionKind::Code) => address_taken && self.image.function_starting_at(target).is_some(),
             // One past the end of the last section of state is still an address of state.
-            None => self
-                .image
-                .section_at(Vaddr(target.0.wrapping_sub(1)))
-                .is_some_and(|section| section.kind.is_state()),
+            None => {
+                self.image.section_at(Vaddr(target.0.wrapping_sub(1))).is_some_and(|section| section.kind.is_state())
+            }
             _ => false,
         };
         if wanted {

@@ -35,7 +35,10 @@ pub fn hash(image: &Image, scan: &Scan) -> Hashes {
     };
     let own: Vec<u128> = (0..image.functions.len()).map(|index| meaning.function(index, scan)).collect();
     let functions = (0..own.len())
-        .map(|index| (!scan.bodies[index].opaque && image.tables.has_local_symbols).then(|| with_clones(image, scan, &own, index)))
+        .map(|index| {
+            (!scan.bodies[index].opaque && image.tables.has_local_symbols)
+                .then(|| with_clones(image, scan, &own, index))
+        })
         .collect();
     let objects = (0..image.objects.len()).map(|index| meaning.object(index, 0)).collect();
     Hashes { functions, objects }
@@ -216,7 +219,10 @@ impl Meaning<'_> {
                 digest(&[kind, NameKey(XxHash3_128::oneshot(name.as_bytes())).0, *addend as u128])
             }
             // A local variable of a local-dynamic or initial-exec slot; which one follows in the next word or the addend.
-            (Resolves::Here(offset), RelocationKind::TlsModule | RelocationKind::ThreadPointerOffset | RelocationKind::TlsDescriptor) => {
+            (
+                Resolves::Here(offset),
+                RelocationKind::TlsModule | RelocationKind::ThreadPointerOffset | RelocationKind::TlsDescriptor,
+            ) => {
                 let second = super::elf::word_at(&image.bytes, &image.tables.segments, Vaddr(slot.0 + 8)).unwrap_or(0);
                 let offset = if relocation.kind == RelocationKind::TlsModule { second } else { offset.0 };
                 digest(&[kind, self.thread_local(offset)])

@@ -296,7 +296,8 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
                         .symbol(object::SymbolIndex(symbol_index as usize))
                         .map_err(parse("symbol of a relocation"))?;
                     let name = symbol.name(LE, dynamic.strings()).map_err(parse("symbol name"))?;
-                    let here = (!symbol.is_undefined(LE)).then(|| Vaddr(symbol.st_value(LE).wrapping_add(addend as u64)));
+                    let here =
+                        (!symbol.is_undefined(LE)).then(|| Vaddr(symbol.st_value(LE).wrapping_add(addend as u64)));
                     Resolves::Symbol { name: String::from_utf8_lossy(name).into_owned(), addend, here }
                 };
                 tables.relocations.push(Relocation { slot: Vaddr(entry.r_offset(LE)), kind, resolves });
@@ -337,22 +338,16 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
 
 /// The little-endian word at an address that the file itself holds.
 pub fn word_at(bytes: &[u8], segments: &[LoadSegment], address: Vaddr) -> Option<u64> {
-    let segment = segments
-        .iter()
-        .find(|segment| address.0 >= segment.address && address.0 - segment.address < segment.file_size.saturating_sub(7))?;
+    let segment = segments.iter().find(|segment| {
+        address.0 >= segment.address && address.0 - segment.address < segment.file_size.saturating_sub(7)
+    })?;
     let offset = usize::try_from(segment.offset + (address.0 - segment.address)).ok()?;
     let word: &U64<LittleEndian> = object::pod::from_bytes(bytes.get(offset..offset + 8)?).ok()?.0;
     Some(word.get(LE))
 }
 
-const CONSTRUCTOR_TAGS: [elf::DynamicTag; 6] = [
-    elf::DT_INIT,
-    elf::DT_FINI,
-    elf::DT_INIT_ARRAY,
-    elf::DT_FINI_ARRAY,
-    elf::DT_INIT_ARRAYSZ,
-    elf::DT_FINI_ARRAYSZ,
-];
+const CONSTRUCTOR_TAGS: [elf::DynamicTag; 6] =
+    [elf::DT_INIT, elf::DT_FINI, elf::DT_INIT_ARRAY, elf::DT_FINI_ARRAY, elf::DT_INIT_ARRAYSZ, elf::DT_FINI_ARRAYSZ];
 
 /// Second value: the relocation never looks at a symbol.
 fn classify(kind: elf::RelocationType) -> (RelocationKind, bool) {

@@ -23,7 +23,9 @@ pub struct Entry {
 pub enum Form {
     Near,
     /// Through five bytes of padding at this address.
-    Short { padding: Vaddr },
+    Short {
+        padding: Vaddr,
+    },
     #[default]
     None,
 }

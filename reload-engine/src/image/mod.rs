@@ -26,7 +26,7 @@ mod names;
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form};
-pub use names::{closure_family, demangle, is_anonymous};
+pub use names::{closure_family, demangle};
 
 use elf::{RawKind, Relocation, Tables};
 
@@ -121,8 +121,8 @@ impl Image {
             users: OnceLock::new(),
         };
         image.collect_symbols();
-        let scan = code::scan(&image)
-            .map_err(|reason| Error::Image { path: path.to_owned(), stage: Stage::Parse, reason })?;
+        let scan =
+            code::scan(&image).map_err(|reason| Error::Image { path: path.to_owned(), stage: Stage::Parse, reason })?;
         let hashes = content::hash(&image, &scan);
         for (function, entry) in image.functions.iter_mut().zip(scan.entries) {
             function.entry = entry;

@@ -30,14 +30,10 @@ pub fn is_auxiliary(name: &[u8]) -> bool {
         || START_UP.contains(&name)
 }
 
-/// Whether this is a name the compiler invented for a constant without one; such constants have no identity to keep.
-pub fn is_anonymous(name: &str) -> bool {
-    name.starts_with("anon.") || name.starts_with(".L")
-}
-
 /// Whether rustc made this name, by either of its mangling schemes.
 pub fn is_rust(name: &str) -> bool {
-    name.starts_with("_R") || (name.starts_with("_ZN") && name.len() > 20 && name[..name.len() - 1].rfind("17h") == Some(name.len() - 20))
+    name.starts_with("_R")
+        || (name.starts_with("_ZN") && name.len() > 20 && name[..name.len() - 1].rfind("17h") == Some(name.len() - 20))
 }
 
 /// For a Rust closure: what all closures of the same function share, so that a renumbering can be noticed. `None` for

@@ -59,9 +59,11 @@ fn neighbour(image: &Image, target: Vaddr) -> Option<usize> {
     }
     let after = image.objects.partition_point(|object| object.address <= target);
     let in_section = |index: &usize| section.contains(image.objects[*index].address);
-    (0..after).rev().find(|index| !image.objects[*index].constant).filter(in_section).or_else(|| {
-        (after..image.objects.len()).find(|index| !image.objects[*index].constant).filter(in_section)
-    })
+    (0..after)
+        .rev()
+        .find(|index| !image.objects[*index].constant)
+        .filter(in_section)
+        .or_else(|| (after..image.objects.len()).find(|index| !image.objects[*index].constant).filter(in_section))
 }
 
 /// The object that ends exactly at `address`.

@@ -38,17 +38,16 @@ const EXECUTE: u32 = 4;
 ///
 /// # Errors
 /// Something lies out of reach.
-pub fn code(
-    plan: &Plan,
-    functions: &FunctionIdentities,
-    bias: LoadBias,
-) -> Result<Vec<(Vaddr, [u8; 4])>, String> {
+pub fn code(plan: &Plan, functions: &FunctionIdentities, bias: LoadBias) -> Result<Vec<(Vaddr, [u8; 4])>, String> {
     let image = &*plan.image;
     let mut fields = Vec::new();
     let mut displace = |site: Vaddr, next: Vaddr, target: Addr| {
         let distance = target.0.wrapping_sub(bias.addr(next).0) as i64;
         let distance = i32::try_from(distance).map_err(|_| {
-            format!("the new code at {:?} is more than 2 GiB away from {target:?}, which it must reach", bias.addr(site))
+            format!(
+                "the new code at {:?} is more than 2 GiB away from {target:?}, which it must reach",
+                bias.addr(site)
+            )
         })?;
         fields.push((site, distance.to_le_bytes()));
         Ok::<(), String>(())
@@ -148,7 +147,8 @@ impl Binder<'_> {
 
     fn thread_locals(&mut self, lineage: &Lineage, tls_module: u64, read: &mut ReadWords<'_>) -> Outcome {
         let tls = &self.plan.tls;
-        let preemptible: Vec<Addr> = tls.pairs.iter().filter(|pair| pair.2).map(|pair| self.bias.addr(pair.0)).collect();
+        let preemptible: Vec<Addr> =
+            tls.pairs.iter().filter(|pair| pair.2).map(|pair| self.bias.addr(pair.0)).collect();
         let found: HashMap<Addr, Option<u64>> =
             preemptible.iter().copied().zip(read(&preemptible).map_err(Err)?).collect();
         for (slot, pair, _) in &tls.pairs {
@@ -192,7 +192,9 @@ impl Binder<'_> {
         for (address, value, len) in self.writes {
             let bytes = &value.to_le_bytes()[..len as usize];
             match binding.writes.last_mut() {
-                Some(last) if last.address + last.bytes.len() as u64 == address.0 => last.bytes.extend_from_slice(bytes),
+                Some(last) if last.address + last.bytes.len() as u64 == address.0 => {
+                    last.bytes.extend_from_slice(bytes)
+                }
                 _ => binding.writes.push(Write { address: address.0, bytes: bytes.to_vec() }),
             }
         }
@@ -223,8 +225,7 @@ fn segments(image: &Image, bias: LoadBias, writes: &[Write]) -> Vec<Segment> {
     for segment in &image.tables.segments {
         let start = segment.address & !0xfff;
         let end = (segment.address + segment.memory_size + 0xfff) & !0xfff;
-        let protection =
-            READ | if segment.writable { WRITE } else { 0 } | if segment.executable { EXECUTE } else { 0 };
+        let protection = READ | if segment.writable { WRITE } else { 0 } | if segment.executable { EXECUTE } else { 0 };
         match &image.tables.relro {
             Some(relro) if segment.writable && relro.start >= start && relro.end <= end && !relro.is_empty() => {
                 parts.push((start, relro.start, protection));
@@ -276,8 +277,8 @@ impl FunctionIdentities {
                     .take_while(|(alias, _)| alias.address == old.address)
                     .all(|(_, family)| new_address.get(family) == Some(&function.address));
                 let same = old.content.is_some() && old.content == function.content;
-                let reachable = old.entry.form != crate::image::Form::None
-                    || (same && !plan.distinct.contains(&(index as u32)));
+                let reachable =
+                    old.entry.form != crate::image::Form::None || (same && !plan.distinct.contains(&(index as u32)));
                 (stays_whole && reachable && !old.indirect && !function.indirect).then(|| lineage.address(*oldest))
             })
             .collect();

@@ -7,7 +7,7 @@ use super::{
     matching::{Traits, pair},
 };
 use crate::{
-    image::{Image, NameKey, Object, is_anonymous},
+    image::{Image, NameKey, Object},
     model::{Addr, LoadBias},
 };
 
@@ -113,12 +113,11 @@ pub fn plan(lineage: &Lineage, image: &Image) -> PlannedHomes {
         }
         for (index, partner) in news.iter().zip(&pairing.partners) {
             let object = &image.objects[*index];
-            let old = partner.map(|partner| (&placed.image.objects[olds[partner]], placed.homes.objects[olds[partner]]));
+            let old =
+                partner.map(|partner| (&placed.image.objects[olds[partner]], placed.homes.objects[olds[partner]]));
             planned.objects[*index] = match old {
-                Some((old, home)) if object.constant || old.constant => {
-                    let same = object.constant == old.constant && object.size == old.size && object.content == old.content;
-                    if same && !is_anonymous(image.object_name(object)) { Home::At(home) } else { Home::Own }
-                }
+                // A constant means the same in every generation; new code reads its own.
+                Some((old, _)) if object.constant || old.constant => Home::Own,
                 Some((old, home)) if old.size == object.size => {
                     if object.size > 0 {
                         planned.kept.push(*index);
@@ -149,11 +148,8 @@ pub fn plan(lineage: &Lineage, image: &Image) -> PlannedHomes {
             planned.kept.retain(|kept| *kept != index);
         }
     }
-    let known: HashMap<NameKey, ()> = lineage
-        .all()
-        .iter()
-        .flat_map(|placed| placed.image.objects.iter().map(|object| (object.key, ())))
-        .collect();
+    let known: HashMap<NameKey, ()> =
+        lineage.all().iter().flat_map(|placed| placed.image.objects.iter().map(|object| (object.key, ()))).collect();
     planned.new.extend((0..image.objects.len()).filter(|index| {
         let object = &image.objects[*index];
         !object.constant && object.size > 0 && !known.contains_key(&object.key)
@@ -181,17 +177,6 @@ pub fn plan(lineage: &Lineage, image: &Image) -> PlannedHomes {
     }
     planned.new_thread_locals = (0..paired.len()).filter(|index| !paired[*index]).collect();
     planned
-}
-
-/// Gives the two constants homes of their own again. They mean the same there; only their identity is lost.
-pub fn part_constants(image: &Image, planned: &mut PlannedHomes, objects: [usize; 2]) -> bool {
-    let constants = objects.iter().all(|object| image.objects[*object].constant);
-    if constants {
-        for object in objects {
-            planned.objects[object] = Home::Own;
-        }
-    }
-    constants
 }
 
 /// Per name that both sides know: the newest generation that has it, its objects and the new ones of that name.

@@ -3,7 +3,10 @@
 //!
 //! Rebuilt by replay from the ledger's generations: the same files in the same order always give the same answers.
 
-use std::{collections::{HashMap, HashSet}, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{Plan, homes::Homes};
 use crate::{

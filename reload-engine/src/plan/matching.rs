@@ -25,6 +25,9 @@ pub struct Pairing {
     pub ambiguous: bool,
 }
 
+/// Whether an old and a new symbol may be the same.
+type Rule = fn(&Traits, &Traits) -> bool;
+
 /// Pairs the symbols of one name.
 pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
     if old.len() == 1 && new.len() == 1 {
@@ -32,14 +35,14 @@ pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
     }
     let mut partners = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
-    let same_file = |a: &Traits, b: &Traits| a.file == b.file;
-    let rules: [&dyn Fn(&Traits, &Traits) -> bool; 6] = [
-        &|a, b| same_file(a, b) && a.content.is_some() && a.content == b.content,
-        &|a, b| same_file(a, b) && !a.users.is_empty() && a.users == b.users,
-        &|a, b| same_file(a, b) && overlap(&a.users, &b.users),
-        &|a, b| overlap(&a.users, &b.users),
-        &|a, b| same_file(a, b),
-        &|_, _| true,
+    // From the most telling to the least.
+    let rules: [Rule; 6] = [
+        |a, b| a.file == b.file && a.content.is_some() && a.content == b.content,
+        |a, b| a.file == b.file && !a.users.is_empty() && a.users == b.users,
+        |a, b| a.file == b.file && overlap(&a.users, &b.users),
+        |a, b| overlap(&a.users, &b.users),
+        |a, b| a.file == b.file,
+        |_, _| true,
     ];
     for rule in rules {
         // Only what is unique from both sides is taken, until nothing more becomes so.
@@ -51,7 +54,8 @@ pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
                 }
                 let mut fits = (0..old.len()).filter(|other| !taken[*other] && rule(&old[*other], &new[index]));
                 let (Some(only), None) = (fits.next(), fits.next()) else { continue };
-                let rivals = (0..new.len()).filter(|rival| partners[*rival].is_none() && rule(&old[only], &new[*rival]));
+                let rivals =
+                    (0..new.len()).filter(|rival| partners[*rival].is_none() && rule(&old[only], &new[*rival]));
                 if rivals.count() == 1 {
                     partners[index] = Some(only);
                     taken[only] = true;

@@ -34,7 +34,14 @@ pub fn questions(plan: &Plan) -> Vec<Question> {
 }
 
 /// The new value for an untouched static; `None` when the program has changed it, or its value depends on other modules.
-pub fn answer(plan: &Plan, lineage: &Lineage, functions: &FunctionIdentities, bias: LoadBias, question: &Question, live: &[u8]) -> Option<Vec<u8>> {
+pub fn answer(
+    plan: &Plan,
+    lineage: &Lineage,
+    functions: &FunctionIdentities,
+    bias: LoadBias,
+    question: &Question,
+    live: &[u8],
+) -> Option<Vec<u8>> {
     let object = &plan.image.objects[question.object];
     let untouched = lineage.path(plan.parent).into_iter().any(|generation| {
         let placed = lineage.placed(generation);
@@ -43,9 +50,9 @@ pub fn answer(plan: &Plan, lineage: &Lineage, functions: &FunctionIdentities, bi
         };
         placed.image.objects.iter().zip(&placed.homes.objects).any(|(candidate, home)| {
             same((candidate, home))
-                && initial_value(&placed.image, candidate).is_some_and(|(value, pointers)| {
+                && initial_value(&placed.image, candidate).is_some_and(|initial| {
                     let at = |address: Vaddr| placed.bias.addr(address).0;
-                    is_initial(live, &value, &pointers, |target, word| {
+                    is_initial(live, &initial.bytes, &initial.pointers, |target, word| {
                         word == at(target) || known_elsewhere(lineage, generation, target).contains(&word)
                     })
                 })
@@ -54,7 +61,7 @@ pub fn answer(plan: &Plan, lineage: &Lineage, functions: &FunctionIdentities, bi
     if !untouched {
         return None;
     }
-    let (mut value, pointers) = initial_value(&plan.image, object)?;
+    let Initial { mut bytes, pointers } = initial_value(&plan.image, object)?;
     for (at, target) in pointers {
         let address = match plan.image.function_starting_at(target) {
             Some(function) => functions.of(function),
@@ -64,18 +71,25 @@ pub fn answer(plan: &Plan, lineage: &Lineage, functions: &FunctionIdentities, bi
             },
         };
         let address = address.unwrap_or_else(|| bias.addr(target));
-        value.get_mut(at..at + 8)?.copy_from_slice(&address.0.to_le_bytes());
+        bytes.get_mut(at..at + 8)?.copy_from_slice(&address.0.to_le_bytes());
     }
-    Some(value)
+    Some(bytes)
 }
 
-/// Bytes of the file and the pointers among them (offset, target); `None` where the loader asks other modules.
-fn initial_value(image: &Image, object: &Object) -> Option<(Vec<u8>, Vec<(usize, Vaddr)>)> {
+/// What a static starts with.
+struct Initial {
+    bytes: Vec<u8>,
+    /// Offset of each pointer among them, and what it leads to.
+    pointers: Vec<(usize, Vaddr)>,
+}
+
+/// As the file has it; `None` where the loader asks other modules.
+fn initial_value(image: &Image, object: &Object) -> Option<Initial> {
     let size = usize::try_from(object.size).ok()?;
     let stored = image.bytes_from(object.address);
-    let mut value = vec![0; size];
+    let mut bytes = vec![0; size];
     let len = size.min(stored.len());
-    value[..len].copy_from_slice(&stored[..len]);
+    bytes[..len].copy_from_slice(&stored[..len]);
     let relocations = &image.tables.relocations;
     let first = relocations.partition_point(|relocation| relocation.slot < object.address);
     let mut pointers = Vec::new();
@@ -87,18 +101,23 @@ fn initial_value(image: &Image, object: &Object) -> Option<(Vec<u8>, Vec<(usize,
             _ => return None,
         }
     }
-    Some((value, pointers))
+    Some(Initial { bytes, pointers })
 }
 
 /// Where else a pointer of that generation may lead: the home of a static, the oldest entry of a function.
 fn known_elsewhere(lineage: &Lineage, generation: usize, target: Vaddr) -> Vec<u64> {
     let placed = lineage.placed(generation);
     if let Some(function) = placed.image.function_starting_at(target) {
-        return lineage.instances(placed.families[function]).iter().map(|instance| lineage.address(*instance).0).collect();
+        return lineage
+            .instances(placed.families[function])
+            .iter()
+            .map(|instance| lineage.address(*instance).0)
+            .collect();
     }
-    let home = placed.image.object_at(target).map(|object| {
-        placed.homes.objects[object].0.wrapping_add(target.0 - placed.image.objects[object].address.0)
-    });
+    let home = placed
+        .image
+        .object_at(target)
+        .map(|object| placed.homes.objects[object].0.wrapping_add(target.0 - placed.image.objects[object].address.0));
     home.into_iter().collect()
 }
 

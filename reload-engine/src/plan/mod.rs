@@ -75,15 +75,14 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) ->
     let mut warnings = Vec::new();
     let mut refusals = Vec::new();
     let partners = match_functions(lineage, parent, &image, &mut warnings);
-    let mut homes = homes::plan(lineage, &image);
-    let ambiguous = ambiguous_references(&image, &mut homes);
+    let homes = homes::plan(lineage, &image);
     let tls = tls::plan(&image, &homes);
 
     for name in &homes.ambiguous {
         refusals.push(format!("several statics are called `{}` and nothing tells them apart", demangle(name)));
     }
     refusals.extend(tls.refusals.iter().cloned());
-    refusals.extend(ambiguous);
+    refusals.extend(ambiguous_references(&image, &homes));
     if !image.tables.has_local_symbols {
         refusals.extend(stripped(lineage, parent, &image));
     }
@@ -147,7 +146,9 @@ fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &m
         let pairing = pair(&old, &new);
         if pairing.ambiguous {
             let name = demangle(image.function_name(&image.functions[news[0]]));
-            warnings.push(format!("several functions are called `{name}`; those that nothing tells apart keep their old code"));
+            warnings.push(format!(
+                "several functions are called `{name}`; those that nothing tells apart keep their old code"
+            ));
         }
         for (index, partner) in news.iter().zip(pairing.partners) {
             partners[*index] = partner.map(|partner| families[partner]);
@@ -187,15 +188,16 @@ fn pair_renumbered_closures(
         }
     }
     let mut parted: HashSet<String> = HashSet::new();
-    for index in 0..image.functions.len() {
-        let function = &image.functions[index];
-        let Some(of) = closure_family(image.function_name(function)).filter(|of| affected.contains(of)) else { continue };
+    for (function, place) in image.functions.iter().zip(partners) {
+        let Some(of) = closure_family(image.function_name(function)).filter(|of| affected.contains(of)) else {
+            continue;
+        };
         let same = function.content.and_then(|content| by_content.get_mut(&(of.clone(), content)));
         let partner = same.filter(|families| families.len() == 1).and_then(Vec::pop);
-        if partner.is_none() && partners[index].is_some() {
+        if partner.is_none() && place.is_some() {
             parted.insert(of);
         }
-        partners[index] = partner;
+        *place = partner;
     }
     let mut parted: Vec<String> = parted.into_iter().collect();
     parted.sort();
@@ -205,33 +207,23 @@ fn pair_renumbered_closures(
 }
 
 /// The references that cannot be attributed, one line per function and pair of statics.
-fn ambiguous_references(image: &Image, homes: &mut PlannedHomes) -> Vec<String> {
+fn ambiguous_references(image: &Image, homes: &PlannedHomes) -> Vec<String> {
     let mut reasons = Vec::new();
-    loop {
-        let mut parted = false;
-        reasons.clear();
-        for reference in &image.references {
-            let Attribution::Ambiguous(before, here) = attribution::of_code(image, homes, reference) else { continue };
-            if homes::part_constants(image, homes, [before, here]) {
-                parted = true;
-                continue;
-            }
-            let function = reference.function.map_or_else(
-                || format!("code at {:?}", reference.site),
-                |function| format!("`{}`", demangle(image.function_name(&image.functions[function as usize]))),
-            );
-            let name = |index: usize| demangle(image.object_name(&image.objects[index]));
-            reasons.push(format!(
-                "{function} takes an address that is both the end of `{}` and the start of `{}`, which no longer lie together",
-                name(before),
-                name(here)
-            ));
-        }
-        if !parted {
-            reasons.dedup();
-            return reasons;
-        }
+    for reference in &image.references {
+        let Attribution::Ambiguous(before, here) = attribution::of_code(image, homes, reference) else { continue };
+        let function = reference.function.map_or_else(
+            || format!("code at {:?}", reference.site),
+            |function| format!("`{}`", demangle(image.function_name(&image.functions[function as usize]))),
+        );
+        let name = |index: usize| demangle(image.object_name(&image.objects[index]));
+        reasons.push(format!(
+            "{function} takes an address that is both the end of `{}` and the start of `{}`, which no longer lie together",
+            name(before),
+            name(here)
+        ));
     }
+    reasons.dedup();
+    reasons
 }
 
 /// Without local symbols hidden statics cannot be told apart; that is harmless only while nothing has moved.
@@ -351,14 +343,18 @@ fn count_statics(plan: &mut Plan) {
     };
     plan.details.new_statics = names(&homes.new, &homes.new_thread_locals);
     plan.details.reset_statics = names(&homes.reset, &homes.reset_thread_locals);
-    plan.warnings.extend(plan.details.reset_statics.iter().map(|name| {
-        format!("`{name}` changed its size: it starts anew, and old code keeps using the old one")
-    }));
+    plan.warnings.extend(
+        plan.details
+            .reset_statics
+            .iter()
+            .map(|name| format!("`{name}` changed its size: it starts anew, and old code keeps using the old one")),
+    );
 }
 
 /// Constructors never run again; a new one would have initialised something that now stays zero.
 fn warn_of_constructors(lineage: &Lineage, plan: &mut Plan) {
-    let known: HashSet<NameKey> = lineage.all().iter().flat_map(|placed| constructors(&placed.image)).map(|f| f.key).collect();
+    let known: HashSet<NameKey> =
+        lineage.all().iter().flat_map(|placed| constructors(&placed.image)).map(|f| f.key).collect();
     let fresh: Vec<String> = constructors(&plan.image)
         .filter(|function| !known.contains(&function.key))
         .map(|function| demangle(plan.image.function_name(function)))
@@ -367,7 +363,9 @@ fn warn_of_constructors(lineage: &Lineage, plan: &mut Plan) {
         format!("the constructor `{name}` is new and was not run; what it would initialise keeps its static value")
     }));
     let dynamic = |plan: &Plan| !plan.homes.new.is_empty() && constructors(&plan.image).next().is_some();
-    if dynamic(plan) && plan.details.changed.iter().any(|name| name.contains("_GLOBAL__sub_I_") || name.contains("static_init")) {
+    if dynamic(plan)
+        && plan.details.changed.iter().any(|name| name.contains("_GLOBAL__sub_I_") || name.contains("static_init"))
+    {
         plan.warnings.push(
             "a changed start-up function was not run again: a new static with a dynamic initialiser stays zero".into(),
         );

@@ -4,10 +4,7 @@
 //! dynamic section change, and the writable segment grows where additional TLS pairs need room.
 
 use super::tls::Pair;
-use crate::{
-    image::Image,
-    model::Vaddr,
-};
+use crate::{image::Image, model::Vaddr};
 
 /// A tag outside every range that glibc looks at (`elf/get-dynamic-info.h`).
 const IGNORED_TAG: u64 = 0x6fff_4242;

@@ -108,9 +108,7 @@ fn home_of(image: &Image, homes: &PlannedHomes, offset: u64) -> Option<Pair> {
 /// The pair that serves every variable of the file alike: `Some(None)` when all are the file's own, `None` when they differ.
 fn shift_of_all(image: &Image, homes: &PlannedHomes) -> Option<Option<Pair>> {
     let mut shifts = image.thread_locals.iter().zip(&homes.thread_locals).map(|(object, home)| match home {
-        TlsHome::At { module, offset } => {
-            Some(Pair { module: *module, offset: offset.wrapping_sub(object.address.0) })
-        }
+        TlsHome::At { module, offset } => Some(Pair { module: *module, offset: offset.wrapping_sub(object.address.0) }),
         TlsHome::Own => None,
     });
     let first = shifts.next()?;

@@ -26,13 +26,22 @@ use worker::{Role, Worker};
 pub enum Command {
     /// Reload the named modules, or every changed module except skipped ones. Named modules are tried even where an earlier
     /// attempt failed.
-    Reload { modules: Vec<String>, force: bool },
+    Reload {
+        modules: Vec<String>,
+        force: bool,
+    },
     SetMode(Mode),
-    Mark { modules: Vec<String>, mark: Mark },
+    Mark {
+        modules: Vec<String>,
+        mark: Mark,
+    },
     /// `dlopen` in the target, and mark.
     Load(PathBuf),
     /// To the generation before the active one, or to `generation`.
-    Rollback { module: String, generation: Option<u32> },
+    Rollback {
+        module: String,
+        generation: Option<u32>,
+    },
     /// Stop reloading by itself and leave the target on its current generation.
     Detach,
     /// Take up a detached target again.
@@ -60,27 +69,67 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    Attached { pid: u32, name: String, exe: PathBuf, modules: usize },
+    Attached {
+        pid: u32,
+        name: String,
+        exe: PathBuf,
+        modules: usize,
+    },
     /// The set of loaded modules changed.
-    Loaded { module: String, path: PathBuf },
-    Unloaded { module: String, path: PathBuf },
-    Changed { module: String },
+    Loaded {
+        module: String,
+        path: PathBuf,
+    },
+    Unloaded {
+        module: String,
+        path: PathBuf,
+    },
+    Changed {
+        module: String,
+    },
     /// A reload of this module has begun.
-    Reloading { module: String },
-    Reloaded { module: String, receipt: Receipt },
-    Refused { module: String, receipt: Receipt },
-    Failed { module: String, receipt: Receipt },
+    Reloading {
+        module: String,
+    },
+    Reloaded {
+        module: String,
+        receipt: Receipt,
+    },
+    Refused {
+        module: String,
+        receipt: Receipt,
+    },
+    Failed {
+        module: String,
+        receipt: Receipt,
+    },
     /// A module that was refused or failed reloads again.
-    Recovered { module: String },
-    RolledBack { module: String, receipt: Receipt },
-    Missing { module: String },
-    Mode { mode: Mode },
-    Mark { module: String, mark: Mark },
+    Recovered {
+        module: String,
+    },
+    RolledBack {
+        module: String,
+        receipt: Receipt,
+    },
+    Missing {
+        module: String,
+    },
+    Mode {
+        mode: Mode,
+    },
+    Mark {
+        module: String,
+        mark: Mark,
+    },
     Detached,
     /// The target has ended.
-    Exited { status: Option<i32> },
+    Exited {
+        status: Option<i32>,
+    },
     /// Something the user should know that belongs to no module, as a watcher limit.
-    Notice { message: String },
+    Notice {
+        message: String,
+    },
 }
 
 /// What a session sends out.
@@ -88,9 +137,16 @@ pub enum Event {
 #[expect(clippy::large_enum_variant, reason = "a few per second; a box would show in every pattern")]
 pub enum Update {
     Snapshot(Arc<Snapshot>),
-    Event { time: SystemTime, event: Event },
+    Event {
+        time: SystemTime,
+        event: Event,
+    },
     /// A command that nobody waited for could not be carried out; one line, then detail.
-    CommandFailed { command: Command, message: String, detail: Vec<String> },
+    CommandFailed {
+        command: Command,
+        message: String,
+        detail: Vec<String>,
+    },
 }
 
 /// The line of `--json` for one event.
@@ -167,6 +223,9 @@ impl Session {
 
     /// The newest snapshot there is by now, and the updates before it.
     pub fn latest(&self) -> Option<Arc<Snapshot>> {
-        self.updates.try_iter().filter_map(|update| if let Update::Snapshot(snapshot) = update { Some(snapshot) } else { None }).last()
+        self.updates
+            .try_iter()
+            .filter_map(|update| if let Update::Snapshot(snapshot) = update { Some(snapshot) } else { None })
+            .last()
     }
 }
