@@ -48,10 +48,12 @@ impl Greek {
     }
 }
 
-/// Opens the library in a new target; version 1 runs.
+/// Opens the library in a new target; version 1 runs, and the dashboard has seen it.
 pub fn greek_target<'a>(room: &'a Room, greek: &Greek) -> Launched<'a> {
     let mut target = room.launch(&host(room, "host"), &[]);
     greek.open(&mut target);
     assert_eq!(target.ask("call together 0"), "111");
+    // A file that is replaced before the dashboard has seen what was opened cannot be compared any more.
+    target.event("loaded", |event| event["module"] == Greek::NAME);
     target
 }
