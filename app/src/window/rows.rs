@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use reload_engine::model::{Class, Mark, Module, Snapshot, Status};
+use reload_engine::model::{Change, Class, Mark, Module, Snapshot, Status};
 use serde::{Deserialize, Serialize};
 
 /// All statuses in the order of their urgency.
@@ -137,7 +137,13 @@ pub fn is_folded(module: &Module) -> bool {
 
 /// Whether Reload now would take this module up.
 pub fn is_pending(module: &Module) -> bool {
-    module.status == Status::Changed && module.mark != Mark::Skip
+    module.status == Status::Changed && module.mark != Mark::Skip && !is_rolled_back(module)
+}
+
+/// Whether the file on disk is the one the user went back from: it is left alone until it changes.
+pub fn is_rolled_back(module: &Module) -> bool {
+    let last = module.history.last();
+    last.is_some_and(|entry| entry.what == Change::Rollback && module.mtime.is_none_or(|mtime| mtime <= entry.time))
 }
 
 fn matches(module: &Module, words: &[String], status: Option<Status>) -> bool {

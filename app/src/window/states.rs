@@ -183,11 +183,15 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
             (Link::Open(_), Connection::Exited(status)) => {
                 let how = match status {
                     Some(0) => " normally".to_owned(),
+                    // As a shell tells it.
+                    Some(code) if *code > 128 => format!(" by signal {}", code - 128),
                     Some(code) => format!(" with status {code}"),
                     None => String::new(),
                 };
-                let text =
-                    format!("{} has ended{how}. As soon as it runs again it is attached, with these marks.", tab.name);
+                let text = format!(
+                    "{} has ended{how}. Once `reload-dashboard run` starts it again, it is attached with these marks.",
+                    tab.name
+                );
                 banner(ui, "connection", icons::EXITED, palette.text_secondary, &text, &[], &[other], actions);
             }
             (Link::Open(_), Connection::Lost(reason)) => {

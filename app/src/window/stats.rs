@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use reload_engine::model::{Outcome, Snapshot};
+use reload_engine::model::{Change, Outcome, Snapshot};
 
 use crate::window::format;
 
@@ -34,7 +34,8 @@ impl Stats {
     pub fn new(snapshot: &Snapshot) -> Stats {
         let mut samples = Vec::new();
         let (mut totals, mut pauses) = (Vec::new(), Vec::new());
-        for entry in snapshot.modules.iter().flat_map(|module| &module.history) {
+        let entries = snapshot.modules.iter().flat_map(|module| &module.history);
+        for entry in entries.filter(|entry| entry.what == Change::Reload) {
             let receipt = &entry.receipt;
             let succeeded = match receipt.outcome {
                 Outcome::Reloaded => true,

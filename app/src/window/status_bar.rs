@@ -69,11 +69,15 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
     });
 }
 
-const BAR: f32 = 2.5;
+/// A bar and its gap; wider while there are few.
+fn bar_width(bars: usize) -> f32 {
+    (120.0 / bars.max(1) as f32).clamp(2.5, 6.0)
+}
 
 fn sparkline(ui: &mut Ui, stats: &Stats, scene: &Scene<'_>) {
     let palette = palette(ui);
-    let width = (stats.recent.len() as f32 * BAR).max(40.0);
+    let bar_width = bar_width(stats.recent.len());
+    let width = (stats.recent.len() as f32 * bar_width).max(40.0);
     let (rect, response) = ui.allocate_exact_size(vec2(width, 18.0), Sense::hover());
     let name = format!("Times of the last {}", format::count(stats.recent.len(), "reload", "reloads"));
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
@@ -81,17 +85,18 @@ fn sparkline(ui: &mut Ui, stats: &Stats, scene: &Scene<'_>) {
     let painter = ui.painter();
     painter.hline(rect.x_range(), rect.bottom() - 0.5, Stroke::new(1.0, palette.line_strong));
     for (position, sample) in stats.recent.iter().enumerate() {
-        let left = rect.left() + position as f32 * BAR;
+        let left = rect.left() + position as f32 * bar_width;
         match sample.total_ms {
             Some(ms) => {
                 let height = ((ms / most) as f32 * rect.height()).max(2.0);
-                let bar = Rect::from_min_max(pos2(left, rect.bottom() - height), pos2(left + BAR - 1.0, rect.bottom()));
+                let bar =
+                    Rect::from_min_max(pos2(left, rect.bottom() - height), pos2(left + bar_width - 1.0, rect.bottom()));
                 painter.rect_filled(bar, 0.0, palette.reloading);
             }
-            None => cross(ui, pos2(left + BAR / 2.0, rect.center().y), palette.failed),
+            None => cross(ui, pos2(left + bar_width / 2.0, rect.center().y), palette.failed),
         }
     }
-    let pointed = response.hover_pos().map(|at| ((at.x - rect.left()) / BAR) as usize);
+    let pointed = response.hover_pos().map(|at| ((at.x - rect.left()) / bar_width) as usize);
     if let Some(sample) = pointed.and_then(|position| stats.recent.get(position)) {
         let result = sample.total_ms.map_or_else(|| "failed".to_owned(), format::milliseconds);
         response.on_hover_text(format!("{}: {result}, {}", sample.module, format::age(sample.time, scene.now)));

@@ -9,7 +9,7 @@ use reload_dashboard::{
 };
 use reload_engine::{
     error::Error,
-    model::{Connection, Mark, Mode},
+    model::{Change, Connection, Mark, Mode},
     session::{Command, Event, Update},
 };
 
@@ -258,6 +258,23 @@ fn the_tabs_show_changes_history_and_info() {
     window.click("Info");
     window.assert_sees("libecs.so.1");
     window.assert_sees("ptrace");
+}
+
+#[test]
+fn a_rolled_back_file_is_not_counted_as_waiting() {
+    let mut window = Window::attached(sample::snapshot());
+    assert!(window.sees("Reload now, 1 changed"));
+    window.click("libai_planner.so, Changed");
+    window.assert_sees("nothing has been tried yet");
+    window.update(|snapshot| {
+        let module = &mut snapshot.modules[1];
+        let mut entry = module.history.last().cloned().expect("a history");
+        entry.what = Change::Rollback;
+        entry.time = std::time::SystemTime::now();
+        module.history.push(entry);
+    });
+    assert!(window.sees("Reload now"), "nothing waits for it");
+    window.assert_sees("is left alone until it changes");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use crate::window::{
     controls::palette,
     dashboard::Scene,
     details::{card, heading, nothing},
-    format, icons, theme,
+    format, icons,
+    rows::is_rolled_back,
+    theme,
 };
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
@@ -110,6 +112,14 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
             ui,
             "The file is gone",
             "The program keeps running what it has loaded. When the file appears again it is looked at anew.",
+        ),
+        (Status::Changed, _) if is_rolled_back(module) => nothing(
+            ui,
+            "Rolled back",
+            &format!(
+                "Generation {} runs again. The file on disk is left alone until it changes; Reload takes it up anyway.",
+                module.generation
+            ),
         ),
         (Status::Changed, _) => nothing(
             ui,
