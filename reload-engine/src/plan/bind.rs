@@ -7,12 +7,7 @@ use std::collections::HashMap;
 
 use reload_protocol::{Range, Segment, Write};
 
-use super::{
-    Plan,
-    attribution::{self, Attribution},
-    homes::TlsHome,
-    lineage::Lineage,
-};
+use super::{Plan, attribution, homes::TlsHome, lineage::Lineage};
 use crate::{
     image::{Image, RelocationKind, Resolves},
     model::{Addr, LoadBias, Vaddr},
@@ -55,8 +50,7 @@ pub fn code(plan: &Plan, functions: &FunctionIdentities, bias: LoadBias) -> Resu
     for reference in &image.references {
         let home = match image.function_starting_at(reference.target) {
             Some(function) => functions.of(function),
-            // Only a forced reload gets here with an ambiguous one: the object that starts there.
-            None => retargeted(attribution::of_address(image, &plan.homes, reference.target)),
+            None => attribution::of_code(image, &plan.homes, &plan.decisions, reference),
         };
         if let Some(home) = home {
             displace(reference.site, reference.next, home)?;
@@ -89,13 +83,6 @@ pub fn bind(
     Ok(binder.finish())
 }
 
-fn retargeted(attribution: Attribution) -> Option<Addr> {
-    match attribution {
-        Attribution::Retarget(home) => Some(home),
-        Attribution::Keep | Attribution::Ambiguous(_, _) => None,
-    }
-}
-
 struct Binder<'a> {
     plan: &'a Plan,
     image: &'a Image,
@@ -119,7 +106,7 @@ impl Binder<'_> {
             };
             let home = match self.image.function_starting_at(target) {
                 Some(function) => functions.of(function),
-                None => retargeted(attribution::of_address(self.image, &self.plan.homes, target)),
+                None => attribution::of_address(self.image, &self.plan.homes, target),
             };
             match home {
                 Some(home) if preemptible => unresolved.push((relocation.slot, home)),

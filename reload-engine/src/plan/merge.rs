@@ -3,13 +3,7 @@
 //! Base is the initial value of any generation so far, theirs the live bytes, ours the new file's initial value. What the
 //! program has changed stays; if the initialiser changed as well, that is reported.
 
-use super::{
-    Plan,
-    attribution::{self, Attribution},
-    bind::FunctionIdentities,
-    homes::Home,
-    lineage::Lineage,
-};
+use super::{Plan, attribution, bind::FunctionIdentities, homes::Home, lineage::Lineage};
 use crate::{
     image::{Image, Object, RelocationKind, Resolves},
     model::{Addr, LoadBias, Vaddr},
@@ -65,10 +59,7 @@ pub fn answer(
     for (at, target) in pointers {
         let address = match plan.image.function_starting_at(target) {
             Some(function) => functions.of(function),
-            None => match attribution::of_address(&plan.image, &plan.homes, target) {
-                Attribution::Retarget(home) => Some(home),
-                _ => None,
-            },
+            None => attribution::of_address(&plan.image, &plan.homes, target),
         };
         let address = address.unwrap_or_else(|| bias.addr(target));
         bytes.get_mut(at..at + 8)?.copy_from_slice(&address.0.to_le_bytes());

@@ -17,7 +17,7 @@ pub mod merge;
 pub mod shadow;
 mod tls;
 
-use attribution::Attribution;
+use attribution::Decisions;
 use homes::PlannedHomes;
 use lineage::Lineage;
 use matching::{Traits, pair};
@@ -39,6 +39,7 @@ pub struct Plan {
     /// Indices of functions that run their family from now on.
     pub implements: Vec<u32>,
     pub homes: PlannedHomes,
+    pub decisions: Decisions,
     /// Indices of functions that use state of their own generation: not to be replaced by one of the same content.
     pub distinct: HashSet<u32>,
     pub tls: TlsPlan,
@@ -82,7 +83,8 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) ->
         refusals.push(format!("several statics are called `{}` and nothing tells them apart", demangle(name)));
     }
     refusals.extend(tls.refusals.iter().cloned());
-    refusals.extend(ambiguous_references(&image, &homes));
+    let decisions = attribution::decide(lineage, parent, &image, &partners, &homes);
+    refusals.extend(decisions.open.iter().cloned());
     if !image.tables.has_local_symbols {
         refusals.extend(stripped(lineage, parent, &image));
     }
@@ -106,6 +108,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) ->
         implements: Vec::new(),
         distinct: users_of_own_state(&image, &homes),
         homes,
+        decisions,
         tls,
         shadow,
         extra,
@@ -204,26 +207,6 @@ fn pair_renumbered_closures(
     warnings.extend(parted.into_iter().map(|name| {
         format!("the closures of `{name}` were renumbered; closure objects that exist already keep their old code")
     }));
-}
-
-/// The references that cannot be attributed, one line per function and pair of statics.
-fn ambiguous_references(image: &Image, homes: &PlannedHomes) -> Vec<String> {
-    let mut reasons = Vec::new();
-    for reference in &image.references {
-        let Attribution::Ambiguous(before, here) = attribution::of_code(image, homes, reference) else { continue };
-        let function = reference.function.map_or_else(
-            || format!("code at {:?}", reference.site),
-            |function| format!("`{}`", demangle(image.function_name(&image.functions[function as usize]))),
-        );
-        let name = |index: usize| demangle(image.object_name(&image.objects[index]));
-        reasons.push(format!(
-            "{function} takes an address that is both the end of `{}` and the start of `{}`, which no longer lie together",
-            name(before),
-            name(here)
-        ));
-    }
-    reasons.dedup();
-    reasons
 }
 
 /// Without local symbols hidden statics cannot be told apart; that is harmless only while nothing has moved.
