@@ -146,7 +146,6 @@ impl Dashboard {
         theme::install(context);
         let settings: Settings = storage.and_then(|storage| eframe::get_value(storage, SETTINGS)).unwrap_or_default();
         context.set_theme(settings.theme);
-        // What is zoomed by Ctrl and + or - is egui's own and stays.
         let mut view = View::default();
         view.query.sort = settings.sort;
         view.query.system_open = settings.system_open;

@@ -124,8 +124,6 @@ fn system_modules_are_one_line_that_opens() {
     window.click("Show 5 system modules");
     window.key(Key::End);
     assert!(window.rows().iter().any(|row| row.starts_with("libc.so.6")), "{:?}", window.rows());
-    window.harness.get_by_label("Modules").hover();
-    window.key(Key::Home);
 }
 
 #[test]
@@ -157,9 +155,9 @@ fn only_the_rows_in_view_are_laid_out() {
 #[test]
 fn compact_rows_show_more() {
     let mut window = window();
-    let before = window.rows().len();
+    assert!(!window.sees("Show 5 system modules"), "the last line is below the window");
     window.keys(Modifiers::COMMAND, Key::K);
     window.text("compact");
     window.key(Key::Enter);
-    assert!(window.rows().len() > before || before == 16);
+    assert!(window.sees("Show 5 system modules"));
 }
