@@ -19,6 +19,7 @@ use reload_engine::{
     session::{Command, Event, Order, Session, Update},
     target::{
         launch::{LaunchOptions, Launched, launch},
+        link::AgentLink,
         store::StoreRoot,
     },
 };
@@ -120,7 +121,8 @@ fn beside_window(
     if let Some(status) = exit.status() {
         return Ok(status);
     }
-    match Session::open(pid, || ()) {
+    let reopened = AgentLink::connect(pid).and_then(|link| Session::adopt(link, exit.status_channel(), || ()));
+    match reopened {
         Ok(session) => {
             let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
             Ok(follow(&session, &mut lines, exit))
@@ -212,7 +214,7 @@ impl Exit {
         Exit { status, ended, session, with_target: Arc::new(Mutex::new(false)) }
     }
 
-    /// Gives the status once, to one session.
+    /// Gives the status once, to the session that lives when the target ends.
     fn status_channel(&self) -> Receiver<Option<i32>> {
         self.session.clone()
     }
