@@ -146,7 +146,8 @@ mod tests {
     }
 
     fn ledger(mode: Mode, mark: Mark, failing: bool, history: Vec<HistoryEntry>) -> Ledger {
-        let rejected = failing.then(|| Rejected { stamp: None, content: None, status: Status::Failed, failure: None });
+        let rejected =
+            failing.then_some(Rejected { stamp: None, content: None, status: Status::Failed, failure: None });
         let module = ModuleLedger { mark, rejected, history, ..ModuleLedger::default() };
         Ledger { mode, detached: false, modules: [("/p/libfoo.so".into(), module)].into() }
     }
