@@ -47,7 +47,7 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
             }
             let address = lineage.address(*instance);
             match wanted.get(&address) {
-                Some((_, _, known)) if *known != new => result.torn.push(*instance),
+                Some((other, _, known)) if *known != new => result.torn.extend([*other, *instance]),
                 Some(_) => {}
                 None => {
                     wanted.insert(address, (*instance, old, new));
