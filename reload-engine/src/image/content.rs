@@ -159,15 +159,13 @@ impl Meaning<'_> {
 
     /// A stub jumps through a GOT slot; the slot's symbol is what it means.
     fn stub(&mut self, target: Vaddr) -> u128 {
-        let bytes = self.image.bytes_from(target);
-        let bytes = &bytes[..bytes.len().min(16)];
-        let mut decoder = iced_x86::Decoder::with_ip(64, bytes, target.0, iced_x86::DecoderOptions::NONE);
-        for instruction in decoder.iter().take(3) {
-            if instruction.is_ip_rel_memory_operand() {
-                return digest(&[tag(b'p'), self.slot(Vaddr(instruction.ip_rel_memory_address()), 0)]);
+        match super::callers::stub(self.image, target) {
+            Some(slot) => digest(&[tag(b'p'), self.slot(slot, 0)]),
+            None => {
+                let bytes = self.image.bytes_from(target);
+                digest(&[tag(b'?'), XxHash3_128::oneshot(&bytes[..bytes.len().min(16)])])
             }
         }
-        digest(&[tag(b'?'), XxHash3_128::oneshot(bytes)])
     }
 
     /// What an address in this file stands for.

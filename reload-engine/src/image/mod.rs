@@ -17,12 +17,14 @@ use crate::{
     model::{Stage, Vaddr},
 };
 
+mod callers;
 mod code;
 mod content;
 pub mod elf;
 mod entry;
 mod names;
 
+pub use callers::callers;
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form};

@@ -7,7 +7,11 @@ use std::collections::HashMap;
 
 use reload_protocol::{Range, Segment, Write};
 
-use super::{Plan, attribution, homes::TlsHome, lineage::Lineage};
+use super::{
+    Plan, attribution,
+    homes::TlsHome,
+    lineage::{Lineage, Placed},
+};
 use crate::{
     image::{Image, RelocationKind, Resolves},
     model::{Addr, LoadBias, Vaddr},
@@ -78,7 +82,7 @@ pub fn bind(
 ) -> Result<Binding, Result<String, crate::error::Error>> {
     let code = code.iter().map(|(site, field)| (bias.addr(*site), u32::from_le_bytes(*field) as u64, 4));
     let mut binder = Binder { plan, image: &plan.image, bias, writes: code.collect() };
-    binder.data(functions, read)?;
+    binder.data(lineage, functions, read)?;
     binder.thread_locals(lineage, tls_module, read)?;
     Ok(binder.finish())
 }
@@ -93,10 +97,12 @@ struct Binder<'a> {
 type Outcome = Result<(), Result<String, crate::error::Error>>;
 
 impl Binder<'_> {
-    fn data(&mut self, functions: &FunctionIdentities, read: &mut ReadWords<'_>) -> Outcome {
+    fn data(&mut self, lineage: &Lineage, functions: &FunctionIdentities, read: &mut ReadWords<'_>) -> Outcome {
         let mut unresolved = Vec::new();
+        let mut calls = Vec::new();
         for relocation in &self.image.tables.relocations {
-            if relocation.kind != RelocationKind::Address || self.is_unused(relocation.slot) {
+            let called = relocation.kind == RelocationKind::CallSlot;
+            if !(called || relocation.kind == RelocationKind::Address) || self.is_unused(relocation.slot) {
                 continue;
             }
             let (target, preemptible) = match &relocation.resolves {
@@ -109,6 +115,8 @@ impl Binder<'_> {
                 None => attribution::of_address(self.image, &self.plan.homes, target),
             };
             match home {
+                // A call needs no detour over the old entry, and must not take one that leads nowhere.
+                _ if called => calls.push((relocation.slot, self.bias.addr(target))),
                 Some(home) if preemptible => unresolved.push((relocation.slot, home)),
                 Some(home) => self.writes.push((self.bias.addr(relocation.slot), home.0, 8)),
                 None => {}
@@ -120,6 +128,16 @@ impl Binder<'_> {
         for ((slot, home), value) in unresolved.into_iter().zip(read(&slots).map_err(Err)?) {
             if value.is_some_and(|value| span.contains(&self.bias.vaddr(Addr(value)).0)) {
                 self.writes.push((self.bias.addr(slot), home.0, 8));
+            }
+        }
+        let slots: Vec<Addr> = calls.iter().map(|(slot, _)| self.bias.addr(*slot)).collect();
+        for ((slot, own), value) in calls.into_iter().zip(read(&slots).map_err(Err)?) {
+            let older = |value: u64| {
+                let inside = |placed: &Placed| placed.image.span().contains(&placed.bias.vaddr(Addr(value)).0);
+                lineage.all().iter().any(inside)
+            };
+            if value.is_some_and(older) {
+                self.writes.push((self.bias.addr(slot), own.0, 8));
             }
         }
         Ok(())
@@ -242,12 +260,7 @@ pub struct FunctionIdentities {
 
 impl FunctionIdentities {
     pub fn new(plan: &Plan, lineage: &Lineage) -> Self {
-        let mut new_address: HashMap<u32, Vaddr> = HashMap::new();
-        for (function, partner) in plan.image.functions.iter().zip(&plan.partners) {
-            if let Some(family) = partner {
-                new_address.insert(*family, function.address);
-            }
-        }
+        let new_address = plan.family_addresses();
         let addresses = plan
             .image
             .functions
@@ -257,12 +270,8 @@ impl FunctionIdentities {
             .map(|(index, (function, partner))| {
                 let oldest = lineage.instances((*partner)?).first()?;
                 let old = lineage.function(*oldest);
-                let placed = lineage.placed(oldest.generation);
-                let stays_whole = placed.image.functions[placed.image.function_starting_at(old.address)?..]
-                    .iter()
-                    .zip(&placed.families[placed.image.function_starting_at(old.address)?..])
-                    .take_while(|(alias, _)| alias.address == old.address)
-                    .all(|(_, family)| new_address.get(family) == Some(&function.address));
+                let stays_whole =
+                    lineage.families_at(*oldest).all(|family| new_address.get(&family) == Some(&function.address));
                 let same = old.content.is_some() && old.content == function.content;
                 let reachable =
                     old.entry.form != crate::image::Form::None || (same && !plan.distinct.contains(&(index as u32)));

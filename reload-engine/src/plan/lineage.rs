@@ -163,6 +163,15 @@ impl Lineage {
         self.placed[instance.generation].bias.addr(self.function(instance).address)
     }
 
+    /// The families whose functions share this one's address, its own included.
+    pub fn families_at(&self, instance: Instance) -> impl Iterator<Item = u32> {
+        let placed = &self.placed[instance.generation];
+        let address = self.function(instance).address;
+        let first = placed.image.function_starting_at(address).unwrap_or(instance.function as usize);
+        let aliases = placed.image.functions[first..].iter().take_while(move |alias| alias.address == address);
+        aliases.zip(&placed.families[first..]).map(|(_, family)| *family)
+    }
+
     /// Whether it makes no difference which of the two runs.
     pub fn interchangeable(&self, one: Instance, other: Instance) -> bool {
         let distinct = |it: Instance| self.placed[it.generation].distinct.contains(&it.function);

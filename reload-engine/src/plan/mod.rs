@@ -24,7 +24,7 @@ use matching::{Traits, pair};
 use tls::TlsPlan;
 
 use crate::{
-    image::{Function, Image, NameKey, closure_family, demangle},
+    image::{Form, Function, Image, NameKey, callers, closure_family, demangle},
     model::{Details, FunctionCounts, StaticCounts, Vaddr},
 };
 
@@ -57,6 +57,12 @@ impl Plan {
     /// Where the additional TLS pair of this index stands.
     fn extra_pair(&self, index: usize) -> Vaddr {
         Vaddr(self.extra.0 + index as u64 * 16)
+    }
+
+    /// Where each continued family stands in the new file.
+    fn family_addresses(&self) -> HashMap<u32, Vaddr> {
+        let functions = self.image.functions.iter().zip(&self.partners);
+        functions.filter_map(|(function, family)| Some(((*family)?, function.address))).collect()
     }
 
     /// Whether running code would notice anything.
@@ -119,6 +125,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) ->
         image,
     };
     diff_functions(lineage, &mut plan);
+    bring_callers_along(lineage, &mut plan);
     count_statics(&mut plan);
     warn_of_constructors(lineage, &mut plan);
     Ok(plan)
@@ -273,6 +280,37 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
         unpatchable: 0,
     };
     (plan.details.changed, plan.details.added, plan.details.removed) = (changed.names, added.names, removed.names);
+}
+
+/// Where an old entry cannot be made to jump, the functions that call it run in the new generation instead, where their
+/// calls reach the new code; and so on up, while those have no room either.
+fn bring_callers_along(lineage: &Lineage, plan: &mut Plan) {
+    let new_address = plan.family_addresses();
+    let stuck = |function: u32| {
+        let Some(family) = plan.partners[function as usize] else { return false };
+        let address = plan.image.functions[function as usize].address;
+        lineage.instances(family).iter().any(|instance| {
+            lineage.function(*instance).entry.form == Form::None
+                || lineage
+                    .families_at(*instance)
+                    .any(|other| new_address.get(&other).is_some_and(|new| *new != address))
+        })
+    };
+    let mut open: HashSet<u32> = plan.implements.iter().copied().filter(|function| stuck(*function)).collect();
+    let mut known: HashSet<u32> = plan.implements.iter().copied().collect();
+    while !open.is_empty() {
+        let mut next = HashSet::new();
+        for caller in callers(&plan.image, &open) {
+            if plan.partners[caller as usize].is_some() && known.insert(caller) {
+                plan.implements.push(caller);
+                plan.distinct.insert(caller);
+                if stuck(caller) {
+                    next.insert(caller);
+                }
+            }
+        }
+        open = next;
+    }
 }
 
 fn users_of_own_state(image: &Image, homes: &PlannedHomes) -> HashSet<u32> {

@@ -1,0 +1,44 @@
+//! Who calls a function directly: asked only where an old entry cannot be redirected, so the code is decoded again for it.
+
+use std::collections::HashSet;
+
+use super::{
+    Image, Resolves,
+    code::{self, Mention},
+};
+use crate::model::Vaddr;
+
+/// Indices of the functions that call any of `callees`, through the procedure linkage table or the GOT too.
+pub fn callers(image: &Image, callees: &HashSet<u32>) -> HashSet<u32> {
+    let Ok(scan) = code::scan(image) else { return HashSet::new() };
+    let calls = |mention: &Mention| {
+        let function = match *mention {
+            Mention::Branch(target) => {
+                image.function_starting_at(target).or_else(|| through(image, stub(image, target)?))
+            }
+            Mention::Memory(slot) => through(image, slot),
+            Mention::ThreadLocal(_) => None,
+        };
+        let Some(function) = function else { return false };
+        let address = image.functions[function].address;
+        let aliases = image.functions[function..].iter().take_while(|alias| alias.address == address).count();
+        (function..function + aliases).any(|alias| callees.contains(&(alias as u32)))
+    };
+    let calling = scan.bodies.iter().enumerate().filter(|(_, body)| body.mentions.iter().any(calls));
+    calling.map(|(function, _)| function as u32).collect()
+}
+
+/// The GOT slot that a stub of the procedure linkage table jumps through.
+pub fn stub(image: &Image, target: Vaddr) -> Option<Vaddr> {
+    let bytes = image.bytes_from(target);
+    let bytes = &bytes[..bytes.len().min(16)];
+    let mut decoder = iced_x86::Decoder::with_ip(64, bytes, target.0, iced_x86::DecoderOptions::NONE);
+    let jump = decoder.iter().take(3).find(|instruction| instruction.is_ip_rel_memory_operand())?;
+    Some(Vaddr(jump.ip_rel_memory_address()))
+}
+
+/// This file's function that a GOT slot stands for.
+fn through(image: &Image, slot: Vaddr) -> Option<usize> {
+    let Resolves::Symbol { here, .. } = &image.relocation_at(slot)?.resolves else { return None };
+    image.function_starting_at((*here)?)
+}
