@@ -86,6 +86,7 @@ pub fn run(start: Start) -> Result<(), Error> {
         let wake = wake.clone();
         Connector::start(move || wake.wake()).map_err(Error::Worker)?
     };
+    let beside = matches!(target, Some(StartTarget::Session { .. }));
     let tabs = match target {
         None => Vec::new(),
         Some(StartTarget::Pid(pid)) => vec![TargetTab::new(pid, format!("process {pid}"), Link::Opening)],
@@ -94,10 +95,15 @@ pub fn run(start: Start) -> Result<(), Error> {
     let viewport = ViewportBuilder::default()
         .with_app_id("reload-dashboard")
         .with_title("reload-dashboard")
-        .with_inner_size([1280.0, 800.0])
         .with_min_inner_size([640.0, 420.0])
         .with_icon(icon());
-    let options = eframe::NativeOptions { viewport, centered: true, ..eframe::NativeOptions::default() };
+    // Beside a program that was just launched, leave the left of the screen to it.
+    let viewport = if beside {
+        viewport.with_inner_size([1180.0, 800.0]).with_position([704.0, 48.0])
+    } else {
+        viewport.with_inner_size([1280.0, 800.0])
+    };
+    let options = eframe::NativeOptions { viewport, centered: !beside, ..eframe::NativeOptions::default() };
     eframe::run_native(
         "reload-dashboard",
         options,

@@ -67,8 +67,11 @@ struct View {
 
 impl Show {
     fn open(&mut self, event_loop: &ActiveEventLoop) -> Result<View, Error> {
-        let attributes =
-            Window::default_attributes().with_title("Demo scene").with_inner_size(LogicalSize::new(960, 600));
+        // Where the window system lets a program choose: at the left, to leave room for a window beside it.
+        let attributes = Window::default_attributes()
+            .with_title("Demo scene")
+            .with_inner_size(LogicalSize::new(640, 420))
+            .with_position(LogicalPosition::new(32, 48));
         let window = Rc::new(event_loop.create_window(attributes)?);
         let surface = Surface::new(&self.context, window.clone())?;
         Ok(View { window, surface })
