@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     if arguments.next().as_deref() == Some(INTRUDER) {
         return intrude(&arguments.next().unwrap_or_default());
     }
-    let tests: [Case; 23] = [
+    let tests: [Case; 25] = [
         ("launch_lists_modules_and_takes_no_low_descriptor", launch_lists_modules),
         ("launch_of_a_short_program", launch_of_a_short_program),
         ("launch_refuses_a_static_program", launch_refuses_a_static_program),
@@ -80,8 +80,10 @@ fn main() -> ExitCode {
         ("commit_by_signal_under_load", commit_by_signal),
         ("signal_stop_cannot_reach_a_deaf_thread", deaf_thread),
         ("thread_inside_the_patch", thread_inside_the_patch),
+        ("threads_hammering_on_a_patch_are_moved_out", hammered_patch),
         ("changed_code_is_not_overwritten", changed_code),
         ("waits_are_neither_interrupted_nor_shortened", waits_are_kept),
+        ("waits_are_kept_on_a_loaded_machine", waits_under_load),
         ("helper_killed_at_each_step", helper_killed),
         ("helper_killed_at_any_instant", helper_killed_anywhere),
         ("hostile_frames_and_other_users", hostile_frames),
@@ -479,6 +481,37 @@ fn thread_inside_the_patch() -> Outcome {
     target.sweep()
 }
 
+fn hammered_patch() -> Outcome {
+    const ROUNDS: usize = 30;
+    let mut target = Target::start(&["hammer"; 32])?;
+    let (several, other) = (target.address("several")?, target.address("other")?);
+    let [a, b, c, d] = (other.wrapping_sub(several + 5) as u32).to_le_bytes();
+    let itself = [0x53, 0x51, 0x89, 0xfb, 0x52, 0, 0, 0];
+    let jump = [0xe9, a, b, c, d, 0, 0, 0];
+    let (mut pauses, mut attempts) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS as u64 {
+        let (before, after) = if round % 2 == 0 { (itself, jump) } else { (jump, itself) };
+        let (revision, _) = target.link.ledger()?;
+        target.link.begin(revision)?;
+        let mut transaction = target.transaction(1, 2, b"")?;
+        transaction.patches = vec![Patch { address: several, len: 5, before, after }];
+        let number = target.link.stage(transaction)?;
+        let receipt = commit(&mut target.link, StopHelper::spawn()?, number)?;
+        target.link.end()?;
+        pauses.push(receipt.pause);
+        attempts.push(receipt.attempts);
+    }
+    pauses.sort();
+    attempts.sort();
+    eprintln!(
+        "200 commits: pause median {:?}, longest {:?}; attempts up to {}",
+        pauses[100], pauses[199], attempts[199]
+    );
+    check(target.board(BACKWARDS) == 0, "only ever the one or the other")?;
+    check(target.board(SWEEPS) > 0, "and both were seen")?;
+    check(attempts[last] <= 5, &format!("few attempts: {attempts:?}"))
+}
+
 fn changed_code() -> Outcome {
     let mut target = Target::start(&["sweep"])?;
     check(target.stage(9, 10).is_err(), "wrong bytes before: rejected when staged")?;
@@ -515,6 +548,23 @@ fn waits_are_kept() -> Outcome {
     let kinds: Vec<u64> = (KINDS..KINDS + 11).map(|kind| target.board(kind)).collect();
     let (failed, early) = (target.board(FAILED), target.board(EARLY));
     check(failed == 0 && early == 0, &format!("{failed} waits failed, {early} were early, by kind: {kinds:?}"))
+}
+
+/// Threads that wait for a processor answer late, and their waits must not notice that either.
+fn waits_under_load() -> Outcome {
+    let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+    let hogs: Vec<_> = (0..12)
+        .map(|_| {
+            let stopped = stopped.clone();
+            thread::spawn(move || while stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Empty) {})
+        })
+        .collect();
+    let outcome = waits_are_kept();
+    drop(stop);
+    for hog in hogs {
+        hog.join().map_err(|_| "hog")?;
+    }
+    outcome
 }
 
 /// A program that is the stop helper, halting at `step` the first time it is started.

@@ -18,12 +18,17 @@ impl Registers {
         self.0.rip
     }
 
+    /// Whether it is in a system call, or has only just left one.
+    pub fn in_call(&self) -> bool {
+        self.0.orig_rax as i64 >= 0
+    }
+
     /// Has the kernel restart the call that the stop interrupted, where it would not by itself. Its timeout then begins
     /// anew: never shortened. `rip` stays, so a handler that is about to run still sees EINTR.
     pub fn restart_interrupted_call(&mut self, thread: Pid) -> Result<(), Errno> {
         let call = self.0.orig_rax as i64;
         let interrupted = self.0.rax as i64 == -i64::from(libc::EINTR);
-        if call >= 0 && interrupted && FAIL_WITH_EINTR.contains(&call) {
+        if self.in_call() && interrupted && FAIL_WITH_EINTR.contains(&call) {
             self.0.rax = -ERESTARTNOHAND as u64;
             ptrace::setregs(thread, self.0)?;
         }

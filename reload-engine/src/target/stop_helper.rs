@@ -33,8 +33,13 @@ use super::{
 
 /// The hidden first argument.
 pub(super) const ARGUMENT: &str = "__stop-target";
-/// Longest stop, in microseconds. When it is over the helper dies and the threads run.
-const WATCHDOG: libc::suseconds_t = 100_000;
+/// For stopping every thread, and for moving those that stand in the way. On a loaded machine a thread may have to wait for
+/// a processor before it can stop; then the others are released and it is tried again.
+const STOPPING: Duration = Duration::from_millis(60);
+/// Longest stop, in microseconds. When it is over the helper dies and the threads run. The last resort: long after
+/// [`STOPPING`], since a helper that dies before it has collected every stop leaves calls that failed with EINTR. By the time
+/// that only the agent is waited for, all are collected.
+const WATCHDOG: libc::suseconds_t = 250_000;
 /// How often a stop is tried where a thread stands in the way.
 const ATTEMPTS: u32 = 100;
 /// For the agent's answers outside a stop.
@@ -114,6 +119,8 @@ fn become_independent() {
     let _ = SigSet::empty().thread_set_mask();
     // SAFETY: changes how this process is paged and scheduled, no memory.
     unsafe {
+        // Short waits are meant as they are said.
+        libc::prctl(libc::PR_SET_TIMERSLACK, 1);
         libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT);
         let lowest = libc::sched_param { sched_priority: 1 };
         if libc::sched_setscheduler(0, libc::SCHED_FIFO, &lowest) != 0 {
@@ -159,8 +166,12 @@ fn work(job: &Job) -> io::Result<Outcome> {
         let stop = stop_and_commit(&mut threads, &mut agent, &forbidden, halt);
         let pause_ns = begun.elapsed().as_nanos() as u64;
         disarm_watchdog();
+        threads.settle();
+        let slow = matches!(stop, Err(Stop::Obstacle(Obstacle::Slow)));
         let stopped = match stop {
             Ok(count) => count,
+            // The agent's reply to that follows.
+            Err(Stop::Obstacle(Obstacle::Slow)) => 0,
             Err(Stop::Obstacle(obstacle)) => return Ok(refusal(obstacle)),
             Err(Stop::Link(error)) => return Err(error),
         };
@@ -168,6 +179,7 @@ fn work(job: &Job) -> io::Result<Outcome> {
             Reply::Done { revision } => {
                 return Ok(Outcome::Committed { revision, pause_ns, attempts: attempt, threads: stopped });
             }
+            Reply::NotNow { .. } if slow => reason = format!("its threads did not stop within {STOPPING:?}"),
             Reply::NotNow { reason: why } => reason = why,
             Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
             other => return Ok(Outcome::Failed { reason: format!("the agent ended the commit with {other:?}") }),
@@ -198,10 +210,16 @@ fn stop_and_commit(
     forbidden: &[Range],
     halt: Halt,
 ) -> Result<usize, Stop> {
-    let stopped = match threads.stop() {
+    let deadline = Instant::now() + STOPPING;
+    let stopped = threads.stop(deadline).and_then(|mut stopped| {
+        stopped.move_out(|pc| contains(forbidden, pc), deadline)?;
+        Ok(stopped)
+    });
+    let stopped = match stopped {
         Ok(stopped) => stopped,
         Err(obstacle) => {
             agent.write_all(&[commit::ABORT])?;
+            answer(agent)?;
             return Err(Stop::Obstacle(obstacle));
         }
     };
@@ -254,6 +272,7 @@ fn refusal(obstacle: Obstacle) -> Outcome {
         Obstacle::NotPermitted { thread } => {
             Outcome::NotTraceable { reason: format!("tracing its thread {thread} is not permitted") }
         }
+        Obstacle::Slow => Outcome::NotNow { reason: "its threads did not stop in time".into() },
         Obstacle::TooMany => Outcome::NotNow { reason: "threads are started faster than they can be stopped".into() },
         Obstacle::Kernel { doing, errno } => Outcome::Failed { reason: format!("{doing}: {errno}") },
     }

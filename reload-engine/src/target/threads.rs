@@ -9,6 +9,7 @@ use std::{
     io::{Read, Write},
     mem::MaybeUninit,
     ptr,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -27,6 +28,15 @@ const SPARE: usize = 2048;
 /// After so long without an answer it is looked whether a thread sleeps uninterruptibly.
 const ANSWER: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
+/// How often a thread that stands in the way is let run on, and how long the first time (it doubles): a thread that has to
+/// wait for a processor gets nowhere in less.
+const NUDGES: u32 = 12;
+const NUDGE: Duration = Duration::from_micros(30);
+const LONGEST_NUDGE: Duration = Duration::from_millis(1);
+/// For the stops of those that were left behind, once nobody else is kept stopped. Uninterruptible sleep can last.
+const SETTLING: Duration = Duration::from_secs(2);
+const SETTLING_ASLEEP: Duration = Duration::from_millis(10);
+
 /// Every thread of the target but the agent's.
 pub struct Threads {
     process: Pid,
@@ -42,10 +52,13 @@ struct Thread {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Seized; it may have been interrupted and not have answered yet.
     Running,
+    /// Told to stop, and the answer is still to be collected: until then a call it waits in may fail with EINTR.
+    Interrupted,
     Stopped {
         pc: u64,
+        /// It stands in its own code for no other reason than our interruption: no signal, no system call, no job control.
+        movable: bool,
         /// To be delivered when it is released (0: none): it stopped on its way to receive this. A bare number, since the
         /// typed ones leave out real-time signals.
         signal: c_int,
@@ -65,6 +78,8 @@ pub enum Obstacle {
     NotPermitted {
         thread: Pid,
     },
+    /// Some thread did not answer in time.
+    Slow,
     /// More threads than there is room for, or started faster than they are stopped.
     TooMany,
     Kernel {
@@ -123,23 +138,30 @@ impl Threads {
     }
 
     /// Stops all of them, and those that they start meanwhile, until there is none that runs.
-    pub fn stop(&mut self) -> Result<Stopped<'_>, Obstacle> {
+    pub fn stop(&mut self, deadline: Instant) -> Result<Stopped<'_>, Obstacle> {
         // Dropped on an error, it releases those already stopped.
-        let stopped = Stopped { threads: self };
-        let mut from = 0;
-        loop {
-            for thread in &mut stopped.threads.seized[from..] {
-                // An error means that it has ended, which waiting will show.
-                let _ = ptrace::interrupt(thread.id);
+        let mut stopped = Stopped { threads: self };
+        stopped.stop_from(0, deadline)?;
+        Ok(stopped)
+    }
+
+    /// Collects the stops that are still to come after an interruption, and releases those threads too. Nobody is kept
+    /// stopped while this waits. A thread that sleeps uninterruptibly for long stays ours until this process ends.
+    pub fn settle(&mut self) {
+        let begun = Instant::now();
+        for thread in &mut self.seized {
+            while let State::Interrupted | State::InKernel { .. } = thread.state {
+                let asleep = matches!(thread.state, State::InKernel { .. });
+                if begun.elapsed() > if asleep { SETTLING_ASLEEP } else { SETTLING } {
+                    break;
+                }
+                thread.state = State::Interrupted;
+                // What cannot be collected cannot be helped either.
+                if thread.await_stop(self.process, begun + SETTLING).is_err() {
+                    break;
+                }
             }
-            let process = stopped.threads.process;
-            for thread in &mut stopped.threads.seized[from..] {
-                thread.await_stop(process)?;
-            }
-            from = stopped.threads.seized.len();
-            if !stopped.threads.seize_new()? {
-                return Ok(stopped);
-            }
+            thread.release();
         }
     }
 }
@@ -150,6 +172,48 @@ pub struct Stopped<'a> {
 }
 
 impl Stopped<'_> {
+    /// Stops every thread from `index` on, and whoever is new after that.
+    fn stop_from(&mut self, mut index: usize, deadline: Instant) -> Result<(), Obstacle> {
+        loop {
+            for thread in &mut self.threads.seized[index..] {
+                thread.interrupt();
+            }
+            let process = self.threads.process;
+            for thread in &mut self.threads.seized[index..] {
+                thread.await_stop(process, deadline)?;
+            }
+            index = self.threads.seized.len();
+            if !self.threads.seize_new()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets each thread that stands where `forbidden` holds run on for a moment, alone, until it stands elsewhere. Best
+    /// effort: afterwards everyone is stopped again, but perhaps where they were.
+    ///
+    /// Not by single steps: the trap flag would outlive this process, should it be killed in the middle, and the SIGTRAP
+    /// that then nobody expects would end the target.
+    pub fn move_out(&mut self, forbidden: impl Fn(u64) -> bool, deadline: Instant) -> Result<(), Obstacle> {
+        let Threads { process, seized, .. } = &mut *self.threads;
+        let before = seized.len();
+        let mut moved = false;
+        for thread in seized {
+            let mut time = NUDGE;
+            for _ in 0..NUDGES {
+                let in_the_way = matches!(thread.state, State::Stopped { pc, movable: true, .. } if forbidden(pc));
+                if !in_the_way || Instant::now() + time > deadline {
+                    break;
+                }
+                thread.run_for(time, *process, deadline)?;
+                moved = true;
+                time = (time * 2).min(LONGEST_NUDGE);
+            }
+        }
+        // They may have started others.
+        if moved && self.threads.seize_new()? { self.stop_from(before, deadline) } else { Ok(()) }
+    }
+
     pub fn count(&self) -> usize {
         self.threads.seized.iter().filter(|thread| thread.state != State::Gone).count()
     }
@@ -159,7 +223,9 @@ impl Stopped<'_> {
         self.threads.seized.iter().any(|thread| match thread.state {
             State::Stopped { pc, .. } => forbidden(pc),
             State::InKernel { pc } => pc.is_none_or(&forbidden),
-            State::Running | State::Gone => false,
+            // They cannot be in a stopped world; if they were, nobody would know where.
+            State::Running | State::Interrupted => true,
+            State::Gone => false,
         })
     }
 }
@@ -167,25 +233,48 @@ impl Stopped<'_> {
 impl Drop for Stopped<'_> {
     fn drop(&mut self) {
         for thread in &mut self.threads.seized {
-            match thread.state {
-                State::Stopped { signal, .. } => {
-                    // The only failure is that it was killed meanwhile.
-                    // SAFETY: releases a thread that this process traces; no memory of ours is involved.
-                    unsafe { libc::ptrace(libc::PTRACE_DETACH, thread.id.as_raw(), 0usize, signal as usize) };
-                    thread.state = State::Gone;
-                }
-                // Only a stopped thread can be detached. It stays ours, to be stopped again or released when we end.
-                State::InKernel { .. } => thread.state = State::Running,
-                State::Running | State::Gone => {}
-            }
+            thread.release();
         }
     }
 }
 
 impl Thread {
-    /// Waits until it has stopped, has ended, or is seen to sleep uninterruptibly. The caller's watchdog bounds the wait.
-    fn await_stop(&mut self, process: Pid) -> Result<(), Obstacle> {
-        while self.state == State::Running {
+    fn interrupt(&mut self) {
+        // One in the kernel may have come out of it meanwhile: it is asked again.
+        if let State::Running | State::InKernel { .. } = self.state {
+            // An error means that it has ended, which waiting will show.
+            let _ = ptrace::interrupt(self.id);
+            self.state = State::Interrupted;
+        }
+    }
+
+    /// Detaches it if it is stopped: only then can that be done, and only then is no answer of its lost.
+    fn release(&mut self) {
+        if let State::Stopped { signal, .. } = self.state {
+            // The only failure is that it was killed meanwhile.
+            // SAFETY: releases a thread that this process traces; no memory of ours is involved.
+            unsafe { libc::ptrace(libc::PTRACE_DETACH, self.id.as_raw(), 0usize, signal as usize) };
+            self.state = State::Gone;
+        }
+    }
+
+    /// Lets it run, and stops it again.
+    fn run_for(&mut self, time: Duration, process: Pid, deadline: Instant) -> Result<(), Obstacle> {
+        if ptrace::cont(self.id, None).is_ok() {
+            self.state = State::Running;
+            std::thread::sleep(time);
+            self.interrupt();
+            self.await_stop(process, deadline)
+        } else {
+            // Killed in the meantime.
+            self.state = State::Gone;
+            Ok(())
+        }
+    }
+
+    /// Waits until it has stopped, has ended, or is seen to sleep uninterruptibly.
+    fn await_stop(&mut self, process: Pid, deadline: Instant) -> Result<(), Obstacle> {
+        while self.state == State::Interrupted {
             let mut status = 0;
             // SAFETY: `status` is a valid place for the answer.
             let answered = unsafe { libc::waitpid(self.id.as_raw(), &mut status, libc::__WALL | libc::WNOHANG) };
@@ -193,12 +282,16 @@ impl Thread {
                 0 => {
                     if !await_child_signal() && sleeps_uninterruptibly(process, self.id) {
                         self.state = State::InKernel { pc: blocked_at(process, self.id) };
+                    } else if Instant::now() > deadline {
+                        return Err(Obstacle::Slow);
                     }
                 }
                 // The signal of a PTRACE_EVENT stop is not one to deliver. A stop of the whole group (SIGSTOP, SIGTSTP...)
                 // is one, and the kernel keeps it across the detach.
                 id if id > 0 && libc::WIFSTOPPED(status) => {
-                    self.note_stop(if status >> 16 != 0 { 0 } else { libc::WSTOPSIG(status) })?;
+                    let (event, signal) = (status >> 16, libc::WSTOPSIG(status));
+                    let interrupted = event == libc::PTRACE_EVENT_STOP && signal == libc::SIGTRAP;
+                    self.note_stop(if event != 0 { 0 } else { signal }, interrupted)?;
                 }
                 id if id > 0 => self.state = State::Gone,
                 _ => match Errno::last() {
@@ -211,15 +304,18 @@ impl Thread {
         Ok(())
     }
 
-    fn note_stop(&mut self, signal: c_int) -> Result<(), Obstacle> {
+    fn note_stop(&mut self, signal: c_int, interrupted: bool) -> Result<(), Obstacle> {
         // Stopped before anything else, so that it is released if this fails.
-        self.state = State::Stopped { pc: 0, signal };
+        self.state = State::Stopped { pc: 0, movable: false, signal };
         let read = Registers::of(self.id).and_then(|mut registers| {
             registers.restart_interrupted_call(self.id)?;
-            Ok(registers.pc())
+            Ok(registers)
         });
         match read {
-            Ok(pc) => self.state = State::Stopped { pc, signal },
+            Ok(registers) => {
+                let movable = interrupted && !registers.in_call();
+                self.state = State::Stopped { pc: registers.pc(), movable, signal };
+            }
             // Killed in the meantime.
             Err(Errno::ESRCH) => self.state = State::Gone,
             Err(errno) => return Err(Obstacle::Kernel { doing: "reading a thread's registers", errno }),

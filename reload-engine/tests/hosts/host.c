@@ -1,6 +1,7 @@
 /* A target: threads that sweep over the library's functions, threads that wait in many ways, and what they saw.
  *
- *   host LIBRARY BOARD KIND...    KIND: sweep, wait, spin, deaf, handler, fork, vfork, storm, signals
+ *   host LIBRARY BOARD KIND...    KIND: sweep, wait, spin, deaf, handler, fork, vfork, storm, signals,
+ *   hammer
  *
  * The board is a file of 64-bit counters, mapped shared. */
 #define _GNU_SOURCE
@@ -30,6 +31,7 @@ enum { WAIT_MS = 50, COUNT = 400, STRIDE = 64 };
 static _Atomic uint64_t *board;
 static char *functions;
 static void (*spin)(void);
+static uint64_t (*several)(uint64_t);
 
 static void *sweep(void *unused) {
     unsigned last = 1;
@@ -42,6 +44,18 @@ static void *sweep(void *unused) {
         }
         board[VERSION] = last;
         board[SWEEPS]++;
+    }
+    return unused;
+}
+
+static void *hammer(void *unused) {
+    for (uint64_t last = 0;;) {
+        for (uint64_t x = 0; x < 100000; x++) {
+            uint64_t more = several(x) - x;
+            if (more > 1) board[BACKWARDS]++;
+            if (more == 1 && !last) board[SWEEPS]++;
+            last = more;
+        }
     }
     return unused;
 }
@@ -183,9 +197,11 @@ int main(int count, char **arguments) {
     if (!library) { fprintf(stderr, "%s\n", dlerror()); return 1; }
     functions = dlsym(library, "functions");
     *(void **)&spin = dlsym(library, "spin");
+    *(void **)&several = dlsym(library, "several");
     for (int i = 3; i < count; i++) {
         if (!strcmp(arguments[i], "sweep")) start(sweep, NULL);
         if (!strcmp(arguments[i], "deaf")) start(deaf, NULL);
+        if (!strcmp(arguments[i], "hammer")) start(hammer, NULL);
         if (!strcmp(arguments[i], "spin")) start(spin_forever, NULL);
         if (!strcmp(arguments[i], "vfork")) { signal(SIGCHLD, SIG_IGN); start(vfork_again, NULL); }
         if (!strcmp(arguments[i], "signals")) { signal(SIGRTMIN + 3, on_signal); start(send_signals, NULL); }
