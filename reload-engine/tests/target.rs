@@ -503,10 +503,8 @@ fn hammered_patch() -> Outcome {
     }
     pauses.sort();
     attempts.sort();
-    eprintln!(
-        "200 commits: pause median {:?}, longest {:?}; attempts up to {}",
-        pauses[100], pauses[199], attempts[199]
-    );
+    let (middle, last) = (ROUNDS / 2, ROUNDS - 1);
+    eprintln!("{ROUNDS} commits: pause median {:?}, longest {:?}; attempts {attempts:?}", pauses[middle], pauses[last]);
     check(target.board(BACKWARDS) == 0, "only ever the one or the other")?;
     check(target.board(SWEEPS) > 0, "and both were seen")?;
     check(attempts[last] <= 5, &format!("few attempts: {attempts:?}"))
