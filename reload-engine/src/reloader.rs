@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     fs,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Instant, SystemTime},
@@ -105,14 +106,20 @@ impl Engine {
         let parent = index_of(lineage, entry.active, &name)?;
         clock.lap(|timings| &mut timings.read);
 
-        let image = Arc::new(Image::parse(&candidate.path, candidate.bytes)?);
+        let number = Generation(entry.generations.iter().map(|record| record.number.0 + 1).max().unwrap_or(1));
+        let (path, bytes) = (candidate.path, candidate.bytes);
+        let mut image = uninterrupted(Stage::Parse, module, || Image::parse(&path, bytes))?;
+        image.path = shadow_path(&shadows, &name, number);
         clock.lap(|timings| &mut timings.parse);
 
-        let plan = plan::plan(lineage, parent, image, force).map_err(|reasons| Error::Refused {
-            module: name.clone(),
-            stage: Stage::Plan,
-            reasons,
-            remedy: "change the code so that this holds, restart the target, or override with --force".into(),
+        let image = Arc::new(image);
+        let plan = uninterrupted(Stage::Plan, module, || {
+            plan::plan(lineage, parent, image, force).map_err(|reasons| Error::Refused {
+                module: name.clone(),
+                stage: Stage::Plan,
+                reasons,
+                remedy: "change the code so that this holds, restart the target, or override with --force".into(),
+            })
         })?;
         clock.lap(|timings| &mut timings.plan);
 
@@ -120,11 +127,10 @@ impl Engine {
             debug!("{name}: a new file, but no function or static differs");
             return unchanged(link, revision, ledger, module, candidate.stamp, candidate.content, clock);
         }
-        let number = Generation(entry.generations.iter().map(|record| record.number.0 + 1).max().unwrap_or(1));
         let record = GenerationRecord {
             number,
             parent: entry.active,
-            file: shadow_path(&shadows, &name, number),
+            file: plan.image.path.clone(),
             bias: LoadBias(0),
             tls_module: 0,
             stamp: candidate.stamp,
@@ -138,15 +144,20 @@ impl Engine {
         let helper = self.take_helper()?;
         let lineage = self.lineage(link, module, entry)?;
         let mut attempt = Attempt { link, lineage, plan: &plan, ledger, module, clock: &mut clock };
-        let result = attempt.publish(record.clone(), helper);
-        if result.is_err() {
-            // The uncommitted shadow is closed by the agent; its file is of no use any more.
-            attempt.lineage_back_to(entry.generations.len());
-            let _ = fs::remove_file(&record.file);
-        }
+        let result = match attempt.publish(record.clone(), helper) {
+            Ok(published) => Ok(published),
+            Err(error) => attempt.after_failure(error, &record),
+        };
         // A link that broke gives the right back by itself.
         let _ = attempt.link.end();
-        let (mut receipt, ledger, revision) = result?;
+        let (mut receipt, ledger, revision) = match result {
+            Ok(published) => published,
+            Err(error) => {
+                // What is not certain is read anew from the ledger next time.
+                self.lineages.remove(module);
+                return Err(error);
+            }
+        };
         receipt.timings_ms = clock.finish();
         self.helper = StopHelper::spawn().ok();
         info!("{name}: generation {} after {:.1} ms", receipt.generation, receipt.timings_ms.total);
@@ -198,7 +209,8 @@ impl Engine {
     /// The generations of a module, from the cache or replayed from the ledger.
     fn lineage(&mut self, link: &mut AgentLink, module: &Path, entry: &ModuleLedger) -> Result<&mut Lineage> {
         let fresh = self.lineages.get(module).is_some_and(|lineage| {
-            lineage.all().iter().map(|placed| placed.number).eq(entry.generations.iter().map(|record| record.number))
+            let placed = lineage.all().iter().map(|placed| (placed.number, placed.bias, &placed.image.path));
+            placed.eq(entry.generations.iter().map(|record| (record.number, record.bias, &record.file)))
         });
         if !fresh {
             let lineage = replay(link, entry, &file_name(module))?;
@@ -297,10 +309,19 @@ impl Attempt<'_> {
         Ok(writes)
     }
 
-    fn lineage_back_to(&mut self, generations: usize) {
-        if self.lineage.all().len() > generations {
-            self.lineage.withdraw();
+    /// An error may have come after the agent had been told to go: the ledger says what really happened.
+    fn after_failure(&mut self, error: Error, record: &GenerationRecord) -> Result<(Receipt, Ledger, u64)> {
+        let Ok((revision, ledger)) = self.link.ledger() else { return Err(error) };
+        let Ok(ledger) = serde_json::from_slice::<Ledger>(&ledger) else { return Err(error) };
+        let generations = ledger.modules.get(self.module).map(|entry| &entry.generations);
+        if generations.is_some_and(|generations| generations.iter().any(|known| known.file == record.file)) {
+            let mut receipt = Receipt::empty(file_name(self.module), Outcome::Reloaded, record.number);
+            receipt.warnings.push(format!("the commit took place, though it was reported otherwise: {error}"));
+            return Ok((receipt, ledger, revision));
         }
+        // The agent closes the uncommitted shadow; its file is of no use any more.
+        remove_shadow(&record.file);
+        Err(error)
     }
 }
 
@@ -333,15 +354,17 @@ fn commit(
 
 /// The executable segments of every generation that is written to.
 fn text_segments(lineage: &Lineage, step: &Transition) -> Vec<Segment> {
+    const WRITE: u32 = 2;
     const READ_EXECUTE: u32 = 5;
     let mut result = Vec::new();
     for placed in lineage.all() {
         for segment in placed.image.tables.segments.iter().filter(|segment| segment.executable) {
+            let protection = READ_EXECUTE | if segment.writable { WRITE } else { 0 };
             let start = placed.bias.0.wrapping_add(segment.address & !0xfff);
             let len = ((segment.address & 0xfff) + segment.memory_size).next_multiple_of(0x1000);
             let first = step.patches.partition_point(|patch| patch.address < start);
             if step.patches.get(first).is_some_and(|patch| patch.address < start + len) {
-                result.push(Segment { range: Range { start, len }, protection: READ_EXECUTE });
+                result.push(Segment { range: Range { start, len }, protection });
             }
         }
     }
@@ -504,9 +527,16 @@ fn shadow_path(shadows: &Path, name: &str, number: Generation) -> PathBuf {
 fn write_shadow(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).and_then(|()| fs::write(path, bytes)).map_err(|source| {
-        let _ = fs::remove_dir_all(folder);
+        remove_shadow(path);
         Error::File { path: path.to_owned(), doing: "writing the shadow into the store", source }
     })
+}
+
+/// Removes a shadow and the folder made for it.
+fn remove_shadow(path: &Path) {
+    if let Some(folder) = path.parent() {
+        let _ = fs::remove_dir_all(folder);
+    }
 }
 
 fn encode(ledger: &Ledger) -> Result<Vec<u8>> {
@@ -526,6 +556,16 @@ fn index_of(lineage: &Lineage, number: Generation, name: &str) -> Result<usize> 
 
 fn unknown(module: &Path) -> Error {
     Error::NoSuchModule { wanted: module.display().to_string(), candidates: Vec::new() }
+}
+
+/// A file that trips a mistake of ours costs this one reload, not the session.
+fn uninterrupted<T>(stage: Stage, module: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let owned = || panic.downcast_ref::<String>().cloned();
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(owned).unwrap_or_default();
+        let reason = format!("internal error ({text}); please report it with this file");
+        Err(Error::Image { path: module.to_owned(), stage, reason })
+    })
 }
 
 /// Names the stage in which the agent gave up.

@@ -196,6 +196,8 @@ impl<'a> Scanner<'a> {
             } else if let Some(function) = owner
                 && self.image.tables.tls_size > 0
                 && offsets.displacement_size() == 4
+                && in_body
+                && instruction.mnemonic() != Mnemonic::Nop
             {
                 self.displacement(function, ip + offsets.displacement_offset() as u64, &instruction, &tls);
             }
@@ -222,6 +224,11 @@ impl<'a> Scanner<'a> {
                 _ => {}
             }
             if matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+                facts.lands(Vaddr(instruction.next_ip()));
+            }
+            if instruction.mnemonic() == Mnemonic::Syscall {
+                // A thread that waits in the call stands behind it, and goes back to it when the call is restarted.
+                facts.lands(Vaddr(ip));
                 facts.lands(Vaddr(instruction.next_ip()));
             }
             tls.after(&instruction);
@@ -272,7 +279,18 @@ impl<'a> Scanner<'a> {
         }
         let wanted = match self.image.section_at(target).map(|section| section.kind) {
             Some(kind) if kind.is_state() => true,
-            Some(SectionKind::Code) => address_taken && self.image.function_starting_at(target).is_some(),
+            Some(SectionKind::Code) => {
+                let entry = self.image.function_starting_at(target).is_some();
+                if !entry {
+                    self.stray_targets.push(target);
+                }
+                address_taken && entry
+            }
+            // A slot of the GOT that stands for a static.
+            Some(SectionKind::Constant) => self.image.relocation_at(target).is_some_and(|relocation| {
+                relocation.kind == RelocationKind::Address
+                    && matches!(relocation.resolves, Resolves::Symbol { here: Some(_), .. })
+            }),
             // One past the end of the last section of state is still an address of state.
             None => {
                 self.image.section_at(Vaddr(target.0.wrapping_sub(1))).is_some_and(|section| section.kind.is_state())
@@ -307,6 +325,13 @@ impl<'a> Scanner<'a> {
     }
 
     fn finish(mut self) -> Scan {
+        // Labels whose addresses stand in data: computed jumps may arrive there.
+        self.stray_targets.extend(self.image.tables.relocations.iter().filter_map(
+            |relocation| match relocation.resolves {
+                Resolves::Here(target) if relocation.kind == RelocationKind::Address => Some(target),
+                _ => None,
+            },
+        ));
         self.stray_targets.sort_unstable();
         self.stray_targets.dedup();
         for target in &self.stray_targets {
@@ -326,6 +351,10 @@ impl<'a> Scanner<'a> {
         self.scan
     }
 }
+
+/// Registers that survive a call (psABI, 3.2.1).
+const CALLEE_SAVED: [Register; 6] =
+    [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
 
 /// Follows, in a straight line, which registers hold the start of the module's TLS block.
 #[derive(Default)]
@@ -349,13 +378,18 @@ impl TlsTracker {
     fn after(&mut self, instruction: &Instruction) {
         match instruction.flow_control() {
             FlowControl::Call | FlowControl::IndirectCall => {
-                self.holders.clear();
+                self.holders.retain(|holder| CALLEE_SAVED.contains(holder));
                 if std::mem::take(&mut self.requested) {
                     self.holders.push(Register::RAX);
                 }
                 return;
             }
             FlowControl::Next => {}
+            // What comes next in memory does not come next in time.
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => {
+                self.holders.clear();
+                return;
+            }
             _ => return,
         }
         if instruction.op_count() == 0 || instruction.op0_kind() != OpKind::Register {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use twox_hash::XxHash3_128;
 
 use super::{
-    Image, NameKey, RelocationKind, Resolves, SectionKind,
+    Image, RelocationKind, Resolves, SectionKind,
     code::{Mention, Scan},
 };
 use crate::model::Vaddr;
@@ -213,8 +213,9 @@ impl Meaning<'_> {
         };
         let kind = tag(relocation.kind as u8);
         match (&relocation.resolves, relocation.kind) {
-            (Resolves::Symbol { name, addend, .. }, _) => {
-                digest(&[kind, NameKey(XxHash3_128::oneshot(name.as_bytes())).0, *addend as u128])
+            (Resolves::Symbol { name, addend, here }, _) => {
+                let size = here.and_then(|here| image.object_at(here)).map_or(0, |object| image.objects[object].size);
+                digest(&[kind, name_digest(name), *addend as u128, size as u128])
             }
             // A local variable of a local-dynamic or initial-exec slot; which one follows in the next word or the addend.
             (

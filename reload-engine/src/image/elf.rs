@@ -18,6 +18,8 @@ use crate::{
 
 type Header = FileHeader64<LittleEndian>;
 const LE: LittleEndian = LittleEndian;
+/// The lower half of the address space, where programs live.
+const ADDRESS_LIMIT: u64 = 1 << 47;
 
 /// A section that occupies memory.
 #[derive(Clone, Debug)]
@@ -180,6 +182,9 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
         return Err(fail(Stage::Validate, "not a shared object (ET_DYN); build it as a shared library".into()));
     }
 
+    if u32::try_from(bytes.len()).is_err() {
+        return Err(fail(Stage::Validate, "larger than 4 GiB".into()));
+    }
     let program_headers = header.program_headers(LE, bytes).map_err(parse("program headers"))?;
     let sections = header.sections(LE, bytes).map_err(parse("section headers"))?;
     let mut tables = Tables::default();
@@ -189,10 +194,14 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
         let (address, memory_size) = (segment.p_vaddr(LE), segment.p_memsz(LE));
         let end = address
             .checked_add(memory_size)
-            .filter(|end| *end < 1 << 47)
+            .filter(|end| *end < ADDRESS_LIMIT)
             .ok_or_else(|| fail(Stage::Parse, format!("segment {index} wraps around the address space")))?;
         let kind = segment.p_type(LE);
         if kind == elf::PT_LOAD {
+            let file_end = segment.p_offset(LE).checked_add(segment.p_filesz(LE));
+            if file_end.is_none_or(|end| end > bytes.len() as u64) || segment.p_filesz(LE) > memory_size {
+                return Err(fail(Stage::Parse, format!("segment {index} lies outside the file")));
+            }
             tables.segments.push(LoadSegment {
                 address,
                 offset: segment.p_offset(LE),
@@ -230,6 +239,9 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
         let zero = section.sh_type(LE) == elf::SHT_NOBITS;
         if !zero {
             section.data(LE, bytes).map_err(parse("section bounds"))?;
+        }
+        if section.sh_addr(LE).checked_add(section.sh_size(LE)).is_none_or(|end| end >= ADDRESS_LIMIT) {
+            return Err(fail(Stage::Parse, format!("section {name} lies outside the address space")));
         }
         tables.sections.push(Section {
             kind: kind_of(&name, flags, zero),
@@ -304,7 +316,8 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
             }
         }
         if let Some(entries) = section.relr(LE, bytes).map_err(parse("relative relocations"))? {
-            for slot in entries {
+            // One word of bits stands for up to 63 slots, but no file has more slots than words.
+            for slot in entries.take(bytes.len() / 8) {
                 // The addend stands in the slot itself.
                 let value = word_at(bytes, &tables.segments, Vaddr(slot)).unwrap_or(0);
                 tables.relocations.push(Relocation {

@@ -87,6 +87,7 @@ impl Object {
 /// One file, read and analysed.
 #[derive(Debug)]
 pub struct Image {
+    /// Where the file is kept; while it is being read, where it came from.
     pub path: PathBuf,
     pub bytes: Vec<u8>,
     pub tables: Tables,
@@ -149,7 +150,9 @@ impl Image {
         for symbol in &self.tables.symbols {
             let name = text(&symbol.name);
             let address = Vaddr(symbol.address);
-            let file = symbol.file.as_ref().map(|file| XxHash3_128::oneshot(text(file)));
+            // Rust's source files are codegen units with a hash in their name, and its symbols need none.
+            let in_file = symbol.file.as_ref().filter(|_| !std::str::from_utf8(name).is_ok_and(names::is_rust));
+            let file = in_file.map(|file| XxHash3_128::oneshot(text(file)));
             let function = matches!(symbol.kind, RawKind::Function | RawKind::IndirectFunction);
             let key = NameKey(XxHash3_128::oneshot(names::normalise(name, symbol.local && !function)));
             if function {
@@ -170,11 +173,15 @@ impl Image {
                 });
                 continue;
             }
+            let limit = match symbol.kind {
+                RawKind::ThreadLocal => self.tables.tls_size,
+                _ => self.section_at(address).map_or(address.0, Section::end),
+            };
             let object = |constant| Object {
                 name: symbol.name.clone(),
                 key,
                 address,
-                size: symbol.size,
+                size: symbol.size.min(limit.saturating_sub(address.0)),
                 file,
                 local: symbol.local,
                 constant,

@@ -7,11 +7,7 @@ use std::collections::HashMap;
 
 use reload_protocol::{Range, Segment, Write};
 
-use super::{
-    Plan, attribution,
-    homes::TlsHome,
-    lineage::{Lineage, Placed},
-};
+use super::{Plan, attribution, homes::TlsHome, lineage::Lineage};
 use crate::{
     image::{Image, RelocationKind, Resolves},
     model::{Addr, LoadBias, Vaddr},
@@ -98,46 +94,38 @@ type Outcome = Result<(), Result<String, crate::error::Error>>;
 
 impl Binder<'_> {
     fn data(&mut self, lineage: &Lineage, functions: &FunctionIdentities, read: &mut ReadWords<'_>) -> Outcome {
-        let mut unresolved = Vec::new();
-        let mut calls = Vec::new();
+        let mut bound_by_name = Vec::new();
         for relocation in &self.image.tables.relocations {
             let called = relocation.kind == RelocationKind::CallSlot;
             if !(called || relocation.kind == RelocationKind::Address) || self.is_unused(relocation.slot) {
                 continue;
             }
-            let (target, preemptible) = match &relocation.resolves {
+            let (target, by_name) = match &relocation.resolves {
                 Resolves::Here(target) => (*target, false),
                 Resolves::Symbol { here: Some(target), .. } => (*target, true),
                 Resolves::Symbol { here: None, .. } => continue,
             };
             let home = match self.image.function_starting_at(target) {
+                // A call needs no detour over the old entry, and must not take one that leads nowhere.
+                Some(_) if called => None,
                 Some(function) => functions.of(function),
                 None => attribution::of_address(self.image, &self.plan.homes, target),
             };
-            match home {
-                // A call needs no detour over the old entry, and must not take one that leads nowhere.
-                _ if called => calls.push((relocation.slot, self.bias.addr(target))),
-                Some(home) if preemptible => unresolved.push((relocation.slot, home)),
-                Some(home) => self.writes.push((self.bias.addr(relocation.slot), home.0, 8)),
-                None => {}
+            if by_name {
+                bound_by_name.push((relocation.slot, home.unwrap_or_else(|| self.bias.addr(target)), home.is_some()));
+            } else if let Some(home) = home {
+                self.writes.push((self.bias.addr(relocation.slot), home.0, 8));
             }
         }
-        // The loader may have found another module's definition: then that is the one everybody uses.
-        let slots: Vec<Addr> = unresolved.iter().map(|(slot, _)| self.bias.addr(*slot)).collect();
+        // The loader may have found the definition of this file, of an older generation, which is the same thing, or of
+        // another module: then that is the one everybody uses.
+        let slots: Vec<Addr> = bound_by_name.iter().map(|(slot, _, _)| self.bias.addr(*slot)).collect();
         let span = self.image.span();
-        for ((slot, home), value) in unresolved.into_iter().zip(read(&slots).map_err(Err)?) {
-            if value.is_some_and(|value| span.contains(&self.bias.vaddr(Addr(value)).0)) {
-                self.writes.push((self.bias.addr(slot), home.0, 8));
-            }
-        }
-        let slots: Vec<Addr> = calls.iter().map(|(slot, _)| self.bias.addr(*slot)).collect();
-        for ((slot, own), value) in calls.into_iter().zip(read(&slots).map_err(Err)?) {
-            let older = |value: u64| {
-                let inside = |placed: &Placed| placed.image.span().contains(&placed.bias.vaddr(Addr(value)).0);
-                lineage.all().iter().any(inside)
-            };
-            if value.is_some_and(older) {
-                self.writes.push((self.bias.addr(slot), own.0, 8));
+        for ((slot, wanted, kept), value) in bound_by_name.into_iter().zip(read(&slots).map_err(Err)?) {
+            let Some(value) = value.map(Addr) else { continue };
+            let here = span.contains(&self.bias.vaddr(value).0);
+            if value != wanted && ((here && kept) || is_ours(lineage, value)) {
+                self.writes.push((self.bias.addr(slot), wanted.0, 8));
             }
         }
         Ok(())
@@ -156,10 +144,13 @@ impl Binder<'_> {
             tls.pairs.iter().filter(|pair| pair.2).map(|pair| self.bias.addr(pair.0)).collect();
         let found: HashMap<Addr, Option<u64>> =
             preemptible.iter().copied().zip(read(&preemptible).map_err(Err)?).collect();
+        let ours = |module: u64| module == tls_module || lineage.all().iter().any(|placed| placed.tls_module == module);
         for (slot, pair, _) in &tls.pairs {
             let slot = self.bias.addr(*slot);
-            if found.get(&slot).is_none_or(|module| *module == Some(tls_module)) {
-                self.writes.push((slot, pair.module, 8));
+            if found.get(&slot).is_none_or(|module| module.is_some_and(ours)) {
+                // Module 0 does not exist: it stands for the new generation's own, not known when this was planned.
+                let module = if pair.module == 0 { tls_module } else { pair.module };
+                self.writes.push((slot, module, 8));
                 self.writes.push((Addr(slot.0 + 8), pair.offset, 8));
             }
         }
@@ -206,6 +197,13 @@ impl Binder<'_> {
         binding.segments = segments(self.image, self.bias, &binding.writes);
         binding
     }
+}
+
+/// Whether the address lies in an older generation of the module, or in storage that one of them uses elsewhere.
+fn is_ours(lineage: &Lineage, address: Addr) -> bool {
+    lineage.all().iter().any(|placed| {
+        placed.image.span().contains(&placed.bias.vaddr(address).0) || placed.homes.elsewhere.contains(&address)
+    })
 }
 
 /// The slot of an older generation that stands for the same thread-local, and what to add to its value. An initial-exec
@@ -271,7 +269,7 @@ impl FunctionIdentities {
                 let oldest = lineage.instances((*partner)?).first()?;
                 let old = lineage.function(*oldest);
                 let stays_whole =
-                    lineage.families_at(*oldest).all(|family| new_address.get(&family) == Some(&function.address));
+                    lineage.sharers(*oldest).all(|(_, family)| new_address.get(&family) == Some(&function.address));
                 let same = old.content.is_some() && old.content == function.content;
                 let reachable =
                     old.entry.form != crate::image::Form::None || (same && !plan.distinct.contains(&(index as u32)));

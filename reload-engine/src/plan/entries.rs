@@ -1,10 +1,10 @@
 //! The bytes that make old entries jump to the code that runs now, and the step from one such state to another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use reload_protocol::{Patch, Write};
 
-use super::lineage::{Instance, Lineage};
+use super::lineage::{Instance, Lineage, Placed};
 use crate::{
     image::Form,
     model::{Addr, Vaddr},
@@ -28,60 +28,104 @@ pub struct Transition {
 /// The step from active generation `from` to `to`. Nothing has been written yet to the entries of generation `untouched`,
 /// which has just been loaded.
 pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<usize>) -> Transition {
-    let mut result = Transition::default();
-    let mut wanted: BTreeMap<Addr, (Instance, Option<Addr>, Option<Addr>)> = BTreeMap::new();
-    let (before, after) = (lineage.implementers(from), lineage.implementers(to));
-    let (path_before, path_after) = (lineage.path(from), lineage.path(to));
-    let mut families: Vec<u32> = before.keys().chain(after.keys()).copied().collect();
+    let (before, after) = (Running::of(lineage, from), Running::of(lineage, to));
+    let mut families: Vec<u32> = before.implementers.keys().chain(after.implementers.keys()).copied().collect();
     families.sort_unstable();
     families.dedup();
-    for family in families {
-        let implementer_before = lineage.implementer(&before, &path_before, family);
-        let implementer_after = lineage.implementer(&after, &path_after, family);
-        for instance in lineage.instances(family) {
-            let fresh = untouched == Some(instance.generation);
-            let old = if fresh { None } else { destination(lineage, *instance, implementer_before) };
-            let new = destination(lineage, *instance, implementer_after);
-            if old == new {
-                continue;
-            }
-            let address = lineage.address(*instance);
-            match wanted.get(&address) {
-                Some((other, _, known)) if *known != new => result.torn.extend([*other, *instance]),
-                Some(_) => {}
-                None => {
-                    wanted.insert(address, (*instance, old, new));
-                }
-            }
-        }
+    let mut entries: BTreeMap<Addr, Instance> = BTreeMap::new();
+    for instance in families.into_iter().flat_map(|family| lineage.instances(family)) {
+        entries.entry(lineage.address(*instance)).or_insert(*instance);
     }
-    for instance in &result.torn {
-        wanted.remove(&lineage.address(*instance));
-    }
-    for (instance, old, new) in wanted.into_values() {
-        let entry = lineage.function(instance).entry;
-        if entry.form == Form::None {
-            result.unpatchable.push(instance);
-            continue;
+
+    let mut result = Transition::default();
+    for instance in entries.into_values() {
+        let fresh = untouched == Some(instance.generation);
+        let old = if fresh { Lead::Own } else { before.lead(lineage, instance) };
+        let new = after.lead(lineage, instance);
+        match &new {
+            Lead::Torn(sharers) => result.torn.extend(sharers),
+            Lead::Unreachable => result.far.push(instance),
+            Lead::NoRoom => result.unpatchable.push(instance),
+            Lead::Own | Lead::To(_) => {}
         }
-        let bytes = |target: Option<Addr>| entry_bytes(lineage, instance, target);
-        match (bytes(old), bytes(new)) {
-            (Some(before), Some(after)) => {
-                result.patches.extend(before.into_iter().zip(after).filter(|(b, a)| b.1 != a.1).map(|(b, a)| Patch {
-                    address: b.0.0,
-                    len: b.2,
-                    before: b.1,
-                    after: a.1,
-                }));
-            }
-            _ => result.far.push(instance),
-        }
+        let pieces =
+            entry_bytes(lineage, instance, old.target()).into_iter().zip(entry_bytes(lineage, instance, new.target()));
+        result.patches.extend(pieces.filter(|(before, after)| before.bytes != after.bytes).map(|(before, after)| {
+            Patch { address: before.at.0, len: before.len, before: before.bytes, after: after.bytes }
+        }));
     }
     result.patches.sort_unstable_by_key(|patch| patch.address);
     result
 }
 
-/// Where the entry of `instance` leads when `implementer` runs its family; `None`: into its own code.
+/// Who runs what while a generation is active.
+struct Running {
+    generation: usize,
+    path: Vec<usize>,
+    implementers: HashMap<u32, Instance>,
+}
+
+/// Where an entry leads.
+#[derive(Debug, PartialEq, Eq)]
+enum Lead {
+    /// Into the code that stands there.
+    Own,
+    To(Addr),
+    /// Into its own code, as the functions that share the entry have parted ways.
+    Torn(Vec<Instance>),
+    /// Into its own code, as the other is out of a jump's reach.
+    Unreachable,
+    /// Into its own code, as no jump fits.
+    NoRoom,
+}
+
+impl Lead {
+    fn target(&self) -> Option<Addr> {
+        match self {
+            Lead::To(target) => Some(*target),
+            _ => None,
+        }
+    }
+}
+
+impl Running {
+    fn of(lineage: &Lineage, generation: usize) -> Self {
+        Running { generation, path: lineage.path(generation), implementers: lineage.implementers(generation) }
+    }
+
+    /// A function of the same state always gives the same answer, so that the bytes that stand there can be predicted.
+    fn lead(&self, lineage: &Lineage, instance: Instance) -> Lead {
+        let sharers: Vec<(Instance, u32)> = lineage.sharers(instance).collect();
+        let present = |family: u32| lineage.instances(family).iter().any(|it| it.generation == self.generation);
+        let any_present = sharers.iter().any(|(_, family)| present(*family));
+        let mut wishes: Vec<(Instance, Option<Addr>)> = Vec::new();
+        for (sharer, family) in sharers {
+            // A name that the active generation no longer has does not stand in the way of one that it has.
+            if present(family) || !any_present {
+                let implementer = lineage.implementer(&self.implementers, &self.path, family);
+                wishes.push((sharer, destination(lineage, sharer, implementer)));
+            }
+        }
+        let Some((_, wish)) = wishes.first().copied() else { return Lead::Own };
+        if wishes.iter().any(|(_, other)| *other != wish) {
+            return Lead::Torn(wishes.into_iter().map(|(sharer, _)| sharer).collect());
+        }
+        let Some(target) = wish else { return Lead::Own };
+        let placed = lineage.placed(instance.generation);
+        let entry = lineage.function(instance).entry;
+        let from = match entry.form {
+            Form::None => return Lead::NoRoom,
+            Form::Near => entry.at,
+            Form::Short { padding } => padding,
+        };
+        match long_jump(placed.bias.addr(from), target) {
+            Some(_) => Lead::To(target),
+            None => Lead::Unreachable,
+        }
+    }
+}
+
+/// Where the entry of `instance` should lead when `implementer` runs its family; `None`: into its own code.
 fn destination(lineage: &Lineage, instance: Instance, implementer: Option<Instance>) -> Option<Addr> {
     let implementer = implementer?;
     if implementer == instance {
@@ -90,43 +134,62 @@ fn destination(lineage: &Lineage, instance: Instance, implementer: Option<Instan
     (!lineage.interchangeable(instance, implementer)).then(|| lineage.address(implementer))
 }
 
-/// Address, bytes and length of each piece of an entry. `None`: the target is out of reach.
-fn entry_bytes(lineage: &Lineage, instance: Instance, target: Option<Addr>) -> Option<Vec<(Addr, [u8; 8], u8)>> {
+/// Some bytes of an entry.
+struct Piece {
+    at: Addr,
+    bytes: [u8; 8],
+    len: u8,
+}
+
+/// The pieces of an entry that leads to `target`, or into its own code.
+fn entry_bytes(lineage: &Lineage, instance: Instance, target: Option<Addr>) -> Vec<Piece> {
     let placed = lineage.placed(instance.generation);
     let entry = lineage.function(instance).entry;
-    let original = |at: Vaddr, len: usize| {
-        let mut bytes = [0; 8];
-        if let Some(file) = placed.image.bytes_from(at).get(..len) {
-            bytes[..len].copy_from_slice(file);
-        }
-        let first = placed.rebound_entries.partition_point(|(site, _)| site.0 + 4 <= at.0);
-        for (site, field) in placed.rebound_entries[first..].iter().take_while(|(site, _)| site.0 < at.0 + len as u64) {
-            for (offset, byte) in field.iter().enumerate() {
-                if let Some(place) = (site.0 + offset as u64).checked_sub(at.0).filter(|place| *place < len as u64) {
-                    bytes[place as usize] = *byte;
-                }
-            }
-        }
-        (placed.bias.addr(at), bytes, len as u8)
+    let original = |at: Vaddr, len: usize| Piece {
+        at: placed.bias.addr(at),
+        bytes: original_bytes(placed, at, len),
+        len: len as u8,
     };
-    match (entry.form, target) {
-        (Form::None, _) => None,
-        (Form::Near, None) => Some(vec![original(entry.at, 5)]),
-        (Form::Near, Some(target)) => Some(vec![long_jump(placed.bias.addr(entry.at), target)?]),
-        (Form::Short { padding }, None) => Some(vec![original(padding, 5), original(entry.at, 2)]),
-        (Form::Short { padding }, Some(target)) => {
-            let distance = padding.0.wrapping_sub(entry.at.0 + 2) as i64;
-            let mut hop = [0; 8];
-            hop[..2].copy_from_slice(&[0xeb, i8::try_from(distance).ok()? as u8]);
-            Some(vec![long_jump(placed.bias.addr(padding), target)?, (placed.bias.addr(entry.at), hop, 2)])
-        }
+    let jump = |at: Vaddr| {
+        let at = placed.bias.addr(at);
+        target.and_then(|target| long_jump(at, target)).map(|bytes| Piece { at, bytes, len: 5 })
+    };
+    match entry.form {
+        Form::None => Vec::new(),
+        Form::Near => vec![jump(entry.at).unwrap_or_else(|| original(entry.at, 5))],
+        Form::Short { padding } => match jump(padding) {
+            Some(far) => {
+                // The padding was chosen within reach of a signed byte.
+                let distance = padding.0.wrapping_sub(entry.at.0 + 2) as i8;
+                let bytes = [0xeb, distance as u8, 0, 0, 0, 0, 0, 0];
+                vec![far, Piece { at: placed.bias.addr(entry.at), bytes, len: 2 }]
+            }
+            None => vec![original(padding, 5), original(entry.at, 2)],
+        },
     }
 }
 
-fn long_jump(at: Addr, target: Addr) -> Option<(Addr, [u8; 8], u8)> {
+/// What stands at `at` of a loaded and bound generation that is not redirected.
+fn original_bytes(placed: &Placed, at: Vaddr, len: usize) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    if let Some(file) = placed.image.bytes_from(at).get(..len) {
+        bytes[..len].copy_from_slice(file);
+    }
+    let first = placed.rebound_entries.partition_point(|(site, _)| site.0 + 4 <= at.0);
+    for (site, field) in placed.rebound_entries[first..].iter().take_while(|(site, _)| site.0 < at.0 + len as u64) {
+        for (offset, byte) in field.iter().enumerate() {
+            if let Some(place) = (site.0 + offset as u64).checked_sub(at.0).filter(|place| *place < len as u64) {
+                bytes[place as usize] = *byte;
+            }
+        }
+    }
+    bytes
+}
+
+fn long_jump(at: Addr, target: Addr) -> Option<[u8; 8]> {
     let distance = i32::try_from(target.0.wrapping_sub(at.0 + 5) as i64).ok()?;
     let mut bytes = [0; 8];
     bytes[0] = 0xe9;
     bytes[1..5].copy_from_slice(&distance.to_le_bytes());
-    Some((at, bytes, 5))
+    Some(bytes)
 }

@@ -1,14 +1,14 @@
 //! Where each static and thread-local lives: in the storage of the generation that first had it, so that state stays.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     lineage::{Lineage, Placed},
     matching::{Traits, pair},
 };
 use crate::{
-    image::{Image, NameKey, Object},
-    model::{Addr, LoadBias},
+    image::{Image, NameKey, Object, Resolves},
+    model::{Addr, LoadBias, Vaddr},
 };
 
 /// Storage of a static in the process.
@@ -61,6 +61,7 @@ impl PlannedHomes {
         Homes {
             objects: self.objects.iter().zip(&image.objects).map(object).collect(),
             thread_locals: self.thread_locals.iter().zip(&image.thread_locals).map(thread_local).collect(),
+            elsewhere: HashSet::new(),
         }
     }
 }
@@ -72,6 +73,8 @@ pub struct Homes {
     pub objects: Vec<Addr>,
     /// Parallel to the image's thread-locals: TLS module id and offset.
     pub thread_locals: Vec<(u64, u64)>,
+    /// Homes that lie in other modules.
+    pub elsewhere: HashSet<Addr>,
 }
 
 impl Homes {
@@ -84,20 +87,56 @@ impl Homes {
         Homes {
             objects: image.objects.iter().enumerate().map(object).collect(),
             thread_locals: image.thread_locals.iter().map(|object| (tls_module, object.address.0)).collect(),
+            elsewhere: elsewhere.values().copied().collect(),
         }
     }
 }
 
-/// Finds a home for every static and thread-local of `image`.
-pub fn plan(lineage: &Lineage, image: &Image) -> PlannedHomes {
+/// Per function, a hash of where the statics it refers to live, directly or through the GOT: two functions with the same
+/// content do the same only on the same storage.
+pub fn storage(image: &Image, homes: &Homes) -> Vec<u64> {
+    let mut storage = vec![0u64; image.functions.len()];
+    for reference in &image.references {
+        if let Some(function) = reference.function
+            && let Some(object) = state_of(image, reference.target)
+        {
+            let home = homes.objects[object].0;
+            // Order counts for nothing here, so that a plain sum will do.
+            let mixed = home.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ home.rotate_left(31);
+            let place = &mut storage[function as usize];
+            *place = place.wrapping_add(mixed);
+        }
+    }
+    // Aliases share their code; the scan notes it under the first.
+    for index in 1..storage.len() {
+        if image.functions[index].address == image.functions[index - 1].address {
+            storage[index] = storage[index - 1];
+        }
+    }
+    storage
+}
+
+/// The static that code means by this address: the one that lies there, or the one whose GOT slot it is.
+pub fn state_of(image: &Image, target: Vaddr) -> Option<usize> {
+    let through_got = || match &image.relocation_at(target)?.resolves {
+        Resolves::Symbol { here: Some(here), .. } | Resolves::Here(here) => image.object_at(*here),
+        Resolves::Symbol { here: None, .. } => None,
+    };
+    let object = image.object_at(target).or_else(through_got)?;
+    (image.objects[object].size > 0 && !image.objects[object].constant).then_some(object)
+}
+
+/// Finds a home for every static and thread-local of `image`, which follows generation `parent`.
+pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
     let mut planned = PlannedHomes {
         objects: vec![Home::Own; image.objects.len()],
         thread_locals: vec![TlsHome::Own; image.thread_locals.len()],
         ..PlannedHomes::default()
     };
-    for (placed, olds, news) in groups(lineage, &image.objects, |image| &image.objects) {
+    for (placed, olds, news) in groups(lineage, parent, &image.objects, |image| &image.objects) {
+        // A single pair from the same file needs no more evidence than its name.
+        let several = olds.len() + news.len() > 2 || placed.image.objects[olds[0]].file != image.objects[news[0]].file;
         let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
-            let several = olds.len() + news.len() > 2;
             indices
                 .iter()
                 .map(|index| Traits {
@@ -156,7 +195,7 @@ pub fn plan(lineage: &Lineage, image: &Image) -> PlannedHomes {
     }));
 
     let mut paired = vec![false; image.thread_locals.len()];
-    for (placed, olds, news) in groups(lineage, &image.thread_locals, |image| &image.thread_locals) {
+    for (placed, olds, news) in groups(lineage, parent, &image.thread_locals, |image| &image.thread_locals) {
         let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
             indices.iter().map(|index| Traits { file: image.thread_locals[*index].file, ..Traits::default() }).collect()
         };
@@ -179,9 +218,11 @@ pub fn plan(lineage: &Lineage, image: &Image) -> PlannedHomes {
     planned
 }
 
-/// Per name that both sides know: the newest generation that has it, its objects and the new ones of that name.
+/// Per name that both sides know: the generation that has it, its objects and the new ones of that name. The newest on the
+/// way to `parent` comes first, then what was rolled back.
 fn groups<'a>(
     lineage: &'a Lineage,
+    parent: usize,
     new: &[Object],
     table: impl Fn(&Image) -> &Vec<Object>,
 ) -> Vec<(&'a Placed, Vec<usize>, Vec<usize>)> {
@@ -190,7 +231,10 @@ fn groups<'a>(
         by_key.entry(object.key).or_default().push(index);
     }
     let mut result = Vec::with_capacity(by_key.len());
-    for placed in lineage.all().iter().rev() {
+    let path = lineage.path(parent);
+    let left_behind = (0..lineage.all().len()).filter(|generation| !path.contains(generation));
+    for generation in path.iter().copied().rev().chain(left_behind.rev()) {
+        let placed = lineage.placed(generation);
         let mut here: HashMap<NameKey, Vec<usize>> = HashMap::new();
         for (index, object) in table(&placed.image).iter().enumerate() {
             if by_key.contains_key(&object.key) {

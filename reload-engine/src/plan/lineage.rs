@@ -3,12 +3,12 @@
 //!
 //! Rebuilt by replay from the ledger's generations: the same files in the same order always give the same answers.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
-use super::{Plan, homes::Homes};
+use super::{
+    Plan,
+    homes::{Homes, storage},
+};
 use crate::{
     image::{Function, Image, NameKey},
     model::{Addr, Generation, LoadBias, Vaddr},
@@ -45,8 +45,8 @@ pub struct Placed {
     /// The families that this generation implements anew.
     pub implements: Vec<(u32, u32)>,
     pub homes: Homes,
-    /// As [`Plan::distinct`].
-    pub distinct: HashSet<u32>,
+    /// Parallel to the image's functions: which storage they use, as a hash ([`super::homes::storage`]).
+    pub storage: Vec<u64>,
     /// Where binding changed the first bytes of functions, ascending: what stands there when nothing is redirected.
     pub rebound_entries: Vec<(Vaddr, [u8; 4])>,
 }
@@ -67,6 +67,7 @@ impl Lineage {
                 instances: vec![Instance { generation: 0, function: function as u32 }],
             })
             .collect();
+        let storage = storage(&image, &homes);
         let all = (0..image.functions.len() as u32).collect();
         let first = Placed {
             number: Generation(0),
@@ -77,7 +78,7 @@ impl Lineage {
             families: all,
             implements: Vec::new(),
             homes,
-            distinct: HashSet::new(),
+            storage,
             rebound_entries: Vec::new(),
         };
         Lineage { placed: vec![first], families }
@@ -108,6 +109,11 @@ impl Lineage {
             };
             families.push(family);
         }
+        let homes = plan.homes.placed(bias, tls_module, &plan.image);
+        let mut storage = storage(&plan.image, &homes);
+        for function in &plan.distinct {
+            storage[*function as usize] = bias.0;
+        }
         let implements = plan.implements.iter().map(|function| (families[*function as usize], *function)).collect();
         self.placed.push(Placed {
             number,
@@ -117,21 +123,11 @@ impl Lineage {
             tls_module,
             families,
             implements,
-            distinct: plan.distinct.clone(),
+            storage,
             rebound_entries: at_entries(&plan.image, code),
-            homes: plan.homes.placed(bias, tls_module, &plan.image),
+            homes,
         });
         generation
-    }
-
-    /// Takes back the newest generation: its commit did not happen.
-    pub fn withdraw(&mut self) {
-        if let Some(placed) = self.placed.pop() {
-            let generation = self.placed.len();
-            for family in placed.families {
-                self.families[family as usize].instances.retain(|instance| instance.generation != generation);
-            }
-        }
     }
 
     pub fn placed(&self, generation: usize) -> &Placed {
@@ -163,20 +159,23 @@ impl Lineage {
         self.placed[instance.generation].bias.addr(self.function(instance).address)
     }
 
-    /// The families whose functions share this one's address, its own included.
-    pub fn families_at(&self, instance: Instance) -> impl Iterator<Item = u32> {
+    /// The functions that share this one's address, itself included, and their families.
+    pub fn sharers(&self, instance: Instance) -> impl Iterator<Item = (Instance, u32)> {
         let placed = &self.placed[instance.generation];
         let address = self.function(instance).address;
         let first = placed.image.function_starting_at(address).unwrap_or(instance.function as usize);
-        let aliases = placed.image.functions[first..].iter().take_while(move |alias| alias.address == address);
-        aliases.zip(&placed.families[first..]).map(|(_, family)| *family)
+        let sharing = placed.image.functions[first..].iter().take_while(move |other| other.address == address);
+        sharing
+            .zip(first..)
+            .filter(|(other, _)| !other.auxiliary && !other.indirect)
+            .map(move |(_, function)| (Instance { function: function as u32, ..instance }, placed.families[function]))
     }
 
-    /// Whether it makes no difference which of the two runs.
+    /// Whether it makes no difference which of the two runs: the same code on the same storage.
     pub fn interchangeable(&self, one: Instance, other: Instance) -> bool {
-        let distinct = |it: Instance| self.placed[it.generation].distinct.contains(&it.function);
+        let storage = |it: Instance| self.placed[it.generation].storage[it.function as usize];
         let content = self.function(one).content;
-        content.is_some() && content == self.function(other).content && !distinct(one) && !distinct(other)
+        content.is_some() && content == self.function(other).content && storage(one) == storage(other)
     }
 
     pub fn name(&self, instance: Instance) -> &str {

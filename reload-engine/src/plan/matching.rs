@@ -30,8 +30,8 @@ type Rule = fn(&Traits, &Traits) -> bool;
 
 /// Pairs the symbols of one name.
 pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
-    if old.len() == 1 && new.len() == 1 {
-        return Pairing { partners: vec![Some(0)], ambiguous: false };
+    if let ([old], [new]) = (old, new) {
+        return Pairing { partners: vec![may_be_same(old, new).then_some(0)], ambiguous: false };
     }
     let mut partners = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
@@ -72,6 +72,14 @@ pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
     Pairing { partners, ambiguous }
 }
 
+/// Whether the only two of a name are the same. Of another source file, and used by or made of other code, they are not: one
+/// was removed and the other added.
+fn may_be_same(old: &Traits, new: &Traits) -> bool {
+    let same_code = old.content.is_some() && old.content == new.content;
+    let same_users = !old.users.is_empty() && overlap(&old.users, &new.users);
+    old.file == new.file || same_code || same_users
+}
+
 fn overlap(a: &[NameKey], b: &[NameKey]) -> bool {
     a.iter().any(|key| b.binary_search(key).is_ok())
 }
@@ -91,7 +99,12 @@ mod tests {
 
     #[test]
     fn a_renamed_source_file_does_not_separate_a_single_pair() {
-        check(&[symbol(1, &[])], &[symbol(2, &[])], &[Some(0)], false);
+        check(&[symbol(1, &[10, 11])], &[symbol(2, &[11])], &[Some(0)], false);
+    }
+
+    #[test]
+    fn a_namesake_in_another_file_is_another() {
+        check(&[symbol(1, &[10])], &[symbol(2, &[20])], &[None], false);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tls::TlsPlan;
 
 use crate::{
     image::{Form, Function, Image, NameKey, callers, closure_family, demangle},
-    model::{Details, FunctionCounts, StaticCounts, Vaddr},
+    model::{Details, FunctionCounts, LoadBias, StaticCounts, Vaddr},
 };
 
 /// Everything decided about one reload before the target is touched.
@@ -82,7 +82,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) ->
     let mut warnings = Vec::new();
     let mut refusals = Vec::new();
     let partners = match_functions(lineage, parent, &image, &mut warnings);
-    let homes = homes::plan(lineage, &image);
+    let homes = homes::plan(lineage, parent, &image);
     let tls = tls::plan(&image, &homes);
 
     for name in &homes.ambiguous {
@@ -239,6 +239,8 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
     let image = &plan.image;
     let implementers = lineage.implementers(plan.parent);
     let path = lineage.path(plan.parent);
+    // Exact for functions that use no storage of their own, which are told apart anyway.
+    let kept_storage = homes::storage(image, &plan.homes.placed(LoadBias(0), 0, image));
     let mut changed = Names::default();
     let mut added = Names::default();
     for (index, function) in image.functions.iter().enumerate() {
@@ -256,7 +258,9 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
             Some(running) => {
                 let content = lineage.function(running).content;
                 let same = content.is_some() && content == function.content;
-                if !same || plan.distinct.contains(&(index as u32)) {
+                let own_storage = plan.distinct.contains(&(index as u32));
+                let storage = lineage.placed(running.generation).storage[running.function as usize];
+                if !same || own_storage || storage != kept_storage[index] {
                     plan.implements.push(index as u32);
                 }
                 if !same {
@@ -292,8 +296,8 @@ fn bring_callers_along(lineage: &Lineage, plan: &mut Plan) {
         lineage.instances(family).iter().any(|instance| {
             lineage.function(*instance).entry.form == Form::None
                 || lineage
-                    .families_at(*instance)
-                    .any(|other| new_address.get(&other).is_some_and(|new| *new != address))
+                    .sharers(*instance)
+                    .any(|(_, other)| new_address.get(&other).is_some_and(|new| *new != address))
         })
     };
     let mut open: HashSet<u32> = plan.implements.iter().copied().filter(|function| stuck(*function)).collect();
@@ -313,13 +317,9 @@ fn bring_callers_along(lineage: &Lineage, plan: &mut Plan) {
     }
 }
 
+/// The functions that use storage of the new generation's own.
 fn users_of_own_state(image: &Image, homes: &PlannedHomes) -> HashSet<u32> {
-    let own = |target| {
-        image.object_at(target).is_some_and(|object| {
-            let has_size = image.objects[object].size > 0;
-            has_size && !image.objects[object].constant && homes.objects[object] == homes::Home::Own
-        })
-    };
+    let own = |target| homes::state_of(image, target).is_some_and(|object| homes.objects[object] == homes::Home::Own);
     let users = image.references.iter().filter(|reference| own(reference.target));
     let functions = users.filter_map(|reference| reference.function);
     // Aliases share their code.

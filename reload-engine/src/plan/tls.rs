@@ -12,7 +12,7 @@ use crate::{
     model::Vaddr,
 };
 
-/// A GOT pair's two words.
+/// A GOT pair's two words. Module 0 stands for the new generation's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Pair {
     pub module: u64,
@@ -64,9 +64,8 @@ pub fn plan(image: &Image, homes: &PlannedHomes) -> TlsPlan {
         let Some(here) = here else { continue };
         match relocation.kind {
             RelocationKind::TlsModule if preemptible => {
-                if let Some(pair) = home_of(image, homes, here.0) {
-                    plan.pairs.push((slot, pair, true));
-                }
+                let own = Pair { module: 0, offset: here.0 };
+                plan.pairs.push((slot, home_of(image, homes, here.0).unwrap_or(own), true));
             }
             RelocationKind::TlsModule => match word_at(&image.bytes, &image.tables.segments, Vaddr(slot.0 + 8)) {
                 Some(0) | None => blocks.push(slot),
@@ -130,6 +129,11 @@ fn split_blocks(image: &Image, homes: &PlannedHomes, blocks: &[Vaddr], plan: &mu
         let of_function = || image.tls_displacements.iter().filter(|site| site.function == function);
         let any_certain = of_function().any(|site| site.certain);
         let sites: Vec<_> = of_function().filter(|site| site.certain || !any_certain).collect();
+        let starts = |offset: u64| image.thread_locals.iter().any(|object| object.address.0 == offset);
+        if any_certain && of_function().any(|site| !site.certain && starts(site.offset)) {
+            plan.refusals.push(format!("`{}`: cannot tell which of its accesses are to thread-locals", name()));
+            continue;
+        }
         if sites.is_empty() {
             // Only the start of the block is used: the variable at offset 0.
             match image.thread_local_at(0).map(|first| homes.thread_locals[first]) {

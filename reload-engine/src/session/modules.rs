@@ -240,9 +240,14 @@ impl Worker {
             self.folder.originals().and_then(|folder| originals::keep(mapped, mappings, &folder))
         };
         let path = mapped.path.to_owned();
+        let seen = self.first_record(mapped.path).map(|record| record.bias);
         let changed = match kept {
             Ok(record) => self.record.change(&mut self.link, |ledger| {
                 let module = ledger.modules.entry(path.clone()).or_default();
+                // Another controller was quicker, and may have reloaded it already.
+                if module.generations.first().map(|first| first.bias) != seen {
+                    return;
+                }
                 module.generations = vec![record.clone()];
                 module.active = record.number;
                 module.rejected = None;
@@ -266,7 +271,11 @@ impl Worker {
                     Rejected { stamp: on_disk, content: None, status: Status::Refused, failure: Some(failure) };
                 self.record.change(&mut self.link, |ledger| {
                     let module = ledger.modules.entry(path.clone()).or_default();
+                    if module.generations.first().map(|first| first.bias) != seen {
+                        return;
+                    }
                     module.generations.clear();
+                    module.active = Default::default();
                     module.rejected = Some(rejected.clone());
                 })
             }

@@ -343,17 +343,14 @@ impl Worker {
                 // A parent's wait gives the status a moment after the end.
                 return self.exited(exit.recv_deadline(deadline).unwrap_or(None));
             }
-            match AgentLink::connect(self.pid) {
-                Ok(link) => match self.start_again(link) {
-                    Ok(()) => return,
-                    Err(error) => tracing::debug!("taking up the new program: {error}"),
-                },
+            match AgentLink::connect(self.pid).and_then(|link| self.start_again(link)) {
+                Ok(()) => return,
                 Err(error) if Instant::now() >= deadline => {
                     self.connection = Connection::Lost(error.to_string());
                     self.dirty = true;
                     return self.tell(Event::Notice { message: format!("lost the agent: {error}") });
                 }
-                Err(_) => {}
+                Err(error) => tracing::debug!("taking up the new program: {error}"),
             }
             thread::sleep(Duration::from_millis(10));
         }
