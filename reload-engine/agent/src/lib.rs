@@ -59,6 +59,7 @@ fn start(root: PathBuf) {
     panic::set_hook(Box::new(|_| {}));
     // SAFETY: the handler is a plain function of this library, which is never unloaded (it is preloaded).
     unsafe { libc::pthread_atfork(None, None, Some(after_fork_in_child)) };
+    window::prepare();
     let blocked = AllSignalsBlocked::new();
     // The thread inherits the mask, so no signal of the host's is ever delivered to it. Failure leaves a host without agent.
     let _ = thread::Builder::new().name("reload-agent".into()).stack_size(STACK_SIZE).spawn(move || {

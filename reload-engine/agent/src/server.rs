@@ -93,6 +93,7 @@ impl Server {
     fn new(root: &Path) -> io::Result<Server> {
         let opener = Opener::start()?;
         fd::separate_table();
+        commit::take_short_turns();
         Ok(Server {
             listener: Some(socket::listen(root)?),
             root: root.to_owned(),

@@ -10,9 +10,6 @@ use crate::{
     shadow::range_of,
 };
 
-/// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE`
-const REGISTER_SYNC_CORE: libc::c_long = 1 << 6;
-
 pub struct Staged {
     pub id: u64,
     pub patches: Vec<Patch>,
@@ -38,9 +35,6 @@ impl Staged {
         }
         touch_text(&patches);
         touch_data(&writes);
-        // SAFETY: registers this process for the command that the commit issues; a kernel without it answers an error, and
-        // then the return from each stopped thread's system call serialises it.
-        unsafe { libc::syscall(libc::SYS_membarrier, REGISTER_SYNC_CORE, 0, 0) };
         let ranges = forbidden.iter().map(|range| range.start..range.start.saturating_add(range.len));
         // At a patch's first byte a thread runs the new jump; inside it, the second half of an instruction.
         let insides = patches.iter().map(|patch| patch.address + 1..patch.address + u64::from(patch.len));

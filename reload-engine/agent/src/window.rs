@@ -24,6 +24,8 @@ use crate::{errno, memory, registers, set_errno, shadow::range_of, transaction::
 
 /// `MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE`
 const SYNC_CORE: libc::c_long = 1 << 5;
+/// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE`
+const REGISTER_SYNC_CORE: libc::c_long = 1 << 6;
 
 const OPEN: u32 = 0;
 const CLOSED: u32 = 1;
@@ -61,6 +63,13 @@ impl Obstacle {
             Obstacle::Unmapped { address } => format!("the data at {address:#x} was unmapped meanwhile"),
         }
     }
+}
+
+/// Registers this process for the barrier that follows every write. Before it has a second thread that is free; later the
+/// kernel waits for a grace period of all processors, many milliseconds.
+pub fn prepare() {
+    // SAFETY: a kernel without it answers an error, and then the return from each stopped thread's system call serialises it.
+    unsafe { libc::syscall(libc::SYS_membarrier, REGISTER_SYNC_CORE, 0, 0) };
 }
 
 /// Closed text. Dropping it opens the text unchanged.
