@@ -3,7 +3,7 @@
 //! Two functions with the same hash do the same: same instructions, same callees by name, same statics by name and size,
 //! same constants by value. The other direction does not hold, and need not: patching an unchanged function is harmless.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use twox_hash::XxHash3_128;
 
@@ -19,10 +19,11 @@ pub struct Hashes {
     pub objects: Vec<u128>,
 }
 
-/// How many pointers a description follows before it stops at the name of the section.
-const DEPTH: u32 = 6;
-/// An anonymous constant is read at most this far.
-const LONGEST_CONSTANT: usize = 1 << 16;
+/// How many pointers a description follows; what is nested deeper cannot be compared.
+const DEPTH: u32 = 64;
+/// How many constants are read for one file before the rest counts as incomparable; tables that refer to each other in
+/// circles would otherwise be read over and over.
+const BUDGET: u32 = 2_000_000;
 
 /// Hashes everything in `image`.
 pub fn hash(image: &Image, scan: &Scan) -> Hashes {
@@ -31,13 +32,17 @@ pub fn hash(image: &Image, scan: &Scan) -> Hashes {
         boundaries: boundaries(image, scan),
         stubs: HashMap::new(),
         counted_strings: image.functions.iter().any(|f| super::names::is_rust(image.function_name(f))),
-        named: vec![None; image.objects.len()],
+        known: HashMap::new(),
+        open: HashSet::new(),
+        circles: 0,
+        incomplete: false,
+        budget: BUDGET,
     };
-    let own: Vec<u128> = (0..image.functions.len()).map(|index| meaning.function(index, scan)).collect();
+    let own: Vec<Option<u128>> = (0..image.functions.len()).map(|index| meaning.function(index, scan)).collect();
     let functions = (0..own.len())
         .map(|index| {
-            (!scan.bodies[index].opaque && image.tables.has_local_symbols)
-                .then(|| with_clones(image, scan, &own, index))
+            let comparable = !scan.bodies[index].opaque && image.tables.has_local_symbols;
+            comparable.then(|| with_clones(image, scan, &own, index)).flatten()
         })
         .collect();
     let objects = (0..image.objects.len()).map(|index| meaning.object(index, 0)).collect();
@@ -45,7 +50,7 @@ pub fn hash(image: &Image, scan: &Scan) -> Hashes {
 }
 
 /// A function's hash together with those of the compiler's clones it reaches: they have no entry of their own.
-fn with_clones(image: &Image, scan: &Scan, own: &[u128], function: usize) -> u128 {
+fn with_clones(image: &Image, scan: &Scan, own: &[Option<u128>], function: usize) -> Option<u128> {
     let mut reached: Vec<usize> = Vec::new();
     let mut open = vec![function];
     while let Some(index) = open.pop() {
@@ -64,10 +69,10 @@ fn with_clones(image: &Image, scan: &Scan, own: &[u128], function: usize) -> u12
     if reached.is_empty() {
         return own[function];
     }
-    let mut parts: Vec<u128> = reached.iter().map(|index| own[*index]).collect();
+    let mut parts = reached.iter().map(|index| own[*index]).collect::<Option<Vec<u128>>>()?;
     parts.sort_unstable();
-    parts.push(own[function]);
-    digest(&parts)
+    parts.push(own[function]?);
+    Some(digest(&parts))
 }
 
 /// Every address at which something else may begin, ascending: an anonymous constant ends at the next one.
@@ -96,12 +101,19 @@ struct Meaning<'a> {
     stubs: HashMap<u64, u128>,
     /// Strings carry their length beside them (Rust) instead of ending with a zero byte (C).
     counted_strings: bool,
-    /// Memo of named objects.
-    named: Vec<Option<u128>>,
+    /// Constants by where they begin and end.
+    known: HashMap<(u64, u64), u128>,
+    /// Those being read, to notice circles.
+    open: HashSet<(u64, u64)>,
+    circles: u64,
+    /// Something was too deep or too much.
+    incomplete: bool,
+    budget: u32,
 }
 
 impl Meaning<'_> {
-    fn function(&mut self, index: usize, scan: &Scan) -> u128 {
+    fn function(&mut self, index: usize, scan: &Scan) -> Option<u128> {
+        self.incomplete = false;
         let body = &scan.bodies[index];
         let mut parts = Vec::with_capacity(body.mentions.len() + 1);
         parts.push(body.skeleton);
@@ -112,7 +124,7 @@ impl Meaning<'_> {
                 Mention::Memory(target) => self.jump_table(index, target).unwrap_or_else(|| self.target(target, 0)),
             });
         }
-        digest(&parts)
+        (!self.incomplete).then(|| digest(&parts))
     }
 
     /// A switch's table of 32-bit offsets into its own function: position-independent once read as positions.
@@ -175,7 +187,6 @@ impl Meaning<'_> {
             SectionKind::Code | SectionKind::LinkerCode => self.code(target),
             SectionKind::State | SectionKind::ZeroState => self.state(target),
             SectionKind::ThreadLocal => tag(b't'),
-            SectionKind::Constant if depth >= DEPTH => digest(&[tag(b'x'), name_digest(&section.name)]),
             SectionKind::Constant => match self.image.object_at(target) {
                 Some(index) => {
                     let offset = target.0 - self.image.objects[index].address.0;
@@ -185,7 +196,7 @@ impl Meaning<'_> {
                 None if !has_values(&section.name) => digest(&[tag(b'x'), name_digest(&section.name)]),
                 None => {
                     let end = self.end_of_constant(target);
-                    digest(&[tag(b'a'), self.bytes(target, self.without_padding(target, end), depth + 1)])
+                    digest(&[tag(b'a'), self.constant(target, self.without_padding(target, end), depth)])
                 }
             },
         }
@@ -226,8 +237,7 @@ impl Meaning<'_> {
                 let offset = if relocation.kind == RelocationKind::TlsModule { second } else { offset.0 };
                 digest(&[kind, self.thread_local(offset)])
             }
-            (Resolves::Here(target), _) if depth < DEPTH => digest(&[kind, self.target(*target, depth + 1)]),
-            (Resolves::Here(_), _) => kind,
+            (Resolves::Here(target), _) => digest(&[kind, self.target(*target, depth + 1)]),
         }
     }
 
@@ -243,19 +253,36 @@ impl Meaning<'_> {
 
     /// The initial value of a named object.
     fn object(&mut self, index: usize, depth: u32) -> u128 {
-        if let Some(known) = self.named[index] {
-            return known;
-        }
         let object = &self.image.objects[index];
-        let key = object.key.0;
-        // Objects may point to themselves or to each other: the name stands in while the value is being read.
-        self.named[index] = Some(key);
         let (start, end, size) = (object.address, object.end(), object.size);
+        digest(&[size as u128, self.constant(start, end, depth)])
+    }
+
+    /// The value between two addresses, read once however often it is referred to.
+    fn constant(&mut self, start: Vaddr, end: Vaddr, depth: u32) -> u128 {
+        let place = (start.0, end.0);
+        if let Some(known) = self.known.get(&place) {
+            return *known;
+        }
+        if self.open.contains(&place) {
+            self.circles += 1;
+            return tag(b'o');
+        }
+        if depth >= DEPTH || self.budget == 0 {
+            self.incomplete = true;
+            return tag(b'x');
+        }
+        self.budget -= 1;
+        self.open.insert(place);
+        let (circles, incomplete) = (self.circles, std::mem::take(&mut self.incomplete));
         let value = self.bytes(start, end, depth + 1);
-        let result = digest(&[size as u128, value]);
-        // Only what was read to its full depth may be remembered.
-        self.named[index] = (depth == 0).then_some(result);
-        result
+        self.open.remove(&place);
+        // What went in circles reads differently from each place of the circle, and what was cut says nothing.
+        if circles == self.circles && !self.incomplete {
+            self.known.insert(place, value);
+        }
+        self.incomplete |= incomplete;
+        value
     }
 
     /// File bytes with every relocated word replaced by what it points to.
@@ -295,7 +322,7 @@ impl Meaning<'_> {
     fn end_of_constant(&self, start: Vaddr) -> Vaddr {
         let Some(section) = self.image.section_at(start) else { return start };
         let bytes = self.image.bytes_from(start);
-        let limit = section.end().min(start.0 + LONGEST_CONSTANT as u64);
+        let limit = section.end();
         let first = self.boundaries.partition_point(|boundary| *boundary <= start.0);
         let mut searched = 0;
         for end in self.boundaries[first..].iter().take_while(|end| **end < limit) {

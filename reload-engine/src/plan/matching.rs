@@ -67,9 +67,27 @@ pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
             }
         }
     }
+    pair_twins(old, new, &mut partners, &mut taken);
     let left = partners.iter().filter(|partner| partner.is_none()).count();
     let ambiguous = left > 0 && taken.iter().any(|taken| !taken);
     Pairing { partners, ambiguous }
+}
+
+/// Copies of one function (Rust makes one per codegen unit) are interchangeable: any of the old for any of the new.
+fn pair_twins(old: &[Traits], new: &[Traits], partners: &mut [Option<usize>], taken: &mut [bool]) {
+    let alike = |contents: Vec<Option<u128>>| {
+        contents.first().is_some_and(Option::is_some) && contents.iter().all(|content| *content == contents[0])
+    };
+    let olds: Vec<usize> = (0..old.len()).filter(|index| !taken[*index]).collect();
+    let news: Vec<usize> = (0..new.len()).filter(|index| partners[*index].is_none()).collect();
+    if alike(olds.iter().map(|index| old[*index].content).collect())
+        && alike(news.iter().map(|index| new[*index].content).collect())
+    {
+        for (new, old) in news.into_iter().zip(olds) {
+            partners[new] = Some(old);
+            taken[old] = true;
+        }
+    }
 }
 
 /// Whether the only two of a name are the same. Of another source file, and used by or made of other code, they are not: one
@@ -118,6 +136,12 @@ mod tests {
         let old = [symbol(1, &[10]), symbol(1, &[30])];
         let new = [symbol(1, &[10]), symbol(1, &[20]), symbol(1, &[30])];
         check(&old, &new, &[Some(0), None, Some(1)], false);
+    }
+
+    #[test]
+    fn copies_of_one_function_are_interchangeable() {
+        let copy = |content| Traits { content: Some(content), ..Traits::default() };
+        check(&[copy(1), copy(1)], &[copy(2), copy(2)], &[Some(0), Some(1)], false);
     }
 
     #[test]

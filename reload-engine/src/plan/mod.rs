@@ -185,18 +185,25 @@ fn pair_renumbered_closures(
     let came = (0..image.functions.len())
         .filter(|index| partners[*index].is_none())
         .filter_map(|index| closure_family(image.function_name(&image.functions[index])));
-    let affected: HashSet<String> = gone.chain(came).collect();
-    if affected.is_empty() {
+    let mut affected: HashSet<String> = gone.chain(came).collect();
+    let changed: Vec<(String, u128)> = (image.functions.iter().zip(partners.iter()))
+        .filter_map(|(function, partner)| {
+            let was = lineage.function(*lineage.instances((*partner)?).last()?).content;
+            let content = function.content.filter(|content| was != Some(*content))?;
+            Some((closure_family(image.function_name(function))?, content))
+        })
+        .collect();
+    if affected.is_empty() && changed.is_empty() {
         return;
     }
     let mut by_content: HashMap<(String, u128), Vec<u32>> = HashMap::new();
     for (index, function) in old.image.functions.iter().enumerate() {
-        if let (Some(content), Some(of)) = (function.content, closure_family(old.image.function_name(function)))
-            && affected.contains(&of)
-        {
+        if let (Some(content), Some(of)) = (function.content, closure_family(old.image.function_name(function))) {
             by_content.entry((of, content)).or_default().push(old.families[index]);
         }
     }
+    // What changed into another closure of the same function has changed places with it.
+    affected.extend(changed.into_iter().filter(|closure| by_content.contains_key(closure)).map(|(of, _)| of));
     let mut parted: HashSet<String> = HashSet::new();
     for (function, place) in image.functions.iter().zip(partners) {
         let Some(of) = closure_family(image.function_name(function)).filter(|of| affected.contains(of)) else {

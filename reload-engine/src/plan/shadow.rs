@@ -4,7 +4,10 @@
 //! dynamic section change, and the writable segment grows where additional TLS pairs need room.
 
 use super::tls::Pair;
-use crate::{image::Image, model::Vaddr};
+use crate::{
+    image::{Image, Section, SectionKind},
+    model::Vaddr,
+};
 
 /// A tag outside every range that glibc looks at (`elf/get-dynamic-info.h`).
 const IGNORED_TAG: u64 = 0x6fff_4242;
@@ -25,9 +28,11 @@ pub fn make(image: &Image, extra_pairs: &[Pair]) -> Result<(Vec<u8>, Vaddr), Str
         let Some(last) = last.filter(|segment| segment.writable) else {
             return Err("the last segment is not writable: no room for thread-local pairs".into());
         };
-        let start = (last.address + last.memory_size).next_multiple_of(16);
+        // By the sections, which stay as they are: the same place is found again when the shadow itself is read.
+        let used = image.tables.sections.iter().filter(|section| section.kind != SectionKind::ThreadLocal);
+        let start = used.map(Section::end).max().unwrap_or(0).max(last.address).next_multiple_of(16);
         extra = Vaddr(start);
-        let size = start - last.address + extra_pairs.len() as u64 * 16;
+        let size = (start - last.address + extra_pairs.len() as u64 * 16).max(last.memory_size);
         put(&mut bytes, last.header_offset + MEMORY_SIZE_IN_HEADER, size);
     }
     Ok((bytes, extra))
