@@ -23,7 +23,7 @@ use crate::{
         file_name,
     },
     plan::{
-        self, Plan,
+        self, Objections, Plan,
         bind::{self, Binding, FunctionIdentities},
         entries::{Transition, transition},
         homes::Homes,
@@ -108,7 +108,8 @@ impl Engine {
         let image = Arc::new(Image::parse(&candidate.path, candidate.bytes)?);
         clock.lap(|timings| &mut timings.parse);
 
-        let plan = plan::plan(lineage, parent, image, force).map_err(|reasons| Error::Refused {
+        let objections = if force { Objections::Warn } else { Objections::Refuse };
+        let plan = plan::plan(lineage, parent, image, objections).map_err(|reasons| Error::Refused {
             module: name.clone(),
             stage: Stage::Plan,
             reasons,
@@ -398,7 +399,7 @@ fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<Line
     for record in records {
         let parent = index_of(&lineage, record.parent, name)?;
         // What was decided once is decided again; force only turned reasons into warnings.
-        let plan = plan::plan(&lineage, parent, parse(record)?, true).map_err(|reasons| Error::Refused {
+        let plan = plan::plan(&lineage, parent, parse(record)?, Objections::Settled).map_err(|reasons| Error::Refused {
             module: name.to_owned(),
             stage: Stage::Plan,
             reasons,
