@@ -399,11 +399,8 @@ fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<Line
     for record in records {
         let parent = index_of(&lineage, record.parent, name)?;
         // What was decided once is decided again; force only turned reasons into warnings.
-        let plan = plan::plan(&lineage, parent, parse(record)?, Objections::Settled).map_err(|reasons| Error::Refused {
-            module: name.to_owned(),
-            stage: Stage::Plan,
-            reasons,
-            remedy: "restart the target".into(),
+        let plan = plan::plan(&lineage, parent, parse(record)?, Objections::Settled).map_err(|reasons| {
+            Error::Refused { module: name.to_owned(), stage: Stage::Plan, reasons, remedy: "restart the target".into() }
         })?;
         let functions = FunctionIdentities::new(&plan, &lineage);
         let code = bind::code(&plan, &functions, record.bias).map_err(|reason| Error::Image {

@@ -28,9 +28,9 @@ pub fn check(old: &Image, new: &Image, matched: &[(usize, usize)], homes: &Plann
     for image in [old, new] {
         if !image.layouts().is_known() {
             let file = image.path.file_name().unwrap_or_default().to_string_lossy();
-            findings.warnings.push(format!(
-                "layouts unchecked: {file} has no type information; build with -g (Rust: debug = 2)"
-            ));
+            findings
+                .warnings
+                .push(format!("layouts unchecked: {file} has no type information; build with -g (Rust: debug = 2)"));
         }
     }
     if !findings.warnings.is_empty() {
@@ -104,11 +104,8 @@ fn kept_statics<'a>(old: &'a Image, new: &'a Image, homes: &PlannedHomes) -> Vec
     variables
         .filter_map(|variable| {
             let (index, object) = object_of(new, variable)?;
-            let stays = if variable.thread_local {
-                homes.thread_locals[index] != TlsHome::Own
-            } else {
-                kept.contains(&index)
-            };
+            let stays =
+                if variable.thread_local { homes.thread_locals[index] != TlsHome::Own } else { kept.contains(&index) };
             let old = by_name.get(&(object.key, variable.thread_local)).filter(|_| stays)?;
             Some(Kept { name: demangle(new.object_name(object)), old: old.clone(), new: variable })
         })

@@ -7,9 +7,9 @@ use std::path::Path;
 use gimli::{
     AttributeValue, DebugInfoOffset, DebuggingInformationEntry, DwAt, Dwarf, Unit, UnitOffset,
     constants::{
-        DW_AT_bit_size, DW_AT_byte_size, DW_AT_const_value, DW_AT_data_bit_offset, DW_AT_data_member_location,
-        DW_AT_decl_file, DW_AT_decl_line, DW_AT_declaration, DW_AT_discr_value, DW_AT_name, DW_AT_specification,
-        DW_AT_type, DW_AT_upper_bound, DW_AT_count, DW_AT_virtuality, DW_AT_vtable_elem_location,
+        DW_AT_bit_size, DW_AT_byte_size, DW_AT_const_value, DW_AT_count, DW_AT_data_bit_offset,
+        DW_AT_data_member_location, DW_AT_decl_file, DW_AT_decl_line, DW_AT_declaration, DW_AT_discr_value, DW_AT_name,
+        DW_AT_specification, DW_AT_type, DW_AT_upper_bound, DW_AT_virtuality, DW_AT_vtable_elem_location,
         DW_TAG_array_type, DW_TAG_class_type, DW_TAG_const_type, DW_TAG_enumeration_type, DW_TAG_enumerator,
         DW_TAG_inheritance, DW_TAG_member, DW_TAG_namespace, DW_TAG_pointer_type, DW_TAG_reference_type,
         DW_TAG_structure_type, DW_TAG_subprogram, DW_TAG_subrange_type, DW_TAG_subroutine_type, DW_TAG_typedef,

@@ -3,7 +3,7 @@
 #![allow(non_upper_case_globals, reason = "DWARF's own names stand in patterns")]
 
 use gimli::{
-    AttributeValue, Dwarf, DwTag, Operation, UnitHeader, UnitOffset,
+    AttributeValue, DwTag, Dwarf, Operation, UnitHeader, UnitOffset,
     constants::{
         DW_AT_abstract_origin, DW_AT_alignment, DW_AT_bit_size, DW_AT_byte_size, DW_AT_const_value,
         DW_AT_containing_type, DW_AT_count, DW_AT_data_bit_offset, DW_AT_data_member_location, DW_AT_declaration,
@@ -224,6 +224,11 @@ impl Unit {
 
     pub fn site(&self, die: &Die) -> Site {
         Site { unit: self.base, entry: self.base + die.offset as usize }
+    }
+
+    /// Any unit that describes types has an `int` or such.
+    pub fn has_base_types(&self) -> bool {
+        self.dies.iter().any(|die| die.tag == DW_TAG_base_type)
     }
 
     pub fn covers(&self, offset: usize) -> bool {

@@ -35,6 +35,11 @@ type Reader<'data> = EndianSlice<'data, LittleEndian>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypeKey(pub u64);
 
+impl TypeKey {
+    /// No type, but what leads to everything that a `Box` holds anywhere in the file.
+    pub const BOXED: TypeKey = TypeKey(0);
+}
+
 /// How one type leads to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Link {
@@ -103,6 +108,7 @@ pub struct Layouts {
     pub types: ByKey<Type>,
     pub variables: Vec<Variable>,
     pub functions: Vec<Signature>,
+    has_base_types: bool,
 }
 
 impl Layouts {
@@ -111,9 +117,10 @@ impl Layouts {
         let Some(sections) = Sections::load(bytes) else { return Layouts::default() };
         let dwarf = sections.dwarf();
         let headers = headers(&dwarf);
-        let units: Vec<Unit> = in_parallel(headers.len(), |index| Unit::read(&dwarf, headers[index]).unwrap_or_default());
+        let units: Vec<Unit> =
+            in_parallel(headers.len(), |index| Unit::read(&dwarf, headers[index]).unwrap_or_default());
         let parts = in_parallel(units.len(), |index| shape::of_unit(&units, index));
-        let mut layouts = Layouts::default();
+        let mut layouts = Layouts { has_base_types: units.iter().any(Unit::has_base_types), ..Layouts::default() };
         for part in parts {
             layouts.absorb(part);
         }
@@ -122,7 +129,7 @@ impl Layouts {
 
     /// Whether the file says anything of types: without, "no difference" means nothing.
     pub fn is_known(&self) -> bool {
-        !self.types.is_empty() || !self.functions.is_empty()
+        self.types.values().any(|ty| !ty.shapes.is_empty()) || self.has_base_types
     }
 
     fn absorb(&mut self, part: shape::Part) {

@@ -5,9 +5,9 @@
 use gimli::constants::{
     DW_TAG_array_type, DW_TAG_atomic_type, DW_TAG_const_type, DW_TAG_enumerator, DW_TAG_formal_parameter,
     DW_TAG_inheritance, DW_TAG_member, DW_TAG_pointer_type, DW_TAG_ptr_to_member_type, DW_TAG_reference_type,
-    DW_TAG_restrict_type, DW_TAG_rvalue_reference_type, DW_TAG_subprogram, DW_TAG_subrange_type, DW_TAG_subroutine_type,
-    DW_TAG_template_type_parameter, DW_TAG_typedef, DW_TAG_unspecified_parameters, DW_TAG_variable, DW_TAG_variant,
-    DW_TAG_variant_part, DW_TAG_volatile_type,
+    DW_TAG_restrict_type, DW_TAG_rvalue_reference_type, DW_TAG_subprogram, DW_TAG_subrange_type,
+    DW_TAG_subroutine_type, DW_TAG_template_type_parameter, DW_TAG_typedef, DW_TAG_unspecified_parameters,
+    DW_TAG_variable, DW_TAG_variant, DW_TAG_variant_part, DW_TAG_volatile_type,
 };
 
 use super::{
@@ -39,6 +39,9 @@ pub(super) fn of_unit(units: &[Unit], index: usize) -> Part {
         }
         if is_aggregate(die.tag) || (die.tag == DW_TAG_typedef && entry.names_the_unnamed().is_some()) {
             entry.add_type(&mut part.types);
+        } else if die.tag == DW_TAG_pointer_type && die.flags.has(Flags::HEAP) {
+            let boxed = part.types.entry(TypeKey::BOXED).or_default();
+            entry.follow(Link::Heap, 0, &mut boxed.edges);
         } else if die.tag == DW_TAG_variable && die.flags.has(Flags::ADDRESSED) {
             let mut edges = Vec::new();
             let ty = entry.origin().target().map_or(VOID, |ty| ty.follow(Link::Value, 0, &mut edges));
@@ -244,14 +247,13 @@ impl<'a> Entry<'a> {
         let origin = self.origin();
         // An out-of-line copy may lack parameters that its origin has; a definition has them all.
         let of = |entry: Entry<'a>| {
-            entry.children().filter(|child| {
-                matches!(child.die().tag, DW_TAG_formal_parameter | DW_TAG_unspecified_parameters)
-            })
+            entry
+                .children()
+                .filter(|child| matches!(child.die().tag, DW_TAG_formal_parameter | DW_TAG_unspecified_parameters))
         };
         let listed = if of(origin).next().is_some() { origin } else { self };
-        let parameters = of(listed)
-            .map(|parameter| parameter.origin().follow_target(Link::Value, 0, &mut edges))
-            .collect();
+        let parameters =
+            of(listed).map(|parameter| parameter.origin().follow_target(Link::Value, 0, &mut edges)).collect();
         edges.sort_unstable();
         edges.dedup();
         Signature { address: Vaddr(self.die().number), rust: self.unit.rust, parameters, edges }
