@@ -24,7 +24,7 @@ use crate::{
         file_name,
     },
     plan::{
-        self, Plan,
+        self, Objections, Plan,
         bind::{self, Binding, FunctionIdentities},
         entries::{Transition, transition},
         homes::Homes,
@@ -113,8 +113,9 @@ impl Engine {
         clock.lap(|timings| &mut timings.parse);
 
         let image = Arc::new(image);
+        let objections = if force { Objections::Warn } else { Objections::Refuse };
         let plan = uninterrupted(Stage::Plan, module, || {
-            plan::plan(lineage, parent, image, force).map_err(|reasons| Error::Refused {
+            plan::plan(lineage, parent, image, objections).map_err(|reasons| Error::Refused {
                 module: name.clone(),
                 stage: Stage::Plan,
                 reasons,
@@ -421,11 +422,8 @@ fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<Line
     for record in records {
         let parent = index_of(&lineage, record.parent, name)?;
         // What was decided once is decided again; force only turned reasons into warnings.
-        let plan = plan::plan(&lineage, parent, parse(record)?, true).map_err(|reasons| Error::Refused {
-            module: name.to_owned(),
-            stage: Stage::Plan,
-            reasons,
-            remedy: "restart the target".into(),
+        let plan = plan::plan(&lineage, parent, parse(record)?, Objections::Settled).map_err(|reasons| {
+            Error::Refused { module: name.to_owned(), stage: Stage::Plan, reasons, remedy: "restart the target".into() }
         })?;
         let functions = FunctionIdentities::new(&plan, &lineage);
         let code = bind::code(&plan, &functions, record.bias).map_err(|reason| Error::Image {

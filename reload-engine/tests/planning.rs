@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, process::Command, sync::Arc};
 use reload_engine::{
     image::Image,
     model::LoadBias,
-    plan::{self, Plan, homes::Homes, lineage::Lineage},
+    plan::{self, Objections, Plan, homes::Homes, lineage::Lineage},
 };
 
 fn build(folder: &Path, name: &str, source: &str, flags: &[&str]) -> Arc<Image> {
@@ -27,7 +27,7 @@ fn plan_of(old: &str, new: &str, flags: &[&str]) -> Result<Plan, Vec<String>> {
     let old = build(folder.path(), "library", old, flags);
     let new = build(folder.path(), "library", new, flags);
     let homes = Homes::of_original(&old, LoadBias(0x10_0000), 1, &HashMap::new());
-    plan::plan(&Lineage::new(old, LoadBias(0x10_0000), 1, homes), 0, new, false)
+    plan::plan(&Lineage::new(old, LoadBias(0x10_0000), 1, homes), 0, new, Objections::Refuse)
 }
 
 const BASE: &str = r#"

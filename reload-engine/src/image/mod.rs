@@ -22,6 +22,7 @@ mod code;
 mod content;
 pub mod elf;
 mod entry;
+pub mod layout;
 mod names;
 
 pub use callers::callers;
@@ -31,6 +32,7 @@ pub use entry::{Entry, Form};
 pub use names::{closure_family, demangle};
 
 use elf::{RawKind, Relocation, Tables};
+use layout::Layouts;
 
 /// A name with what the compiler appends at whim taken off, hashed. Equal keys are candidates for a match, no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -102,6 +104,7 @@ pub struct Image {
     pub tls_uses: Vec<TlsUse>,
     pub tls_displacements: Vec<TlsDisplacement>,
     users: OnceLock<HashMap<u32, Vec<NameKey>>>,
+    layouts: OnceLock<Layouts>,
 }
 
 impl Image {
@@ -122,6 +125,7 @@ impl Image {
             tls_uses: Vec::new(),
             tls_displacements: Vec::new(),
             users: OnceLock::new(),
+            layouts: OnceLock::new(),
         };
         image.collect_symbols();
         let scan =
@@ -297,6 +301,11 @@ impl Image {
             users
         });
         all.get(&(object as u32)).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the file's debugging information says of types; read when first asked for.
+    pub fn layouts(&self) -> &Layouts {
+        self.layouts.get_or_init(|| Layouts::read(&self.bytes))
     }
 
     /// The thread-local variable that contains `offset`.

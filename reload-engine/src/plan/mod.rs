@@ -10,6 +10,7 @@ use std::{
 mod attribution;
 pub mod bind;
 pub mod entries;
+mod guard;
 pub mod homes;
 pub mod lineage;
 mod matching;
@@ -74,11 +75,21 @@ impl Plan {
     }
 }
 
+/// What becomes of reasons against a reload that the user may override.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objections {
+    Refuse,
+    /// The user takes the risk.
+    Warn,
+    /// The reload has happened; this only finds out again how. Whatever cannot change the plan is not asked.
+    Settled,
+}
+
 /// Plans the reload of `image` over the active generation `parent`.
 ///
 /// # Errors
-/// The reasons to refuse, one line each. With `force`, those that the user may override become warnings.
-pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) -> Result<Plan, Vec<String>> {
+/// The reasons to refuse, one line each; without [`Objections::Refuse`] only those that the user cannot override.
+pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Objections) -> Result<Plan, Vec<String>> {
     let mut warnings = Vec::new();
     let mut refusals = Vec::new();
     let partners = match_functions(lineage, parent, &image, &mut warnings);
@@ -94,7 +105,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) ->
     if !image.tables.has_local_symbols {
         refusals.extend(stripped(lineage, parent, &image));
     }
-    if force {
+    if objections != Objections::Refuse {
         warnings.extend(refusals.drain(..).map(|reason| format!("forced: {reason}")));
     }
     let (shadow, extra) = match shadow::make(&image, &tls.extra_pairs) {
@@ -105,6 +116,9 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) ->
         }
     };
     if !refusals.is_empty() {
+        if objections == Objections::Refuse {
+            refusals.extend(guard_layouts(lineage, parent, &image, &partners, &homes).refusals);
+        }
         return Err(refusals);
     }
 
@@ -128,7 +142,30 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, force: bool) ->
     bring_callers_along(lineage, &mut plan);
     count_statics(&mut plan);
     warn_of_constructors(lineage, &mut plan);
+    if objections != Objections::Settled && !plan.changes_nothing() {
+        let findings = guard_layouts(lineage, parent, &plan.image, &plan.partners, &plan.homes);
+        plan.warnings.extend(findings.warnings);
+        if objections == Objections::Refuse && !findings.refusals.is_empty() {
+            return Err(findings.refusals);
+        }
+        plan.warnings.extend(findings.refusals.into_iter().map(|reason| format!("forced: {reason}")));
+    }
     Ok(plan)
+}
+
+fn guard_layouts(
+    lineage: &Lineage,
+    parent: usize,
+    image: &Image,
+    partners: &[Option<u32>],
+    homes: &PlannedHomes,
+) -> guard::Findings {
+    let old = lineage.placed(parent);
+    let was: HashMap<u32, usize> = old.families.iter().enumerate().map(|(index, family)| (*family, index)).collect();
+    let partners = partners.iter().enumerate();
+    let matched: Vec<(usize, usize)> =
+        partners.filter_map(|(index, family)| Some((*was.get(&(*family)?)?, index))).collect();
+    guard::check(&old.image, image, &matched, homes)
 }
 
 fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &mut Vec<String>) -> Vec<Option<u32>> {

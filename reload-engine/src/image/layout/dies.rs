@@ -1,0 +1,417 @@
+//! A unit's debugging entries, reduced to what shapes are made of: names as hashes, references as offsets.
+
+#![allow(non_upper_case_globals, reason = "DWARF's own names stand in patterns")]
+
+use gimli::{
+    AttributeValue, DwTag, Dwarf, Operation, UnitHeader, UnitOffset,
+    constants::{
+        DW_AT_abstract_origin, DW_AT_alignment, DW_AT_bit_size, DW_AT_byte_size, DW_AT_const_value,
+        DW_AT_containing_type, DW_AT_count, DW_AT_data_bit_offset, DW_AT_data_member_location, DW_AT_declaration,
+        DW_AT_discr_value, DW_AT_encoding, DW_AT_external, DW_AT_language, DW_AT_linkage_name, DW_AT_location,
+        DW_AT_low_pc, DW_AT_name, DW_AT_specification, DW_AT_type, DW_AT_upper_bound, DW_AT_virtuality,
+        DW_AT_vtable_elem_location, DW_LANG_Rust, DW_TAG_array_type, DW_TAG_atomic_type, DW_TAG_base_type,
+        DW_TAG_class_type, DW_TAG_compile_unit, DW_TAG_const_type, DW_TAG_enumeration_type, DW_TAG_enumerator,
+        DW_TAG_formal_parameter, DW_TAG_inheritance, DW_TAG_member, DW_TAG_namespace, DW_TAG_pointer_type,
+        DW_TAG_ptr_to_member_type, DW_TAG_reference_type, DW_TAG_restrict_type, DW_TAG_rvalue_reference_type,
+        DW_TAG_structure_type, DW_TAG_subprogram, DW_TAG_subrange_type, DW_TAG_subroutine_type,
+        DW_TAG_template_type_parameter, DW_TAG_typedef, DW_TAG_union_type, DW_TAG_unspecified_parameters,
+        DW_TAG_unspecified_type, DW_TAG_variable, DW_TAG_variant, DW_TAG_variant_part, DW_TAG_volatile_type,
+    },
+};
+use twox_hash::XxHash3_128;
+
+use super::{Reader, Site, mix};
+
+/// What the name or an attribute says besides its hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flags(u16);
+
+impl Flags {
+    pub const NAMED: Flags = Flags(1);
+    pub const DECLARATION: Flags = Flags(2);
+    /// `target` is the entry this one continues, not its type.
+    pub const CONTINUES: Flags = Flags(4);
+    pub const ADDRESSED: Flags = Flags(8);
+    pub const THREAD_LOCAL: Flags = Flags(16);
+    pub const VIRTUAL: Flags = Flags(32);
+    pub const COROUTINE: Flags = Flags(64);
+    /// A generic type of the standard library that keeps its arguments on the heap, or `Box`.
+    pub const HEAP: Flags = Flags(128);
+    pub const TRAIT_OBJECT: Flags = Flags(256);
+    pub const VTABLE: Flags = Flags(512);
+    /// A static member of a class.
+    pub const EXTERNAL: Flags = Flags(1024);
+
+    pub const CLOSURE: Flags = Flags(2048);
+
+    pub fn has(self, other: Flags) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    fn set(&mut self, other: Flags) {
+        self.0 |= other.0;
+    }
+}
+
+/// One entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Die {
+    /// Relative to the unit.
+    pub offset: u32,
+    /// Index of the first entry that is not below this one.
+    pub end: u32,
+    pub tag: DwTag,
+    pub flags: Flags,
+    /// Hash of the qualified name.
+    pub name: u64,
+    /// Offset in `.debug_info` of its type or of the entry it continues; 0: none.
+    pub target: usize,
+    /// Size, offset, length or address.
+    pub number: u64,
+    /// Hash of what else tells two of them apart: bits, alignment, discriminant, slot.
+    pub extra: u64,
+    /// For trait objects and vtables: hash of the trait.
+    pub of_trait: u64,
+    /// For vtables: offset of the type that implements the trait.
+    pub implementor: usize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Unit {
+    /// Offset in `.debug_info`.
+    pub base: usize,
+    pub length: usize,
+    pub rust: bool,
+    pub dies: Vec<Die>,
+}
+
+impl Unit {
+    pub fn read(dwarf: &Dwarf<Reader<'_>>, header: UnitHeader<Reader<'_>>) -> gimli::Result<Unit> {
+        let base = header.offset().0;
+        let mut result = Unit { base, length: header.length_including_self(), ..Unit::default() };
+        let unit = dwarf.unit(header)?;
+        let mut entries = unit.header.entries_raw(&unit.abbreviations, None)?;
+        let mut open: Vec<Scope> = Vec::new();
+        while !entries.is_empty() {
+            let offset = entries.next_offset().0 as u32;
+            let Some(abbreviation) = entries.read_abbreviation()? else {
+                if let Some(Scope { die: Some(index), .. }) = open.pop() {
+                    result.dies[index].end = result.dies.len() as u32;
+                }
+                continue;
+            };
+            let tag = abbreviation.tag();
+            let scope = open.last().copied().unwrap_or_default();
+            if !is_of_interest(tag) {
+                entries.skip_attributes(abbreviation.attributes())?;
+                if abbreviation.has_children() {
+                    open.push(Scope { die: None, ..scope });
+                }
+                continue;
+            }
+            let mut die = Die {
+                offset,
+                end: result.dies.len() as u32 + 1,
+                tag,
+                flags: Flags::default(),
+                name: 0,
+                target: 0,
+                number: 0,
+                extra: 0,
+                of_trait: 0,
+                implementor: 0,
+            };
+            let mut heap = scope.heap;
+            for specification in abbreviation.attributes() {
+                let attribute = entries.read_attribute_inline(*specification)?;
+                let number = || attribute.udata_value().or(attribute.sdata_value().map(|value| value as u64));
+                match attribute.name() {
+                    DW_AT_name if tag != DW_TAG_compile_unit => {
+                        let name = dwarf.attr_string(&unit, attribute.value()).unwrap_or_default();
+                        die.note_name(name.slice(), scope, &mut heap);
+                    }
+                    DW_AT_linkage_name if tag == DW_TAG_subprogram && !die.flags.has(Flags::NAMED) => {
+                        die.flags.set(Flags::NAMED);
+                        die.name = hash(dwarf.attr_string(&unit, attribute.value()).unwrap_or_default().slice());
+                    }
+                    DW_AT_language => result.rust = attribute.value() == AttributeValue::Language(DW_LANG_Rust),
+                    DW_AT_type if !die.flags.has(Flags::CONTINUES) => die.target = reference(base, attribute.value()),
+                    DW_AT_specification | DW_AT_abstract_origin => {
+                        die.flags.set(Flags::CONTINUES);
+                        die.target = reference(base, attribute.value());
+                    }
+                    DW_AT_containing_type => die.implementor = reference(base, attribute.value()),
+                    DW_AT_byte_size if tag == DW_TAG_member => {}
+                    DW_AT_byte_size | DW_AT_count => die.number = number().unwrap_or(0),
+                    // A virtual base's place is an expression: its hash stands for it.
+                    DW_AT_data_member_location => {
+                        die.number = match attribute.exprloc_value() {
+                            Some(expression) => hash(expression.0.slice()),
+                            None => number().unwrap_or(0),
+                        };
+                    }
+                    DW_AT_upper_bound => die.number = number().map_or(0, |bound| bound.wrapping_add(1)),
+                    DW_AT_data_bit_offset => die.extra = mix(die.extra, number().unwrap_or(0)),
+                    DW_AT_bit_size | DW_AT_alignment | DW_AT_encoding | DW_AT_discr_value | DW_AT_const_value => {
+                        let value = match attribute.value() {
+                            AttributeValue::Block(block) => hash(block.slice()),
+                            AttributeValue::Encoding(encoding) => u64::from(encoding.0),
+                            _ => number().unwrap_or(0),
+                        };
+                        die.extra = mix(mix(die.extra, u64::from(attribute.name().0)), value);
+                    }
+                    DW_AT_declaration => die.flags.set(Flags::DECLARATION),
+                    DW_AT_external => die.flags.set(Flags::EXTERNAL),
+                    DW_AT_virtuality => {
+                        die.flags.set(Flags::VIRTUAL);
+                        die.extra = mix(die.extra, 1);
+                    }
+                    DW_AT_vtable_elem_location => {
+                        if let Some(expression) = attribute.exprloc_value() {
+                            die.extra = mix(die.extra, hash(expression.0.slice()));
+                        }
+                    }
+                    DW_AT_low_pc if tag == DW_TAG_subprogram => {
+                        if let Ok(Some(address)) = dwarf.attr_address(&unit, attribute.value()) {
+                            die.number = address;
+                            die.flags.set(Flags::ADDRESSED);
+                        }
+                    }
+                    DW_AT_location if tag == DW_TAG_variable => {
+                        if let Some(expression) = attribute.exprloc_value() {
+                            let mut operations = expression.operations(unit.encoding());
+                            let address = match operations.next() {
+                                Ok(Some(Operation::Address { address })) => Some(address),
+                                Ok(Some(Operation::AddressIndex { index })) => dwarf.address(&unit, index).ok(),
+                                Ok(Some(Operation::UnsignedConstant { value })) => {
+                                    matches!(operations.next(), Ok(Some(Operation::TLS))).then(|| {
+                                        die.flags.set(Flags::THREAD_LOCAL);
+                                        value
+                                    })
+                                }
+                                _ => None,
+                            };
+                            // `DW_OP_addr, DW_OP_GNU_push_tls_address` is what gcc writes without an index.
+                            if let Ok(Some(Operation::TLS)) = operations.next() {
+                                die.flags.set(Flags::THREAD_LOCAL);
+                            }
+                            if let Some(address) = address {
+                                die.number = address;
+                                die.flags.set(Flags::ADDRESSED);
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            let index = result.dies.len();
+            result.dies.push(die);
+            if abbreviation.has_children() {
+                let names = is_scope(tag) && die.flags.has(Flags::NAMED);
+                let name = if names { die.name } else { mix(scope.name, u64::from(tag == DW_TAG_namespace)) };
+                let name = if names || tag == DW_TAG_namespace { name } else { scope.name };
+                open.push(Scope { die: Some(index), name, heap, top: tag == DW_TAG_compile_unit });
+            }
+        }
+        let count = result.dies.len() as u32;
+        for scope in open {
+            if let Some(index) = scope.die {
+                result.dies[index].end = count;
+            }
+        }
+        Ok(result)
+    }
+
+    pub fn site(&self, die: &Die) -> Site {
+        Site { unit: self.base, entry: self.base + die.offset as usize }
+    }
+
+    /// Any unit that describes types has an `int` or such.
+    pub fn has_base_types(&self) -> bool {
+        self.dies.iter().any(|die| die.tag == DW_TAG_base_type)
+    }
+
+    pub fn covers(&self, offset: usize) -> bool {
+        offset >= self.base && offset - self.base < self.length
+    }
+
+    pub fn index_of(&self, offset: usize) -> Option<usize> {
+        let offset = offset.checked_sub(self.base)? as u32;
+        self.dies.binary_search_by_key(&offset, |die| die.offset).ok()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Scope {
+    /// `None`: an entry of no interest.
+    die: Option<usize>,
+    /// Hash of the qualified name.
+    name: u64,
+    /// Inside `alloc`, `hashbrown` or `std::collections`.
+    heap: bool,
+    /// The unit itself.
+    top: bool,
+}
+
+impl Die {
+    fn note_name(&mut self, name: &[u8], scope: Scope, heap: &mut bool) {
+        self.flags.set(Flags::NAMED);
+        let own = hash_without_closure_numbers(name);
+        self.name = match self.tag {
+            DW_TAG_member | DW_TAG_enumerator | DW_TAG_inheritance | DW_TAG_variable => own,
+            _ => mix(scope.name, own),
+        };
+        match self.tag {
+            DW_TAG_namespace => {
+                *heap |= scope.top && matches!(name, b"alloc" | b"hashbrown") || name == b"collections";
+            }
+            DW_TAG_structure_type => {
+                if scope.heap && !name.starts_with(b"{") {
+                    self.flags.set(Flags::HEAP);
+                }
+                if name.starts_with(b"{async_") || name.starts_with(b"{gen_") || name.starts_with(b"{coroutine") {
+                    self.flags.set(Flags::COROUTINE);
+                }
+                if name.starts_with(b"{closure_env") {
+                    self.flags.set(Flags::CLOSURE);
+                }
+                let text = std::str::from_utf8(name).unwrap_or_default();
+                let of_trait = if let Some(bounds) = text.strip_prefix("dyn ") {
+                    Some((Flags::TRAIT_OBJECT, bounds))
+                } else {
+                    implemented_trait(text).map(|implemented| (Flags::VTABLE, implemented))
+                };
+                // Formatting takes everything as a trait object, from the stack.
+                if let Some((flag, bounds)) = of_trait
+                    && !bounds.starts_with("core::fmt::")
+                {
+                    self.flags.set(flag);
+                    self.of_trait = mix(hash(b"dyn"), hash_without_closure_numbers(main_bound(bounds).as_bytes()));
+                }
+            }
+            DW_TAG_pointer_type if name.starts_with(b"alloc::") => self.flags.set(Flags::HEAP),
+            _ => {}
+        }
+    }
+}
+
+fn is_scope(tag: DwTag) -> bool {
+    is_aggregate(tag) || matches!(tag, DW_TAG_namespace | DW_TAG_subprogram)
+}
+
+pub(super) fn is_aggregate(tag: DwTag) -> bool {
+    matches!(tag, DW_TAG_structure_type | DW_TAG_class_type | DW_TAG_union_type | DW_TAG_enumeration_type)
+}
+
+fn is_of_interest(tag: DwTag) -> bool {
+    is_scope(tag)
+        || matches!(
+            tag,
+            DW_TAG_compile_unit
+                | DW_TAG_member
+                | DW_TAG_inheritance
+                | DW_TAG_enumerator
+                | DW_TAG_variant_part
+                | DW_TAG_variant
+                | DW_TAG_variable
+                | DW_TAG_formal_parameter
+                | DW_TAG_unspecified_parameters
+                | DW_TAG_template_type_parameter
+        )
+        || matches!(
+            tag,
+            DW_TAG_base_type
+                | DW_TAG_unspecified_type
+                | DW_TAG_pointer_type
+                | DW_TAG_reference_type
+                | DW_TAG_rvalue_reference_type
+                | DW_TAG_ptr_to_member_type
+                | DW_TAG_array_type
+                | DW_TAG_subrange_type
+                | DW_TAG_subroutine_type
+                | DW_TAG_typedef
+                | DW_TAG_const_type
+                | DW_TAG_volatile_type
+                | DW_TAG_restrict_type
+                | DW_TAG_atomic_type
+        )
+}
+
+fn reference(base: usize, value: AttributeValue<Reader<'_>>) -> usize {
+    match value {
+        AttributeValue::UnitRef(UnitOffset(offset)) => base + offset,
+        AttributeValue::DebugInfoRef(offset) => offset.0,
+        _ => 0,
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    XxHash3_128::oneshot(bytes) as u64
+}
+
+/// `{closure_env#3}` counts as `{closure_env#}`.
+fn hash_without_closure_numbers(name: &[u8]) -> u64 {
+    if !name.contains(&b'#') {
+        return hash(name);
+    }
+    let mut kept = Vec::with_capacity(name.len());
+    let mut in_number = false;
+    for byte in name {
+        in_number = *byte == b'#' || (in_number && byte.is_ascii_digit());
+        if !in_number {
+            kept.push(*byte);
+        }
+    }
+    hash(&kept)
+}
+
+/// `p::Trait` of `<p::World as p::Trait>::{vtable_type}`.
+fn implemented_trait(name: &str) -> Option<&str> {
+    let inner = name.strip_prefix('<')?.strip_suffix(">::{vtable_type}")?;
+    let mut depth = 0_usize;
+    let bytes = inner.as_bytes();
+    for (index, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'<' | b'(' | b'[' | b'{' => depth += 1,
+            b'>' if index > 0 && bytes[index - 1] == b'-' => {}
+            b'>' | b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b' ' if depth == 0 && inner[index..].starts_with(" as ") => return inner.get(index + 4..),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The first bound of a trait object without the values of its associated types, which only one side writes.
+fn main_bound(bounds: &str) -> String {
+    let mut depth = 0_usize;
+    let bytes = bounds.as_bytes();
+    let mut associated = None;
+    for (index, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b'<' if depth > 0 => depth += 1,
+            b'>' if index > 0 && bytes[index - 1] == b'-' => {}
+            b'>' | b')' | b']' | b'}' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 && *byte == b'>' {
+                    return match associated {
+                        Some(cut) if bytes[cut] == b'<' => bounds[..cut].to_owned(),
+                        Some(cut) => format!("{}>", &bounds[..cut]),
+                        None => bounds[..=index].to_owned(),
+                    };
+                }
+            }
+            b' ' | b'+' if depth == 0 => return bounds[..index].to_owned(),
+            b'<' | b',' if depth == usize::from(*byte == b',') => {
+                depth += usize::from(*byte == b'<');
+                let name = bounds[index + 1..].split(['=', '<', ',', '>']).next().unwrap_or_default();
+                if associated.is_none() && bounds[index + 1 + name.len()..].starts_with('=') {
+                    associated = Some(index);
+                }
+            }
+            _ => {}
+        }
+    }
+    bounds.to_owned()
+}

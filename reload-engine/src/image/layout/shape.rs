@@ -1,0 +1,261 @@
+//! From a unit's entries to hashes of shapes and to links between types.
+
+#![allow(non_upper_case_globals, reason = "DWARF's own names stand in patterns")]
+
+use gimli::constants::{
+    DW_TAG_array_type, DW_TAG_atomic_type, DW_TAG_const_type, DW_TAG_enumerator, DW_TAG_formal_parameter,
+    DW_TAG_inheritance, DW_TAG_member, DW_TAG_pointer_type, DW_TAG_ptr_to_member_type, DW_TAG_reference_type,
+    DW_TAG_restrict_type, DW_TAG_rvalue_reference_type, DW_TAG_subprogram, DW_TAG_subrange_type,
+    DW_TAG_subroutine_type, DW_TAG_template_type_parameter, DW_TAG_typedef, DW_TAG_unspecified_parameters,
+    DW_TAG_variable, DW_TAG_variant, DW_TAG_variant_part, DW_TAG_volatile_type,
+};
+
+use super::{
+    ByKey, Edge, Link, Signature, Type, TypeKey, Variable,
+    dies::{Die, Flags, Unit, is_aggregate},
+    mix,
+};
+use crate::model::Vaddr;
+
+/// What one unit contributes.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub types: ByKey<Type>,
+    pub variables: Vec<Variable>,
+    pub functions: Vec<Signature>,
+}
+
+/// Types nest; what is deeper than anybody writes is a loop in broken data.
+const DEPTH: u32 = 24;
+const VOID: u64 = 1;
+
+pub(super) fn of_unit(units: &[Unit], index: usize) -> Part {
+    let mut part = Part::default();
+    let unit = &units[index];
+    for (at, die) in unit.dies.iter().enumerate() {
+        let entry = Entry { units, unit, at };
+        if die.flags.has(Flags::DECLARATION) {
+            continue;
+        }
+        if is_aggregate(die.tag) || (die.tag == DW_TAG_typedef && entry.names_the_unnamed().is_some()) {
+            entry.add_type(&mut part.types);
+        } else if die.tag == DW_TAG_pointer_type && die.flags.has(Flags::HEAP) {
+            let boxed = part.types.entry(TypeKey::BOXED).or_default();
+            entry.follow(Link::Heap, 0, &mut boxed.edges);
+        } else if die.tag == DW_TAG_variable && die.flags.has(Flags::ADDRESSED) {
+            let mut edges = Vec::new();
+            let ty = entry.origin().target().map_or(VOID, |ty| ty.follow(Link::Value, 0, &mut edges));
+            part.variables.push(Variable {
+                address: Vaddr(die.number),
+                thread_local: die.flags.has(Flags::THREAD_LOCAL),
+                site: unit.site(die),
+                ty,
+                edges,
+            });
+        } else if die.tag == DW_TAG_subprogram && die.flags.has(Flags::ADDRESSED) {
+            part.functions.push(entry.signature());
+        }
+    }
+    part
+}
+
+/// A place in the tables.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    units: &'a [Unit],
+    unit: &'a Unit,
+    at: usize,
+}
+
+impl<'a> Entry<'a> {
+    fn die(self) -> &'a Die {
+        &self.unit.dies[self.at]
+    }
+
+    fn resolve(self, offset: usize) -> Option<Entry<'a>> {
+        if offset == 0 {
+            return None;
+        }
+        let unit = if self.unit.covers(offset) {
+            self.unit
+        } else {
+            let after = self.units.partition_point(|unit| unit.base <= offset);
+            self.units[..after].last().filter(|unit| unit.covers(offset))?
+        };
+        Some(Entry { unit, at: unit.index_of(offset)?, ..self })
+    }
+
+    fn target(self) -> Option<Entry<'a>> {
+        self.resolve(self.die().target)
+    }
+
+    /// The entry that this one continues, or itself.
+    fn origin(self) -> Entry<'a> {
+        let mut entry = self;
+        for _ in 0..DEPTH {
+            match entry.target() {
+                Some(target) if entry.die().flags.has(Flags::CONTINUES) => entry = target,
+                _ => break,
+            }
+        }
+        entry
+    }
+
+    fn children(self) -> impl Iterator<Item = Entry<'a>> {
+        let end = self.die().end as usize;
+        let mut at = self.at + 1;
+        std::iter::from_fn(move || {
+            let child = Entry { at, ..self };
+            (at < end).then(|| {
+                at = (child.die().end as usize).max(at + 1);
+                child
+            })
+        })
+    }
+
+    /// The unnamed structure this typedef gives a name to.
+    fn names_the_unnamed(self) -> Option<Entry<'a>> {
+        let target = self.target()?;
+        (is_aggregate(target.die().tag) && !target.origin().die().flags.has(Flags::NAMED)).then_some(target)
+    }
+
+    fn key(self) -> Option<TypeKey> {
+        let named = self.origin().die();
+        named.flags.has(Flags::NAMED).then_some(TypeKey(named.name))
+    }
+
+    fn add_type(self, types: &mut ByKey<Type>) {
+        let Some(key) = self.key() else { return };
+        let body = if is_aggregate(self.die().tag) { Some(self) } else { self.names_the_unnamed() };
+        let Some(body) = body else { return };
+        let mut edges = Vec::new();
+        let shape = body.shape(0, &mut edges);
+        let die = self.die();
+        if die.flags.has(Flags::TRAIT_OBJECT) {
+            edges.push(Edge { to: TypeKey(die.of_trait), link: Link::Pointer });
+        }
+        if die.flags.has(Flags::VTABLE)
+            && let Some(implementor) = self.resolve(die.implementor)
+        {
+            let mut implementors = Vec::new();
+            // A closure is lent as a trait object more often than kept; where it is kept, its `Box` says so.
+            let lent = implementor.die().flags.has(Flags::CLOSURE);
+            implementor.follow(if lent { Link::Pointer } else { Link::Implementor }, 0, &mut implementors);
+            for edge in implementors {
+                types.entry(edge.to).or_default().edges.push(Edge { to: key, link: Link::Pointer });
+                types.entry(TypeKey(die.of_trait)).or_default().edges.push(edge);
+            }
+        }
+        for base in self.children().filter(|child| child.die().tag == DW_TAG_inheritance) {
+            if let Some(base) = base.target().and_then(Entry::key) {
+                types.entry(base).or_default().edges.push(Edge { to: key, link: Link::Pointer });
+            }
+        }
+        let known = types.entry(key).or_default();
+        known.rust |= self.unit.rust;
+        known.coroutine |= die.flags.has(Flags::COROUTINE);
+        if !known.shapes.iter().any(|(hash, _)| *hash == shape) {
+            known.shapes.push((shape, self.unit.site(die)));
+        }
+        edges.sort_unstable();
+        edges.dedup();
+        known.edges.extend(edges);
+    }
+
+    /// Hash of the layout; the order of declaration does not count, offsets do.
+    fn shape(self, depth: u32, edges: &mut Vec<Edge>) -> u64 {
+        let die = self.die();
+        let own = mix(mix(u64::from(die.tag.0), die.number), die.extra);
+        mix(own, self.parts(depth, edges))
+    }
+
+    fn parts(self, depth: u32, edges: &mut Vec<Edge>) -> u64 {
+        let mut sum = 0_u64;
+        for child in self.children() {
+            let die = child.die();
+            let own = mix(mix(mix(u64::from(die.tag.0), die.name), die.number), die.extra);
+            let part = match die.tag {
+                DW_TAG_member if die.flags.has(Flags::EXTERNAL) || die.flags.has(Flags::DECLARATION) => continue,
+                DW_TAG_member | DW_TAG_inheritance => mix(own, child.follow_target(Link::Value, depth + 1, edges)),
+                DW_TAG_enumerator => own,
+                DW_TAG_variant_part | DW_TAG_variant => mix(own, child.parts(depth, edges)),
+                DW_TAG_subprogram if die.flags.has(Flags::VIRTUAL) => own,
+                DW_TAG_template_type_parameter => {
+                    let heap = self.die().flags.has(Flags::HEAP);
+                    child.follow_target(if heap { Link::Heap } else { Link::Argument }, depth + 1, edges);
+                    continue;
+                }
+                _ => continue,
+            };
+            sum = sum.wrapping_add(part);
+        }
+        sum
+    }
+
+    fn follow_target(self, link: Link, depth: u32, edges: &mut Vec<Edge>) -> u64 {
+        self.target().map_or(VOID, |target| target.follow(link, depth, edges))
+    }
+
+    /// Hash of the type's name, what it is made of where it has none; notes the named types in it.
+    fn follow(self, link: Link, depth: u32, edges: &mut Vec<Edge>) -> u64 {
+        let die = self.die();
+        let tag = u64::from(die.tag.0);
+        if depth > DEPTH {
+            return tag;
+        }
+        match die.tag {
+            DW_TAG_pointer_type | DW_TAG_reference_type | DW_TAG_rvalue_reference_type => {
+                let link = if die.flags.has(Flags::HEAP) { Link::Heap } else { Link::Pointer };
+                mix(tag, self.follow_target(link, depth + 1, edges))
+            }
+            DW_TAG_ptr_to_member_type => mix(tag, self.follow_target(Link::Pointer, depth + 1, edges)),
+            DW_TAG_typedef if self.names_the_unnamed().is_some() => {
+                edges.push(Edge { to: TypeKey(die.name), link });
+                die.name
+            }
+            DW_TAG_typedef | DW_TAG_const_type | DW_TAG_volatile_type | DW_TAG_restrict_type | DW_TAG_atomic_type => {
+                self.follow_target(link, depth + 1, edges)
+            }
+            DW_TAG_array_type => {
+                let lengths = self.children().filter(|child| child.die().tag == DW_TAG_subrange_type);
+                lengths.fold(mix(tag, self.follow_target(link, depth + 1, edges)), |hash, child| {
+                    mix(hash, child.die().number)
+                })
+            }
+            DW_TAG_subroutine_type => {
+                let mut unused = Vec::new();
+                let result = self.follow_target(Link::Pointer, depth + 1, &mut unused);
+                let parameters = self.children().filter(|child| child.die().tag == DW_TAG_formal_parameter);
+                parameters.fold(mix(tag, result), |hash, parameter| {
+                    mix(hash, parameter.follow_target(Link::Pointer, depth + 1, &mut unused))
+                })
+            }
+            _ if is_aggregate(die.tag) => match self.key() {
+                Some(key) => {
+                    edges.push(Edge { to: key, link });
+                    key.0
+                }
+                None => self.shape(depth + 1, edges),
+            },
+            // Base types: a name, a size, an encoding.
+            _ => mix(mix(mix(tag, die.name), die.number), die.extra),
+        }
+    }
+
+    fn signature(self) -> Signature {
+        let mut edges = Vec::new();
+        let origin = self.origin();
+        // An out-of-line copy may lack parameters that its origin has; a definition has them all.
+        let of = |entry: Entry<'a>| {
+            entry
+                .children()
+                .filter(|child| matches!(child.die().tag, DW_TAG_formal_parameter | DW_TAG_unspecified_parameters))
+        };
+        let listed = if of(origin).next().is_some() { origin } else { self };
+        let parameters =
+            of(listed).map(|parameter| parameter.origin().follow_target(Link::Value, 0, &mut edges)).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        Signature { address: Vaddr(self.die().number), rust: self.unit.rust, parameters, edges }
+    }
+}
