@@ -50,8 +50,6 @@ pub struct GenerationRecord {
     pub stamp: FileStamp,
     /// 128-bit xxh3 of that file's content, as hexadecimal.
     pub content: String,
-    /// Statics of this generation that are storage of their own because the user forced a reload.
-    pub forced: bool,
 }
 
 /// A state of the file that is left alone until it changes.

@@ -243,7 +243,6 @@ mod tests {
                 tls_module: 0,
                 stamp: stamp(1),
                 content: "old".into(),
-                forced: false,
             }],
             active: Generation(0),
             rejected: rejected.map(|(status, content)| Rejected {

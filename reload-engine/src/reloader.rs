@@ -136,7 +136,6 @@ impl Engine {
             tls_module: 0,
             stamp: candidate.stamp,
             content: candidate.content,
-            forced: force,
         };
         write_shadow(&record.file, &plan.shadow)?;
         clock.lap(|timings| &mut timings.shadow);

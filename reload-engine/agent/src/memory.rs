@@ -56,6 +56,14 @@ pub fn intersect(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {
     start..a.end.min(b.end).max(start)
 }
 
+/// Whether the process has a limit on its address space (`ulimit -v`), which reservations would count against.
+pub fn is_limited() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is ours and lives through the call.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+    known && limit.rlim_cur != libc::RLIM_INFINITY
+}
+
 /// Address space without memory behind it (`PROT_NONE`), at exactly `range` if that is free.
 pub fn reserve_at(range: &Range<u64>) -> bool {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;

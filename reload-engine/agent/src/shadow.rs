@@ -49,13 +49,20 @@ pub struct Shadow {
 }
 
 impl Arenas {
-    /// Reserves `size` bytes within [`REACH`] of `near`, below it rather than above, and as close as possible.
+    /// Reserves `size` bytes within [`REACH`] of `near`, below it rather than above, and as close as possible. What is
+    /// reserved there already will do: every dashboard asks anew, and neighbours share.
     pub fn reserve(&mut self, near: u64, size: u64) -> Result<u64, String> {
         let size = page_ceil(size);
         if size == 0 || size > REACH {
             return Err(format!("cannot reserve {size} bytes: must be 1 byte to 1 GiB"));
         }
         let reach = near.saturating_sub(REACH).max(LOWEST)..near.saturating_add(REACH).min(HIGHEST);
+        if memory::is_limited() {
+            return Err("the process may not use more address space (RLIMIT_AS): the host needs all of it".to_owned());
+        }
+        if let Some(known) = self.ranges.iter().find(|range| intersect(range, &reach) == **range) {
+            return Ok(known.start);
+        }
         let mappings = memory::mappings().map_err(|error| format!("reading /proc/self/maps: {error}"))?;
         let gaps = memory::gaps(&mappings).into_iter().map(|gap| intersect(&gap, &reach));
         let mut places: Vec<Range<u64>> = gaps

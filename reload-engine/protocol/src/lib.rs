@@ -40,7 +40,8 @@ pub enum Request {
     Begin { expected: u64 },
     /// Gives that right back; a shadow loaded but not committed is closed again.
     End,
-    /// Reserves address space (`PROT_NONE`) of `size` bytes, wholly within 1 GiB of `near`, for later shadows.
+    /// Reserves address space (`PROT_NONE`) of `size` bytes, wholly within 1 GiB of `near`, for later shadows;
+    /// nothing where some is reserved there already.
     Reserve { near: u64, size: u64 },
     /// Loads a shadow with the target's own `dlopen` (`RTLD_NOW | RTLD_LOCAL`) so that it lies wholly inside `low..high`.
     Load { path: String, low: u64, high: u64 },

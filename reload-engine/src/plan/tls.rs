@@ -45,7 +45,6 @@ pub struct FixedSlot {
     pub thread_local: usize,
     /// Offset inside the variable.
     pub inside: u64,
-    pub preemptible: bool,
 }
 
 /// Plans the thread-locals of `image`.
@@ -79,7 +78,6 @@ pub fn plan(image: &Image, homes: &PlannedHomes) -> TlsPlan {
                         words: if relocation.kind == RelocationKind::TlsDescriptor { 2 } else { 1 },
                         thread_local,
                         inside: here.0 - image.thread_locals[thread_local].address.0,
-                        preemptible,
                     });
                 }
             }

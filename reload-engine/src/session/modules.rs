@@ -18,6 +18,9 @@ use crate::{
     watcher::{Evidence, Look, Reading, Sight, content_hash, stamp},
 };
 
+/// Address space reserved near the modules of a project, for their generations to come. Costs no memory.
+const ARENA: u64 = 256 << 20;
+
 /// One module as the session follows it.
 #[derive(Debug)]
 pub struct Tracked {
@@ -280,6 +283,12 @@ impl Worker {
                 })
             }
         };
+        if class == Class::Project
+            && let Err(error) = self.link.reserve(mapped.bias.0, ARENA)
+        {
+            // Shadows then go where there is room when they come.
+            tracing::debug!("{}: no address space reserved: {error}", mapped.path.display());
+        }
         if let Err(error) = changed {
             // Another controller is in the middle of something: the next listing tries again.
             tracing::debug!("{}: not noted yet: {error}", path.display());

@@ -76,7 +76,6 @@ fn record(module: Mapped<'_>, file: PathBuf, stamp: FileStamp, content: String) 
         tls_module: module.tls_module,
         stamp,
         content,
-        forced: false,
     }
 }
 
