@@ -3,7 +3,8 @@
 //! The head of a script, up to the line `---`:
 //!
 //! ```text
-//! library NAME SOURCE [links NAME...]   the first one is the one that steps are about unless they say otherwise
+//! library NAME SOURCE [links NAME...]   the first one is the one that steps are about unless they say otherwise; SOURCE may
+//!                                       be one that cases share, beside their folders
 //! flags -O0 | -O2                       the case is run once for each; for C and C++ libraries, or rustc for Rust
 //! host opened | linked                  hosts/host.c opens the libraries, or is linked against them; once for each
 //! mode all                              auto mode instead of off
