@@ -137,7 +137,7 @@ impl Engine {
             stamp: candidate.stamp,
             content: candidate.content,
         };
-        write_shadow(&record.file, &plan.shadow)?;
+        write_shadow(&record.file, &plan.shadow())?;
         clock.lap(|timings| &mut timings.shadow);
 
         link.begin(revision)?;

@@ -44,9 +44,7 @@ pub struct Plan {
     /// Indices of functions that use state of their own generation: not to be replaced by one of the same content.
     pub distinct: HashSet<u32>,
     pub tls: TlsPlan,
-    /// The shadow's bytes.
-    pub shadow: Vec<u8>,
-    /// Where its additional TLS pairs stand.
+    /// Where the shadow's additional TLS pairs stand.
     pub extra: Vaddr,
     pub functions: FunctionCounts,
     pub statics: StaticCounts,
@@ -55,6 +53,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The file that the target's loader is to get.
+    pub fn shadow(&self) -> Vec<u8> {
+        shadow::bytes(&self.image, self.extra, &self.tls.extra_pairs)
+    }
+
     /// Where the additional TLS pair of this index stands.
     fn extra_pair(&self, index: usize) -> Vaddr {
         Vaddr(self.extra.0 + index as u64 * 16)
@@ -108,13 +111,10 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     if objections != Objections::Refuse {
         warnings.extend(refusals.drain(..).map(|reason| format!("forced: {reason}")));
     }
-    let (shadow, extra) = match shadow::make(&image, &tls.extra_pairs) {
-        Ok(made) => made,
-        Err(reason) => {
-            refusals.push(reason);
-            Default::default()
-        }
-    };
+    let extra = shadow::place_of_pairs(&image, &tls.extra_pairs).unwrap_or_else(|reason| {
+        refusals.push(reason);
+        Vaddr(0)
+    });
     if !refusals.is_empty() {
         if objections == Objections::Refuse {
             refusals.extend(guard_layouts(lineage, parent, &image, &partners, &homes).refusals);
@@ -130,7 +130,6 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         homes,
         decisions,
         tls,
-        shadow,
         extra,
         functions: FunctionCounts::default(),
         statics: StaticCounts::default(),

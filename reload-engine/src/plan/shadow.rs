@@ -5,7 +5,7 @@
 
 use super::tls::Pair;
 use crate::{
-    image::{Image, Section, SectionKind},
+    image::{Image, Section, SectionKind, elf::LoadSegment},
     model::Vaddr,
 };
 
@@ -13,29 +13,37 @@ use crate::{
 const IGNORED_TAG: u64 = 0x6fff_4242;
 const MEMORY_SIZE_IN_HEADER: u64 = 40;
 
-/// The shadow's bytes, and where `extra_pairs` will stand.
+/// Where the additional TLS pairs will stand. By the sections, which stay as they are: the same place is found again when
+/// the shadow itself is read.
 ///
 /// # Errors
 /// No writable segment at the end that could grow.
-pub fn make(image: &Image, extra_pairs: &[Pair]) -> Result<(Vec<u8>, Vaddr), String> {
+pub fn place_of_pairs(image: &Image, pairs: &[Pair]) -> Result<Vaddr, String> {
+    if pairs.is_empty() {
+        return Ok(Vaddr(0));
+    }
+    let Some(last) = last_segment(image).filter(|segment| segment.writable) else {
+        return Err("the last segment is not writable: no room for thread-local pairs".into());
+    };
+    let used = image.tables.sections.iter().filter(|section| section.kind != SectionKind::ThreadLocal);
+    Ok(Vaddr(used.map(Section::end).max().unwrap_or(0).max(last.address).next_multiple_of(16)))
+}
+
+/// The shadow's bytes, with room for `pairs` at `place`.
+pub fn bytes(image: &Image, place: Vaddr, pairs: &[Pair]) -> Vec<u8> {
     let mut bytes = image.bytes.clone();
     for tag in &image.tables.constructor_tags {
         put(&mut bytes, *tag, IGNORED_TAG);
     }
-    let mut extra = Vaddr(0);
-    if !extra_pairs.is_empty() {
-        let last = image.tables.segments.iter().max_by_key(|segment| segment.address);
-        let Some(last) = last.filter(|segment| segment.writable) else {
-            return Err("the last segment is not writable: no room for thread-local pairs".into());
-        };
-        // By the sections, which stay as they are: the same place is found again when the shadow itself is read.
-        let used = image.tables.sections.iter().filter(|section| section.kind != SectionKind::ThreadLocal);
-        let start = used.map(Section::end).max().unwrap_or(0).max(last.address).next_multiple_of(16);
-        extra = Vaddr(start);
-        let size = (start - last.address + extra_pairs.len() as u64 * 16).max(last.memory_size);
+    if let Some(last) = last_segment(image).filter(|_| !pairs.is_empty()) {
+        let size = (place.0 - last.address + pairs.len() as u64 * 16).max(last.memory_size);
         put(&mut bytes, last.header_offset + MEMORY_SIZE_IN_HEADER, size);
     }
-    Ok((bytes, extra))
+    bytes
+}
+
+fn last_segment(image: &Image) -> Option<&LoadSegment> {
+    image.tables.segments.iter().max_by_key(|segment| segment.address)
 }
 
 fn put(bytes: &mut [u8], offset: u64, value: u64) {
