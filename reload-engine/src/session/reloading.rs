@@ -290,13 +290,21 @@ impl Worker {
                     self.record = Record { revision, ledger };
                     return Ok(receipt);
                 }
-                Err(Error::Stale) if Instant::now() < deadline => self.reread()?,
-                Err(Error::Busy { .. }) if Instant::now() < deadline => {
-                    thread::sleep(BUSY_PAUSE);
-                    self.reread()?;
-                }
-                Err(error) => return Err(error),
+                Err(error) => self.give_way(error, deadline)?,
             }
+        }
+    }
+
+    /// Another controller was quicker or is in the middle of a reload: until the deadline, look what it did and try again.
+    /// Any other error is the result.
+    fn give_way(&mut self, error: Error, deadline: Instant) -> Result<()> {
+        match error {
+            Error::Stale if Instant::now() < deadline => self.reread(),
+            Error::Busy { .. } if Instant::now() < deadline => {
+                thread::sleep(BUSY_PAUSE);
+                self.reread()
+            }
+            other => Err(other),
         }
     }
 
@@ -351,12 +359,7 @@ impl Worker {
                     }
                     return Ok(receipt);
                 }
-                Err(Error::Stale) if Instant::now() < deadline => self.reread()?,
-                Err(Error::Busy { .. }) if Instant::now() < deadline => {
-                    thread::sleep(BUSY_PAUSE);
-                    self.reread()?;
-                }
-                Err(error) => return Err(error),
+                Err(error) => self.give_way(error, deadline)?,
             }
         }
     }
