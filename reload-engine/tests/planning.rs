@@ -1,4 +1,4 @@
-//! Plans between real libraries, built here by the system's C compiler: what counts as changed, kept, new, ambiguous.
+//! Plans between real libraries, built here by the system's compilers: what counts as changed, kept, new, ambiguous.
 
 use std::{collections::HashMap, path::Path, process::Command, sync::Arc};
 
@@ -8,24 +8,30 @@ use reload_engine::{
     plan::{self, Objections, Plan, homes::Homes, lineage::Lineage},
 };
 
-fn build(folder: &Path, name: &str, source: &str, flags: &[&str]) -> Arc<Image> {
-    let (input, output) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
+/// `compiler` is one of gcc, g++ and rustc.
+fn build(folder: &Path, compiler: &str, source: &str, flags: &[&str]) -> Arc<Image> {
+    let (extension, basic): (_, &[&str]) = match compiler {
+        "gcc" => ("c", &["-shared", "-fPIC"]),
+        "g++" => ("cpp", &["-shared", "-fPIC"]),
+        _ => ("rs", &["--edition=2024", "--crate-type=cdylib", "--crate-name=library"]),
+    };
+    let (input, output) = (folder.join(format!("library.{extension}")), folder.join("library.so"));
     std::fs::write(&input, source).expect("write the source");
-    let status = Command::new("gcc")
-        .args(["-shared", "-fPIC", "-o"])
-        .arg(&output)
-        .arg(&input)
-        .args(flags)
-        .status()
-        .expect("gcc is installed");
-    assert!(status.success());
+    let mut command = Command::new(compiler);
+    command.args(basic).arg("-o").arg(&output).arg(&input).args(flags);
+    let built = command.output().expect("the compiler is installed");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     Arc::new(Image::parse(&output, std::fs::read(&output).expect("read the library")).expect("parse"))
 }
 
 fn plan_of(old: &str, new: &str, flags: &[&str]) -> Result<Plan, Vec<String>> {
+    plan_by("gcc", old, new, flags)
+}
+
+fn plan_by(compiler: &str, old: &str, new: &str, flags: &[&str]) -> Result<Plan, Vec<String>> {
     let folder = tempfile::tempdir().expect("a folder");
-    let old = build(folder.path(), "library", old, flags);
-    let new = build(folder.path(), "library", new, flags);
+    let old = build(folder.path(), compiler, old, flags);
+    let new = build(folder.path(), compiler, new, flags);
     let homes = Homes::of_original(&old, LoadBias(0x10_0000), 1, &HashMap::new());
     plan::plan(&Lineage::new(old, LoadBias(0x10_0000), 1, homes), 0, new, Objections::Refuse)
 }
@@ -102,4 +108,46 @@ fn local_statics_of_one_name_follow_their_functions() {
     assert_eq!(plan.details.changed, Vec::<String>::new());
     assert_eq!(plan.details.added, ["g"]);
     assert_eq!(plan.statics.new, 1);
+}
+
+const CATCHING: &str = r#"
+struct A { int a; }; struct B { int b; };
+void fails(int);
+extern "C" int guarded(int x) { try { fails(x); return 1; } catch (const A &) { return 2; } catch (int) { return 3; } }
+extern "C" int passes(int x) noexcept { fails(x); return 4; }
+extern "C" int other(int x) { try { fails(x + 1); return 5; } catch (const B &) { return 6; } }
+void fails(int x) { if (x) throw A{x}; throw B{x}; }
+"#;
+
+#[test]
+fn a_catch_clause_is_part_of_its_function() {
+    for level in ["-O0", "-O2", "-Os"] {
+        let plan = plan_by("g++", CATCHING, &CATCHING.replace("catch (const A &)", "catch (const B &)"), &[level]);
+        assert_eq!(plan.expect("a plan").details.changed, ["guarded"], "{level}");
+        // A function before the others moves them and their tables.
+        let moved = CATCHING.replacen("extern", "extern \"C\" int first(int x) { fails(x); return 7; }\nextern", 1);
+        let plan = plan_by("g++", CATCHING, &moved, &[level]).expect("a plan");
+        assert_eq!((plan.details.changed, plan.details.added.len()), (Vec::new(), 1), "{level}");
+    }
+}
+
+const NAMING: &str = r#"
+#[unsafe(no_mangle)] pub extern "C" fn before(n: usize) -> usize { let s = if n > 3 { "some words" } else { "" }; s.as_ptr() as usize }
+#[unsafe(no_mangle)] pub extern "C" fn name(n: u32) -> usize {
+    let name = match n { 0 => "zero", 1 => "one", 2 => "second", 3 => "third", 4 => "fourth", _ => "many" };
+    name.as_ptr() as usize + name.len()
+}
+"#;
+
+/// LLVM makes a table of 32-bit distances of the names; these differ as soon as anything moves.
+#[test]
+fn a_table_of_distances_is_what_it_leads_to() {
+    let check = |from: &str, to: &str, changed: &[&str]| {
+        let flags = ["-Copt-level=2", "-Cpanic=abort"];
+        let plan = plan_by("rustc", NAMING, &NAMING.replace(from, to), &flags).expect("a plan");
+        assert_eq!(plan.details.changed, changed, "{from} -> {to}");
+    };
+    check("some words", "some quite different words, so that all the others move", &["before"]);
+    check("\"third\"", "\"thrid\"", &["name"]);
+    check("2 => \"second\", 3 => \"third\"", "3 => \"second\", 2 => \"third\"", &["name"]);
 }

@@ -10,7 +10,7 @@ use crate::model::Vaddr;
 
 /// Indices of the functions that call any of `callees`, through the procedure linkage table or the GOT too.
 pub fn callers(image: &Image, callees: &HashSet<u32>) -> HashSet<u32> {
-    let Ok(scan) = code::scan(image) else { return HashSet::new() };
+    let Ok(scan) = code::scan(image, &[]) else { return HashSet::new() };
     let calls = |mention: &Mention| {
         let function = match *mention {
             Mention::Branch(target) => {

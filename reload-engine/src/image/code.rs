@@ -70,17 +70,21 @@ pub struct Scan {
     pub references: Vec<CodeReference>,
     pub tls_uses: Vec<TlsUse>,
     pub tls_displacements: Vec<TlsDisplacement>,
+    /// Where tables of 32-bit distances from their own start stand, ascending: the code adds what it loads to the address
+    /// that it loaded from.
+    pub relative_tables: Vec<Vaddr>,
     /// Parallel to the image's functions.
     pub bodies: Vec<Body>,
     pub entries: Vec<Entry>,
 }
 
-/// Decodes all code sections of `image`, whose symbols have been collected.
+/// Decodes all code sections of `image`, whose symbols have been collected; `landing_pads` are where exceptions land.
 ///
 /// # Errors
 /// A code section whose bytes are not in the file.
-pub fn scan(image: &Image) -> Result<Scan, String> {
+pub fn scan(image: &Image, landing_pads: &[Vaddr]) -> Result<Scan, String> {
     let mut scanner = Scanner::new(image);
+    scanner.stray_targets.extend_from_slice(landing_pads);
     for section in image.tables.sections.iter().filter(|section| section.kind.is_code()) {
         let code = image.bytes_from(Vaddr(section.address));
         if code.len() as u64 != section.size {
@@ -96,7 +100,7 @@ struct Scanner<'a> {
     scan: Scan,
     facts: Vec<Facts>,
     padding: Padding,
-    /// Branches into another function past its start.
+    /// Where control arrives past the start of a function: branches from another one, landing pads.
     stray_targets: Vec<Vaddr>,
     /// Slots of `DTPMOD64` relocations, ascending.
     tls_pairs: Vec<Vaddr>,
@@ -159,6 +163,7 @@ impl<'a> Scanner<'a> {
         let mut result = Body::default();
         let mut padding_from = body_end;
         let mut tls = TlsTracker::default();
+        let mut tables = TableTracker::default();
         let first_displacement = self.scan.tls_displacements.len();
         self.skeleton.clear();
         self.skeleton.extend_from_slice(&bytes[..body]);
@@ -232,6 +237,7 @@ impl<'a> Scanner<'a> {
                 facts.lands(Vaddr(instruction.next_ip()));
             }
             tls.after(&instruction);
+            self.scan.relative_tables.extend(tables.after(&instruction));
         }
 
         let clean_tail = padding_from == body_end;
@@ -348,6 +354,8 @@ impl<'a> Scanner<'a> {
         self.padding.0.sort_unstable();
         self.scan.entries = entry::decide(&self.facts, &mut self.padding);
         self.scan.references.sort_unstable_by_key(|reference| reference.site);
+        self.scan.relative_tables.sort_unstable();
+        self.scan.relative_tables.dedup();
         self.scan
     }
 }
@@ -406,6 +414,72 @@ impl TlsTracker {
         } else if !only_reads {
             self.holders.retain(|holder| *holder != written);
         }
+    }
+}
+
+/// Follows, in a straight line, which registers hold the address of a table and which an entry of it.
+#[derive(Default)]
+struct TableTracker {
+    known: Vec<(Register, Held)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Table(Vaddr),
+    Entry(Vaddr),
+}
+
+impl TableTracker {
+    fn held(&self, register: Register) -> Option<Held> {
+        self.known.iter().find(|(known, _)| *known == register).map(|(_, held)| *held)
+    }
+
+    /// The table that this instruction proves to be one of distances: `add entry, table`, in either order.
+    fn after(&mut self, instruction: &Instruction) -> Option<Vaddr> {
+        match instruction.flow_control() {
+            FlowControl::Next | FlowControl::ConditionalBranch => {}
+            _ => {
+                self.known.clear();
+                return None;
+            }
+        }
+        if instruction.op_count() == 0 || instruction.op0_kind() != OpKind::Register {
+            return None;
+        }
+        let written = instruction.op0_register();
+        let mut proven = None;
+        let holds = match instruction.code() {
+            Code::Lea_r64_m if instruction.is_ip_rel_memory_operand() => {
+                Some(Held::Table(Vaddr(instruction.ip_rel_memory_address())))
+            }
+            Code::Mov_r64_rm64 | Code::Mov_rm64_r64 if instruction.op1_kind() == OpKind::Register => {
+                self.held(instruction.op1_register())
+            }
+            Code::Movsxd_r64_rm32 if instruction.op1_kind() == OpKind::Memory => {
+                let scaled = instruction.memory_index_scale() == 4 && instruction.memory_displacement64() == 0;
+                match self.held(instruction.memory_base()) {
+                    Some(Held::Table(table)) if scaled => Some(Held::Entry(table)),
+                    _ => None,
+                }
+            }
+            Code::Add_r64_rm64 | Code::Add_rm64_r64 if instruction.op1_kind() == OpKind::Register => {
+                proven = match (self.held(written), self.held(instruction.op1_register())) {
+                    (Some(Held::Entry(entry)), Some(Held::Table(table)))
+                    | (Some(Held::Table(table)), Some(Held::Entry(entry)))
+                        if entry == table =>
+                    {
+                        Some(table)
+                    }
+                    _ => None,
+                };
+                None
+            }
+            _ if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push) => return None,
+            _ => None,
+        };
+        self.known.retain(|(known, _)| *known != written.full_register());
+        self.known.extend(holds.map(|holds| (written, holds)));
+        proven
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a function or a static *means*, as a hash that does not depend on where anything lies.
 //!
 //! Two functions with the same hash do the same: same instructions, same callees by name, same statics by name and size,
-//! same constants by value. The other direction does not hold, and need not: patching an unchanged function is harmless.
+//! same constants by value, same handling of exceptions. The other direction does not hold, and need not: patching an unchanged function is harmless.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,6 +10,7 @@ use twox_hash::XxHash3_128;
 use super::{
     Image, RelocationKind, Resolves, SectionKind,
     code::{Mention, Scan},
+    exceptions::{self, Named},
 };
 use crate::model::Vaddr;
 
@@ -26,9 +27,11 @@ const DEPTH: u32 = 64;
 const BUDGET: u32 = 2_000_000;
 
 /// Hashes everything in `image`.
-pub fn hash(image: &Image, scan: &Scan) -> Hashes {
+pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hashes {
     let mut meaning = Meaning {
         image,
+        exceptions,
+        relative_tables: &scan.relative_tables,
         boundaries: boundaries(image, scan),
         stubs: HashMap::new(),
         counted_strings: image.functions.iter().any(|f| super::names::is_rust(image.function_name(f))),
@@ -38,6 +41,7 @@ pub fn hash(image: &Image, scan: &Scan) -> Hashes {
         incomplete: false,
         budget: BUDGET,
     };
+    meaning.bound_what_tables_lead_to();
     let own: Vec<Option<u128>> = (0..image.functions.len()).map(|index| meaning.function(index, scan)).collect();
     let functions = (0..own.len())
         .map(|index| {
@@ -96,6 +100,8 @@ fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
 
 struct Meaning<'a> {
     image: &'a Image,
+    exceptions: &'a exceptions::Tables,
+    relative_tables: &'a [Vaddr],
     boundaries: Vec<u64>,
     /// What a stub of the procedure linkage table leads to.
     stubs: HashMap<u64, u128>,
@@ -121,10 +127,77 @@ impl Meaning<'_> {
             parts.push(match *mention {
                 Mention::Branch(target) => self.code(target),
                 Mention::ThreadLocal(offset) => self.thread_local(offset),
+                Mention::Memory(target) if self.relative_tables.binary_search(&target).is_ok() => {
+                    self.relative_table(index, target)
+                }
                 Mention::Memory(target) => self.jump_table(index, target).unwrap_or_else(|| self.target(target, 0)),
             });
         }
+        parts.extend(self.exceptions(self.image.functions[index].address)?);
         (!self.incomplete).then(|| digest(&parts))
+    }
+
+    /// The exception table of the function at `start`, if it has one; `None` where that cannot be told.
+    fn exceptions(&mut self, start: Vaddr) -> Option<Vec<u128>> {
+        let tables = self.exceptions;
+        let Some(table) = tables.by_start.get(&start) else { return (!tables.broken).then(Vec::new) };
+        let table = table.as_ref()?;
+        let mentions = table.mentions.iter().map(|mention| match *mention {
+            Named::Anything => tag(b'*'),
+            Named::At(target) => self.target(target, 0),
+            Named::In(slot) => self.slot(slot, 0),
+            Named::Pad(pad) => self.code(pad),
+        });
+        Some([tag(b'e'), table.skeleton].into_iter().chain(mentions).collect())
+    }
+
+    /// What the distances of a table lead to: the cases of a switch, strings (LLVM turns tables of pointers into these).
+    fn distances(&self, table: Vaddr) -> Vec<Vaddr> {
+        if !self.image.section_at(table).is_some_and(|section| section.kind == SectionKind::Constant) {
+            return Vec::new();
+        }
+        let limit = self.end_of_constant(table).0 - table.0;
+        let entries = self.image.bytes_from(table).chunks_exact(4).take(limit as usize / 4);
+        entries
+            .map(|entry| i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]))
+            .take_while(|distance| *distance != 0)
+            .map(|distance| Vaddr(table.0.wrapping_add_signed(distance.into())))
+            .take_while(|target| {
+                let section = self.image.section_at(*target);
+                section.is_some_and(|section| match section.kind {
+                    SectionKind::Code => self.image.function_covering(*target).is_some(),
+                    SectionKind::Constant => has_values(&section.name),
+                    _ => false,
+                })
+            })
+            .collect()
+    }
+
+    /// Something begins wherever a table leads to.
+    fn bound_what_tables_lead_to(&mut self) {
+        let constant = |target: &Vaddr| self.image.section_at(*target).is_some_and(|s| s.kind == SectionKind::Constant);
+        let targets = self.relative_tables.iter().flat_map(|table| self.distances(*table));
+        let targets: Vec<u64> = targets.filter(constant).map(|target| target.0).collect();
+        self.boundaries.extend(targets);
+        self.boundaries.sort_unstable();
+        self.boundaries.dedup();
+    }
+
+    /// A table that provably holds distances, as what they lead to.
+    fn relative_table(&mut self, function: usize, table: Vaddr) -> u128 {
+        let targets = self.distances(table);
+        if targets.is_empty() {
+            return self.target(table, 0);
+        }
+        let owner = &self.image.functions[function];
+        let (start, end) = (owner.address, owner.end);
+        let inside = |target: Vaddr| target >= start && target < end;
+        let meanings = targets.into_iter().map(|target| match target {
+            target if inside(target) => (target.0 - start.0) as u128,
+            target => self.target(target, 1),
+        });
+        let parts: Vec<u128> = std::iter::once(tag(b'j')).chain(meanings).collect();
+        digest(&parts)
     }
 
     /// A switch's table of 32-bit offsets into its own function: position-independent once read as positions.

@@ -22,6 +22,7 @@ mod code;
 mod content;
 pub mod elf;
 mod entry;
+mod exceptions;
 pub mod layout;
 mod names;
 
@@ -55,7 +56,8 @@ pub struct Function {
     /// Chosen by a resolver at load time.
     pub indirect: bool,
     pub entry: Entry,
-    /// Hash of its instructions and of everything they refer to, independent of addresses. `None`: cannot be compared.
+    /// Hash of its instructions, of everything they refer to and of its exception table, independent of addresses. `None`:
+    /// cannot be compared.
     pub content: Option<u128>,
 }
 
@@ -128,9 +130,13 @@ impl Image {
             layouts: OnceLock::new(),
         };
         image.collect_symbols();
-        let scan =
-            code::scan(&image).map_err(|reason| Error::Image { path: path.to_owned(), stage: Stage::Parse, reason })?;
-        let hashes = content::hash(&image, &scan);
+        let exceptions = exceptions::read(&image);
+        let scan = code::scan(&image, &exceptions.landing_pads()).map_err(|reason| Error::Image {
+            path: path.to_owned(),
+            stage: Stage::Parse,
+            reason,
+        })?;
+        let hashes = content::hash(&image, &scan, &exceptions);
         for (function, entry) in image.functions.iter_mut().zip(scan.entries) {
             function.entry = entry;
         }
