@@ -1,7 +1,7 @@
 //! One reload from a complete file to a published generation, and the way back.
 //!
 //! Everything that may fail, allocate or wait comes before the stop; until the agent has written the entries the target
-//! runs the old generation, whole. Knows nothing of when to reload: that is policy, and the session's work.
+//! runs the old generation, whole. Knows nothing of when to reload and of history: that is policy, and the session's work.
 
 use std::{
     collections::HashMap,
@@ -17,17 +17,13 @@ use tracing::{debug, info};
 
 use crate::{
     error::{Error, Result},
-    image::{Image, Resolves, demangle},
+    image::{Image, demangle},
     ledger::{GenerationRecord, Ledger, ModuleLedger},
-    model::{
-        Addr, Change, Details, FileStamp, Generation, HistoryEntry, LoadBias, Outcome, Receipt, Stage, Timings,
-        file_name,
-    },
+    model::{Addr, Details, FileStamp, Generation, LoadBias, Outcome, Receipt, Stage, Timings, file_name},
     plan::{
         self, Objections, Plan,
         bind::{self, Binding, FunctionIdentities},
         entries::{Transition, transition},
-        homes::Homes,
         lineage::{Instance, Lineage},
         merge,
     },
@@ -36,6 +32,8 @@ use crate::{
         stop::{self, StopHelper},
     },
 };
+
+mod replay;
 
 /// How far a shadow may lie from generation 0, so that any two generations reach each other with 32-bit displacements.
 const REACH: u64 = 0x3800_0000;
@@ -161,7 +159,7 @@ impl Engine {
         receipt.timings_ms = clock.finish();
         self.helper = StopHelper::spawn().ok();
         info!("{name}: generation {} after {:.1} ms", receipt.generation, receipt.timings_ms.total);
-        Ok(remember(link, ledger, revision, module, Change::Reload, receipt))
+        Ok(Reloaded { receipt, ledger, revision })
     }
 
     /// Makes generation `to` run again.
@@ -198,7 +196,7 @@ impl Engine {
         let revision = committed?;
         receipt.timings_ms = clock.finish();
         self.helper = StopHelper::spawn().ok();
-        Ok(remember(link, next, revision, module, Change::Rollback, receipt))
+        Ok(Reloaded { receipt, ledger: next, revision })
     }
 
     /// The stop helper that was started ahead of time, or one started now.
@@ -213,7 +211,7 @@ impl Engine {
             placed.eq(entry.generations.iter().map(|record| (record.number, record.bias, &record.file)))
         });
         if !fresh {
-            let lineage = replay(link, entry, &file_name(module))?;
+            let lineage = replay::replay(link, entry, &file_name(module))?;
             self.lineages.insert(module.to_owned(), lineage);
         }
         self.lineages.get_mut(module).ok_or_else(|| unknown(module))
@@ -246,7 +244,7 @@ impl Attempt<'_> {
         let place = (record.bias, record.tls_module);
         let unreachable = |reason| Error::Image { path: self.module.to_owned(), stage: Stage::Bind, reason };
         let code = bind::code(self.plan, &functions, record.bias).map_err(unreachable)?;
-        let mut read = |slots: &[Addr]| read_words(self.link, slots);
+        let mut read = |slots: &[Addr]| self.link.read_words(slots);
         let Binding { segments, writes } = bind::bind(self.plan, self.lineage, &functions, &code, place, &mut read)
             .map_err(|reason| reason.map_or_else(|error| error, unreachable))?;
         if !writes.is_empty() {
@@ -399,77 +397,6 @@ fn note_entries(lineage: &Lineage, step: &Transition, receipt: &mut Receipt) {
     receipt.details.unpatchable = stuck.into_iter().take(Details::LIMIT).collect();
 }
 
-/// Rebuilds the lineage from the ledger's generations: same files, same order, same answers.
-fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<Lineage> {
-    let parse = |record: &GenerationRecord| {
-        let bytes = fs::read(&record.file).map_err(|source| Error::File {
-            path: record.file.clone(),
-            doing: "reading the kept copy of a generation",
-            source,
-        })?;
-        Ok::<_, Error>(Arc::new(Image::parse(&record.file, bytes)?))
-    };
-    let mut records = entry.generations.iter();
-    let first = records.next().ok_or_else(|| Error::Unsuitable {
-        module: name.to_owned(),
-        reason: "no copy of the file the program loaded could be kept, so there is nothing to compare with".into(),
-    })?;
-    let image = parse(first)?;
-    let elsewhere = exported_elsewhere(link, &image, first.bias)?;
-    let homes = Homes::of_original(&image, first.bias, first.tls_module, &elsewhere);
-    let mut lineage = Lineage::new(image, first.bias, first.tls_module, homes);
-    for record in records {
-        let parent = index_of(&lineage, record.parent, name)?;
-        // What was decided once is decided again; force only turned reasons into warnings.
-        let plan = plan::plan(&lineage, parent, parse(record)?, Objections::Settled).map_err(|reasons| {
-            Error::Refused { module: name.to_owned(), stage: Stage::Plan, reasons, remedy: "restart the target".into() }
-        })?;
-        let functions = FunctionIdentities::new(&plan, &lineage);
-        let code = bind::code(&plan, &functions, record.bias).map_err(|reason| Error::Image {
-            path: record.file.clone(),
-            stage: Stage::Bind,
-            reason,
-        })?;
-        lineage.place(&plan, record.number, (record.bias, record.tls_module), &code);
-    }
-    Ok(lineage)
-}
-
-/// Exported statics that the process keeps elsewhere than in this module: copied into the executable by a COPY relocation,
-/// or defined by another module too. The module's own GOT, as the loader filled it, says where.
-fn exported_elsewhere(link: &mut AgentLink, image: &Image, bias: LoadBias) -> Result<HashMap<usize, Addr>> {
-    let mut slots = Vec::new();
-    let mut objects = Vec::new();
-    for relocation in &image.tables.relocations {
-        if let Resolves::Symbol { here: Some(here), addend: 0, .. } = &relocation.resolves
-            && relocation.kind == crate::image::RelocationKind::Address
-            && let Some(object) = image.object_at(*here)
-            && image.objects[object].address == *here
-        {
-            slots.push(bias.addr(relocation.slot));
-            objects.push(object);
-        }
-    }
-    let mut elsewhere = HashMap::new();
-    for (object, value) in objects.into_iter().zip(read_words(link, &slots)?) {
-        let own = bias.addr(image.objects[object].address);
-        if let Some(value) = value.filter(|value| *value != 0 && *value != own.0) {
-            debug!("{} lives at {value:#x}, outside its module", image.object_name(&image.objects[object]));
-            elsewhere.insert(object, Addr(value));
-        }
-    }
-    Ok(elsewhere)
-}
-
-fn read_words(link: &mut AgentLink, slots: &[Addr]) -> Result<Vec<Option<u64>>> {
-    if slots.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ranges = slots.iter().map(|slot| Range { start: slot.0, len: 8 }).collect();
-    let memory = link.read_memory(ranges)?;
-    Ok(memory.into_iter().map(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).collect())
-}
-
 /// A file that differs without meaning anything else: the running generation now stands for it.
 fn unchanged(
     link: &mut AgentLink,
@@ -491,28 +418,6 @@ fn unchanged(
     let mut receipt = Receipt::empty(file_name(module), Outcome::Unchanged, active);
     receipt.timings_ms = clock.finish();
     Ok(Reloaded { receipt, ledger, revision })
-}
-
-/// Adds the history line. The reload itself is already committed, so a ledger that moved on meanwhile costs no more than
-/// this line.
-fn remember(
-    link: &mut AgentLink,
-    mut ledger: Ledger,
-    mut revision: u64,
-    module: &Path,
-    what: Change,
-    receipt: Receipt,
-) -> Reloaded {
-    if let Some(entry) = ledger.modules.get_mut(module) {
-        entry.history.push(HistoryEntry { time: SystemTime::now(), what, receipt: receipt.clone() });
-        let excess = entry.history.len().saturating_sub(ModuleLedger::HISTORY);
-        entry.history.drain(..excess);
-    }
-    match encode(&ledger).and_then(|bytes| link.set_ledger(revision, bytes)) {
-        Ok(next) => revision = next,
-        Err(error) => debug!("the history line was not kept: {error}"),
-    }
-    Reloaded { receipt, ledger, revision }
 }
 
 fn shadow_path(shadows: &Path, name: &str, number: Generation) -> PathBuf {

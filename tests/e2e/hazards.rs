@@ -306,3 +306,26 @@ fn one_reload_while_another_stands_still() {
     assert_eq!(target.module(Greek::NAME)["generation"], 1);
     assert_eq!(target.finish(), Some(0));
 }
+
+#[test]
+fn history_outlives_another_controllers_change() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 2);
+    let mut target = greek_target(&room, &greek);
+    greek.install(2);
+    let mut first = room.dashboard();
+    first.args(["reload", "--json", "--pid", &target.pid.to_string(), Greek::NAME]);
+    first.env("RELOAD_DASHBOARD_HALT", "ended").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut first = Running(first.spawn().expect("the binary runs"));
+    let halted = deadline::wait_for("the reload to stand still", || halted_below(first.pid(), target.pid));
+    assert_eq!(target.ask("call together 0"), "222");
+    // The ledger moves on between the commit and its line of history.
+    target.done(&["mark", Greek::NAME]);
+    process::signal(halted, libc::SIGCONT);
+    let status = deadline::wait_for("the reload's end", || first.0.try_wait().expect("our child"));
+    assert!(status.success(), "{status}");
+    target.event("reloaded", |event| event["module"] == Greek::NAME);
+    let row = target.module(Greek::NAME);
+    assert!(row["last_ms"].is_number() && row["mark"] == "reload", "{row}");
+    assert_eq!(target.finish(), Some(0));
+}

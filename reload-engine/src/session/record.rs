@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::Event;
@@ -71,9 +71,9 @@ impl Record {
     }
 }
 
-/// Adds a line to a module's history.
-pub fn remember(module: &mut ModuleLedger, line: HistoryEntry) {
-    module.history.push(line);
+/// Adds a line to a module's history. It is as old as this moment, so that lines are in order whoever adds them.
+pub fn remember(module: &mut ModuleLedger, what: Change, receipt: &Receipt) {
+    module.history.push(HistoryEntry { time: SystemTime::now(), what, receipt: receipt.clone() });
     let excess = module.history.len().saturating_sub(ModuleLedger::HISTORY);
     module.history.drain(..excess);
 }

@@ -2,10 +2,7 @@
 //!
 //! How a reload is done is the reloader's business.
 
-use std::{
-    thread,
-    time::{Instant, SystemTime},
-};
+use std::{thread, time::Instant};
 
 use super::{
     Event, failures,
@@ -16,7 +13,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     ledger::{Ledger, ModuleLedger, Rejected},
-    model::{Change, Class, Generation, HistoryEntry, Outcome, Receipt, Stage, Status},
+    model::{Change, Class, Generation, Outcome, Receipt, Stage, Status},
     policy::{Decision, Disk, Trigger, concerns_reload_now, decide},
     reloader::{Candidate, Reloaded},
     watcher::Reading,
@@ -288,6 +285,9 @@ impl Worker {
             match self.engine.reload(&mut self.link, *revision, ledger, &path, candidate, force) {
                 Ok(Reloaded { receipt, ledger, revision }) => {
                     self.record = Record { revision, ledger };
+                    if receipt.outcome == Outcome::Reloaded {
+                        self.note(index, Change::Reload, &receipt);
+                    }
                     return Ok(receipt);
                 }
                 Err(error) => self.give_way(error, deadline)?,
@@ -311,14 +311,26 @@ impl Worker {
     /// Notes that this state of the file is not to be tried again by itself.
     fn reject(&mut self, index: usize, rejected: Rejected, receipt: &Receipt) {
         let path = self.modules[index].path.clone();
-        let line = HistoryEntry { time: SystemTime::now(), what: Change::Reload, receipt: receipt.clone() };
         let changed = self.record.change(&mut self.link, |ledger| {
             let module = ledger.modules.entry(path.clone()).or_default();
             module.rejected = Some(rejected.clone());
-            remember(module, line.clone());
+            remember(module, Change::Reload, receipt);
         });
         if let Err(error) = changed {
             tracing::warn!("{}: the failure could not be noted in the target: {error}", path.display());
+        }
+    }
+
+    /// Adds the line about what has been committed. Whoever else has changed the ledger meanwhile, the line joins theirs.
+    fn note(&mut self, index: usize, what: Change, receipt: &Receipt) {
+        let path = self.modules[index].path.clone();
+        let changed = self.record.change(&mut self.link, |ledger| {
+            if let Some(module) = ledger.modules.get_mut(&path) {
+                remember(module, what, receipt);
+            }
+        });
+        if let Err(error) = changed {
+            tracing::warn!("{}: the line of its history was lost: {error}", path.display());
         }
     }
 
@@ -353,6 +365,7 @@ impl Worker {
             match self.engine.rollback(&mut self.link, self.record.revision, &next, &path, to) {
                 Ok(Reloaded { receipt, ledger, revision }) => {
                     self.record = Record { revision, ledger };
+                    self.note(index, Change::Rollback, &receipt);
                     self.dirty = true;
                     if let Some(event) = told(Change::Rollback, receipt.clone()) {
                         self.tell(event);

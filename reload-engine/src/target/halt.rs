@@ -1,7 +1,7 @@
 //! Test hook: `RELOAD_DASHBOARD_HALT=STEP` makes whoever carries out that step of a reload stop itself (SIGSTOP) right after
 //! it, so that a test can kill it exactly there. Not set, it does nothing.
 //!
-//! `loaded`, `bound` and `staged` stop the controller; `stopped`, `closed`, `gone` and `done` the stop helper.
+//! `loaded`, `bound`, `staged` and `ended` stop the controller; `stopped`, `closed`, `gone` and `done` the stop helper.
 
 use nix::sys::signal::{Signal, raise};
 
@@ -24,6 +24,8 @@ pub enum Step {
     Gone,
     /// It has written; the threads are still stopped.
     Done,
+    /// The controller has given back the right to reload, and has not written the line of history yet.
+    Ended,
 }
 
 /// Where to halt, read from the environment once.
@@ -40,6 +42,7 @@ impl Halt {
             "closed" => Some(Step::Closed),
             "gone" => Some(Step::Gone),
             "done" => Some(Step::Done),
+            "ended" => Some(Step::Ended),
             _ => None,
         });
         Halt(step)

@@ -23,7 +23,10 @@ use super::{
     process::Process,
     store::TargetFolder,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    model::Addr,
+};
 
 /// For answers that the agent has at hand.
 const SHORT: Duration = Duration::from_secs(10);
@@ -171,7 +174,9 @@ impl AgentLink {
 
     /// Gives that right back and closes what was loaded and not committed.
     pub fn end(&mut self) -> Result<()> {
-        self.ask(Request::End, done).map(drop)
+        self.ask(Request::End, done)?;
+        self.halt.at(Step::Ended);
+        Ok(())
     }
 
     /// Reserves `size` bytes of address space within 1 GiB of `near`; where.
@@ -203,6 +208,15 @@ impl AgentLink {
             Reply::Memory(contents) => Ok(contents),
             other => Err(other),
         })
+    }
+
+    /// One answer per 64-bit word, `None` where nothing is mapped.
+    pub fn read_words(&mut self, at: &[Addr]) -> Result<Vec<Option<u64>>> {
+        if at.is_empty() {
+            return Ok(Vec::new());
+        }
+        let memory = self.read_memory(at.iter().map(|word| Range { start: word.0, len: 8 }).collect())?;
+        Ok(memory.into_iter().map(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).collect())
     }
 
     /// Verifies and prepares a transaction; its number, for [`super::stop::commit`].
