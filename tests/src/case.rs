@@ -6,7 +6,8 @@
 //! library NAME SOURCE [links NAME...]   the first one is the one that steps are about unless they say otherwise; SOURCE may
 //!                                       be one that cases share, beside their folders
 //! flags -O0 | -O2                       the case is run once for each; for C and C++ libraries, or rustc for Rust
-//! host opened | linked                  hosts/host.c opens the libraries, or is linked against them; once for each
+//! host opened | linked | program        hosts/host.c opens the libraries, or is linked against them, or has the first one's
+//!                                       code inside and is itself what the steps are about; once for each
 //! mode all                              auto mode instead of off
 //! ```
 //!
@@ -50,10 +51,19 @@ pub struct Case {
     pub name: String,
     libraries: Vec<Library>,
     flags: String,
-    linked: bool,
+    host: Host,
     mode: Option<String>,
     /// With their line numbers.
     steps: Vec<(usize, String)>,
+}
+
+/// How the host comes by the library that steps are about.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Host {
+    #[default]
+    Opened,
+    Linked,
+    Program,
 }
 
 /// Every case of a folder of cases.
@@ -93,7 +103,16 @@ fn read(folder: &Path) -> Vec<Case> {
     let mut variants = Vec::new();
     for flags_chosen in &flags {
         for host in &hosts {
-            let mut variant = Case { flags: flags_chosen.clone(), linked: host == "linked", ..case.clone() };
+            let how = match host.as_str() {
+                "opened" => Host::Opened,
+                "linked" => Host::Linked,
+                "program" => Host::Program,
+                _ => panic!("{}: no host is `{host}`", script.display()),
+            };
+            let mut variant = Case { flags: flags_chosen.clone(), host: how, ..case.clone() };
+            if how == Host::Program {
+                variant.put_inside();
+            }
             if flags.len() > 1 {
                 variant.name += &format!(" [{flags_chosen}]");
             }
@@ -131,12 +150,21 @@ struct Run<'a> {
 }
 
 impl Case {
+    /// Makes the first library a part of the host: what the others need of it they then find there.
+    fn put_inside(&mut self) {
+        let inside = std::mem::replace(&mut self.libraries[0].name, "host".to_owned());
+        self.libraries[0].program = Some(toolchain::hosts().join("host.c"));
+        for library in &mut self.libraries {
+            library.links.retain(|name| *name != inside);
+        }
+    }
+
     /// Runs the case; a step that fails panics with its place in the script.
     pub fn run(&self) {
         let room = Room::new();
         let mut libraries = self.libraries.clone();
         for library in &mut libraries {
-            library.flags = words(&self.flags);
+            library.flags.extend(words(&self.flags));
         }
         for library in &libraries {
             library.build(1, room.path(), &room.path().join(library.file_name()));
@@ -163,15 +191,17 @@ impl Case {
     fn start<'a>(&self, room: &'a Room, libraries: &[Library]) -> Launched<'a> {
         let host = room.path().join("host");
         let mut flags = Vec::new();
-        if self.linked {
+        if self.host == Host::Linked {
             flags.extend(["-DLINKED".into(), "-Wl,--no-as-needed".into(), format!("-L{}", room.path().display())]);
             flags.push(format!("-Wl,-rpath,{}", room.path().display()));
             flags.extend(libraries.iter().map(|library| format!("-l{}", library.name)));
         }
-        toolchain::program(&toolchain::hosts().join("host.c"), &flags, &host);
+        if self.host != Host::Program {
+            toolchain::program(&toolchain::hosts().join("host.c"), &flags, &host);
+        }
         let mut target = room.launch(&host, &[]);
-        if !self.linked {
-            for library in libraries {
+        if self.host != Host::Linked {
+            for library in libraries.iter().filter(|library| library.program.is_none()) {
                 let path = room.path().join(library.file_name());
                 assert_eq!(target.ask(&format!("open {}", path.display())), "ok");
             }

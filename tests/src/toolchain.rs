@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-/// How to build one shared library.
+/// How to build one shared library, or a program that has its code inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Library {
     /// Without `lib` and `.so`.
@@ -18,19 +18,27 @@ pub struct Library {
     pub flags: Vec<String>,
     /// Names of libraries in the same folder that it is linked against.
     pub links: Vec<String>,
+    /// The C source of a program: the code becomes part of it instead of a library.
+    pub program: Option<PathBuf>,
 }
 
 impl Library {
     pub fn new(name: &str, source: impl Into<PathBuf>, flags: &str) -> Self {
-        Library { name: name.into(), source: source.into(), flags: words(flags), links: Vec::new() }
+        Library { name: name.into(), source: source.into(), flags: words(flags), links: Vec::new(), program: None }
     }
 
     pub fn file_name(&self) -> String {
-        format!("lib{}.so", self.name)
+        match &self.program {
+            Some(_) => self.name.clone(),
+            None => format!("lib{}.so", self.name),
+        }
     }
 
     /// Builds version `version` as the file `output`; libraries it is linked against lie in `folder`.
     pub fn build(&self, version: u32, folder: &Path, output: &Path) {
+        if let Some(program) = &self.program {
+            return self.build_into(program, version, output);
+        }
         let mut command = match extension(&self.source) {
             "rs" => {
                 let mut command = Command::new("rustc");
@@ -48,7 +56,7 @@ impl Library {
                 command
             }
             language => {
-                let mut command = Command::new(if language == "c" { "gcc" } else { "g++" });
+                let mut command = Command::new(compiler(language));
                 command.args(["-shared", "-fPIC", "-g", "-pthread", &format!("-DVERSION={version}")]);
                 // The soname is what the loader of a linked program looks for, whatever the file is called while it is built.
                 command.arg(format!("-Wl,-soname,{}", self.file_name()));
@@ -62,11 +70,37 @@ impl Library {
         }
         run(&mut command);
     }
+
+    /// Builds version `version` of the program, with the library's code inside and its names in the dynamic symbol table.
+    fn build_into(&self, program: &Path, version: u32, output: &Path) {
+        let language = extension(&self.source);
+        let host = output.with_extension("host.o");
+        let mut command = Command::new("gcc");
+        run(command.args(["-g", "-pthread", "-c", "-o"]).arg(&host).arg(program));
+        let part = output.with_extension(if language == "rs" { "a" } else { "o" });
+        let mut command;
+        if language == "rs" {
+            command = Command::new("rustc");
+            command.args(["--edition", "2024", "--crate-type", "staticlib", "--crate-name", &self.name]);
+            command.args(["-A", "warnings", "-C", "debuginfo=2", "--cfg", &format!("v{version}")]);
+        } else {
+            command = Command::new(compiler(language));
+            command.args(["-g", "-pthread", "-c", &format!("-DVERSION={version}")]);
+        }
+        run(command.args(&self.flags).arg("-o").arg(&part).arg(&self.source));
+        let mut command = Command::new(compiler(language));
+        command.args(["-pthread", "-rdynamic", "-o"]).arg(output).arg(&host);
+        run(command.arg("-Wl,--whole-archive").arg(&part).args(["-Wl,--no-whole-archive", "-lm", "-ldl"]));
+    }
+}
+
+fn compiler(language: &str) -> &'static str {
+    if language == "cpp" { "g++" } else { "gcc" }
 }
 
 /// Builds a program from one C or C++ file.
 pub fn program(source: &Path, flags: &[impl AsRef<OsStr>], output: &Path) {
-    let mut command = Command::new(if extension(source) == "c" { "gcc" } else { "g++" });
+    let mut command = Command::new(compiler(extension(source)));
     command.args(["-g", "-pthread", "-rdynamic", "-o"]).arg(output).arg(source).args(flags).arg("-ldl");
     run(&mut command);
 }

@@ -5,6 +5,8 @@ use std::{fs, io, ops::Range, ptr};
 use libc::{c_int, c_void};
 
 pub const PAGE: u64 = 4096;
+/// Below lies what the kernel keeps for itself (`vm.mmap_min_addr`), and more, so that null pointers stay invalid.
+pub const LOWEST: u64 = 1 << 20;
 
 pub fn page_floor(address: u64) -> u64 {
     address & !(PAGE - 1)
@@ -44,11 +46,13 @@ fn parse_mappings(text: &str) -> Vec<Mapping> {
     text.lines().filter_map(mapping).collect()
 }
 
-/// The free ranges between the mappings, ascending, without the one under the main thread's stack: it must stay free for
-/// the stack to grow into.
+/// The free ranges below and between the mappings, ascending, without the one under the main thread's stack: it must stay
+/// free for the stack to grow into.
 pub fn gaps(mappings: &[Mapping]) -> Vec<Range<u64>> {
+    let below = mappings.first().map(|first| LOWEST..first.range.start);
     let pairs = mappings.windows(2).filter(|pair| !pair[1].stack);
-    pairs.map(|pair| pair[0].range.end..pair[1].range.start).filter(|gap| !gap.is_empty()).collect()
+    let between = pairs.map(|pair| pair[0].range.end..pair[1].range.start);
+    below.into_iter().chain(between).filter(|gap| !gap.is_empty()).collect()
 }
 
 pub fn intersect(a: &Range<u64>, b: &Range<u64>) -> Range<u64> {

@@ -19,7 +19,7 @@ use libloading::os::unix::Library;
 use reload_protocol::{LoadedModule, Segment, Write};
 
 use crate::{
-    memory::{self, PAGE, intersect, page_ceil, page_floor},
+    memory::{self, LOWEST, PAGE, intersect, page_ceil, page_floor},
     modules,
 };
 
@@ -28,8 +28,7 @@ const REACH: u64 = 1 << 30;
 /// What the kernel may add to a request to align it for huge pages, several times over: 1 MiB was too little, 6 enough.
 const SLACK: u64 = 8 << 20;
 const LOAD_ATTEMPTS: usize = 6;
-/// Where user addresses end, less the lowest ones, which the kernel keeps.
-const LOWEST: u64 = 1 << 20;
+/// Where user addresses end.
 const HIGHEST: u64 = 1 << 47;
 /// More plugs than a process has large gaps, fewer than its limit of mappings.
 const MOST_PLUGS: usize = 4096;

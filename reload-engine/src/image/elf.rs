@@ -13,11 +13,17 @@ use object::{
 
 use crate::{
     error::{Error, Result},
-    model::{Stage, Vaddr},
+    model::{Stage, Vaddr, file_name},
 };
 
 type Header = FileHeader64<LittleEndian>;
 const LE: LittleEndian = LittleEndian;
+/// `DF_1_PIE`: glibc's `dlopen` takes no file that says it is a program.
+pub const PIE: u64 = 0x0800_0000;
+/// In a shadow, what `PT_INTERP` and `PT_TLS` of a program have become: types that no loader knows, so that the shadow says
+/// the same as the program when it is read again.
+const HIDDEN_INTERP: elf::ProgramType = elf::ProgramType(0x6fff_4241);
+const HIDDEN_TLS: elf::ProgramType = elf::ProgramType(0x6fff_4242);
 /// The lower half of the address space, where programs live.
 const ADDRESS_LIMIT: u64 = 1 << 47;
 
@@ -152,10 +158,18 @@ pub struct Tables {
     pub relocations: Vec<Relocation>,
     pub soname: Option<String>,
     pub needed: Vec<String>,
+    /// A program (PIE) rather than a library: its thread-locals lie at fixed distances from the thread pointer.
+    pub program: bool,
     /// File offsets of the dynamic entries that run code at load and unload.
     pub constructor_tags: Vec<u64>,
+    /// File offsets of the program headers that only the program itself may have, and the types that hide them.
+    pub program_only_headers: Vec<(u64, elf::ProgramType)>,
+    /// File offset and value of `DT_FLAGS_1`.
+    pub flags_1: Option<(u64, u64)>,
     /// Size in bytes of the TLS template (PT_TLS).
     pub tls_size: u64,
+    /// Of the TLS template, in bytes.
+    pub tls_alignment: u64,
     /// Targets of `.init_array` entries.
     pub constructors: Vec<Vaddr>,
 }
@@ -178,6 +192,16 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
             "built for another architecture; this engine reloads x86-64 code".to_string(),
         ));
     }
+    if header.e_type.get(LE) == elf::ET_EXEC {
+        return Err(Error::Refused {
+            module: file_name(path),
+            stage: Stage::Validate,
+            reasons: vec!["built for a fixed address (ET_EXEC): the loader cannot load a second one beside it".into()],
+            remedy: "build it position-independent and restart the target (gcc, clang: without -no-pie and -static; \
+                     Rust: without relocation-model=static or crt-static)"
+                .into(),
+        });
+    }
     if header.e_type.get(LE) != elf::ET_DYN {
         return Err(fail(Stage::Validate, "not a shared object (ET_DYN); build it as a shared library".into()));
     }
@@ -190,6 +214,7 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
     let mut tables = Tables::default();
 
     let header_size = size_of::<elf::ProgramHeader64<LittleEndian>>() as u64;
+    let (mut interpreter_header, mut thread_local_header, mut in_shadow) = (None, None, false);
     for (index, segment) in program_headers.iter().enumerate() {
         let (address, memory_size) = (segment.p_vaddr(LE), segment.p_memsz(LE));
         let end = address
@@ -197,6 +222,7 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
             .filter(|end| *end < ADDRESS_LIMIT)
             .ok_or_else(|| fail(Stage::Parse, format!("segment {index} wraps around the address space")))?;
         let kind = segment.p_type(LE);
+        let header_offset = header.e_phoff.get(LE) + index as u64 * header_size;
         if kind == elf::PT_LOAD {
             let file_end = segment.p_offset(LE).checked_add(segment.p_filesz(LE));
             if file_end.is_none_or(|end| end > bytes.len() as u64) || segment.p_filesz(LE) > memory_size {
@@ -209,18 +235,26 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
                 memory_size,
                 writable: segment.p_flags(LE).contains(elf::PF_W),
                 executable: segment.p_flags(LE).contains(elf::PF_X),
-                header_offset: header.e_phoff.get(LE) + index as u64 * header_size,
+                header_offset,
             });
         } else if kind == elf::PT_GNU_RELRO {
             tables.relro = Some(address & !0xfff..end & !0xfff);
-        } else if kind == elf::PT_TLS {
+        } else if kind == elf::PT_TLS || kind == HIDDEN_TLS {
             tables.tls_size = memory_size;
+            tables.tls_alignment = segment.p_align(LE);
+            thread_local_header = Some((header_offset, HIDDEN_TLS));
+        } else if kind == elf::PT_INTERP || kind == HIDDEN_INTERP {
+            interpreter_header = Some((header_offset, HIDDEN_INTERP));
+            in_shadow = kind == HIDDEN_INTERP;
         } else if kind == elf::PT_DYNAMIC {
             let entries = segment.dynamic(LE, bytes).map_err(parse("dynamic section"))?.unwrap_or(&[]);
             for (entry_index, entry) in entries.iter().enumerate() {
                 let tag = entry.d_tag(LE);
+                let place = segment.p_offset(LE) + entry_index as u64 * 16;
                 if CONSTRUCTOR_TAGS.contains(&tag) {
-                    tables.constructor_tags.push(segment.p_offset(LE) + entry_index as u64 * 16);
+                    tables.constructor_tags.push(place);
+                } else if tag == elf::DT_FLAGS_1 {
+                    tables.flags_1 = Some((place + 8, entry.d_val(LE)));
                 }
             }
         }
@@ -343,6 +377,12 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
                 }
             }
         }
+    }
+    // Some libraries name a loader too (libc, Qt), to say something when they are started; old linkers do not set the flag.
+    let flagged = tables.flags_1.is_some_and(|(_, flags)| flags & PIE != 0);
+    tables.program = interpreter_header.is_some() && (flagged || in_shadow || tables.soname.is_none());
+    if tables.program {
+        tables.program_only_headers = interpreter_header.into_iter().chain(thread_local_header).collect();
     }
     tables.relocations.sort_by_key(|relocation| relocation.slot);
     tables.constructors = constructors(&tables);

@@ -320,6 +320,12 @@ impl Image {
         (after.saturating_sub(8)..after).rev().find(|index| self.thread_locals[*index].contains(Vaddr(offset)))
     }
 
+    /// How far a thread-local of a program lies from the thread pointer, which stands at the end of its block (psABI,
+    /// "Thread-Local Storage", variant II).
+    pub fn thread_pointer_offset(&self, offset: u64) -> i64 {
+        offset.wrapping_sub(self.tables.tls_size.next_multiple_of(self.tables.tls_alignment.max(1))) as i64
+    }
+
     /// The relocation whose slot is at `slot`.
     pub fn relocation_at(&self, slot: Vaddr) -> Option<&Relocation> {
         let relocations = &self.tables.relocations;

@@ -97,7 +97,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     let mut refusals = Vec::new();
     let partners = match_functions(lineage, parent, &image, &mut warnings);
     let homes = homes::plan(lineage, parent, &image);
-    let tls = tls::plan(&image, &homes);
+    let tls = tls::plan(&lineage.placed(0).image, &image, &homes);
 
     for name in &homes.ambiguous {
         refusals.push(format!("several statics are called `{}` and nothing tells them apart", demangle(name)));

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::homes::{PlannedHomes, TlsHome};
 use crate::{
-    image::{Image, RelocationKind, Resolves, TlsUse, demangle, elf::word_at},
+    image::{Image, Object, RelocationKind, Resolves, TlsUse, demangle, elf::word_at},
     model::Vaddr,
 };
 
@@ -47,10 +47,14 @@ pub struct FixedSlot {
     pub inside: u64,
 }
 
-/// Plans the thread-locals of `image`.
-pub fn plan(image: &Image, homes: &PlannedHomes) -> TlsPlan {
+/// Plans the thread-locals of `image`; `original` is what the program loaded.
+pub fn plan(original: &Image, image: &Image, homes: &PlannedHomes) -> TlsPlan {
     let mut plan = TlsPlan::default();
     if image.thread_locals.is_empty() {
+        return plan;
+    }
+    if image.tables.program {
+        plan.refusals = moved_in_program(original, image, homes);
         return plan;
     }
     let mut blocks = Vec::new();
@@ -90,6 +94,27 @@ pub fn plan(image: &Image, homes: &PlannedHomes) -> TlsPlan {
         None => split_blocks(image, homes, &blocks, &mut plan),
     }
     plan
+}
+
+/// A program's code has the distances of its thread-locals from the thread pointer built in (local-exec).
+fn moved_in_program(original: &Image, image: &Image, homes: &PlannedHomes) -> Vec<String> {
+    let stays = |(object, home): (&Object, &TlsHome)| match home {
+        TlsHome::At { offset, .. } => {
+            original.thread_pointer_offset(*offset) == image.thread_pointer_offset(object.address.0)
+        }
+        TlsHome::Own => false,
+    };
+    let all = image.thread_locals.iter().zip(&homes.thread_locals);
+    let moved = all.filter(|(object, home)| !stays((object, home)));
+    moved
+        .map(|(object, home)| {
+            let name = demangle(image.object_name(object));
+            match home {
+                TlsHome::At { .. } => format!("the thread-local `{name}` is at another place in the program's block"),
+                TlsHome::Own => format!("the thread-local `{name}` is new or has another size"),
+            }
+        })
+        .collect()
 }
 
 fn home_of(image: &Image, homes: &PlannedHomes, offset: u64) -> Option<Pair> {

@@ -18,7 +18,7 @@ use crate::{
     watcher::{Evidence, Look, Reading, Sight, content_hash, stamp},
 };
 
-/// Address space reserved near the modules of a project, for their generations to come. Costs no memory.
+/// Address space reserved near the executable and the modules of a project, for their generations to come. Costs no memory.
 const ARENA: u64 = 256 << 20;
 
 /// One module as the session follows it.
@@ -283,7 +283,7 @@ impl Worker {
                 })
             }
         };
-        if class == Class::Project
+        if matches!(class, Class::Executable | Class::Project)
             && let Err(error) = self.link.reserve(mapped.bias.0, ARENA)
         {
             // Shadows then go where there is room when they come.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     ledger::{Ledger, ModuleLedger, Rejected},
-    model::{Change, Class, Generation, Outcome, Receipt, Stage, Status},
+    model::{Change, Generation, Outcome, Receipt, Stage, Status},
     policy::{Decision, Disk, Trigger, concerns_reload_now, decide},
     reloader::{Candidate, Reloaded},
     watcher::Reading,
@@ -248,13 +248,6 @@ impl Worker {
                 remedy: remedy.to_owned(),
             })
         };
-        if module.class == Class::Executable {
-            return refused(
-                Stage::Validate,
-                "reloading the executable itself is not supported yet",
-                "restart the target to run the new executable; code in shared libraries can be reloaded",
-            );
-        }
         let reading = match found {
             Found::File(reading) => reading,
             Found::Unusable { stage, reason } => return Err(Error::Image { path, stage, reason }),

@@ -211,7 +211,8 @@ impl Worker {
                 && self.record.module(&module.path).is_some_and(|ledger| {
                     !ledger.generations.is_empty()
                         && (ledger.mark == Mark::Reload
-                            || (module.class == Class::Project && ledger.mark == Mark::None))
+                            || (matches!(module.class, Class::Executable | Class::Project)
+                                && ledger.mark == Mark::None))
                 })
         };
         if self.role != Role::Follower || matches!(self.connection, Connection::Exited(_) | Connection::Lost(_)) {
