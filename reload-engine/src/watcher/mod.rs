@@ -291,6 +291,8 @@ fn note(shared: &mut Shared, wake: &Sender<()>, event: notify::Result<notify::Ev
     let (evidence, structural) = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => (Evidence::Finished, false),
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Evidence::Finished, true),
+        // Tells once more of a name that went and one that came, which have had events of their own.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
         EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => (Evidence::Touched, true),
         EventKind::Create(CreateKind::Folder) => (Evidence::Touched, true),
         // Also how a symbolic link appears, which may lead elsewhere.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Look, Sight, Watcher, content_hash, deciding_names};
+use super::{Evidence, Look, Sight, Watcher, content_hash, deciding_names};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const SAVES: u32 = 200;
@@ -188,6 +188,22 @@ fn writer_deletes_and_creates() {
 #[test]
 fn writer_fills_the_header_last() {
     check(header_last);
+}
+
+/// The last word that inotify has on a rename is that the writer is done, whatever else is told of it: nothing is waited for.
+#[test]
+fn a_rename_is_evidence_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lib.so");
+    rename(&path, &version(0));
+    let mut watcher = Watcher::new();
+    watcher.watch(BTreeSet::from([path.clone()]));
+    rename(&path, &version(1));
+    let mut last = None;
+    while watcher.wake().recv_timeout(Duration::from_millis(200)).is_ok() {
+        last = watcher.touched().remove(&path).or(last);
+    }
+    assert_eq!(last, Some(Evidence::Finished));
 }
 
 #[test]
