@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Status};
+use crate::model::{Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Place, Status};
 
 /// The whole ledger of one target.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -46,10 +46,19 @@ pub struct GenerationRecord {
     pub file: PathBuf,
     pub bias: LoadBias,
     pub tls_module: u64,
+    /// As [`Place::tls_base`].
+    #[serde(default)]
+    pub tls_base: u64,
     /// The file on disk it was made from.
     pub stamp: FileStamp,
     /// 128-bit xxh3 of that file's content, as hexadecimal.
     pub content: String,
+}
+
+impl GenerationRecord {
+    pub fn place(&self) -> Place {
+        Place { bias: self.bias, tls_module: self.tls_module, tls_base: self.tls_base }
+    }
 }
 
 /// A state of the file that is left alone until it changes.

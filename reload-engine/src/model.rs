@@ -32,6 +32,22 @@ impl LoadBias {
     }
 }
 
+/// Where the loader put a generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub bias: LoadBias,
+    pub tls_module: u64,
+    /// What makes an offset in the file's TLS block a distance from the thread pointer; programs only, else 0.
+    pub tls_base: u64,
+}
+
+impl Place {
+    /// Module and offset (distance, for a program) of the generation's own thread-local at `offset` of the file's block.
+    pub fn thread_local(self, offset: u64) -> (u64, u64) {
+        (self.tls_module, offset.wrapping_add(self.tls_base))
+    }
+}
+
 impl fmt::Debug for Vaddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "v{:#x}", self.0)

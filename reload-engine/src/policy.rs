@@ -241,6 +241,7 @@ mod tests {
                 file: "/store/original".into(),
                 bias: LoadBias(0),
                 tls_module: 0,
+                tls_base: 0,
                 stamp: stamp(1),
                 content: "old".into(),
             }],

@@ -132,6 +132,7 @@ impl Engine {
             file: plan.image.path.clone(),
             bias: LoadBias(0),
             tls_module: 0,
+            tls_base: 0,
             stamp: candidate.stamp,
             content: candidate.content,
         };
@@ -239,11 +240,17 @@ impl Attempt<'_> {
         self.clock.lap(|timings| &mut timings.load);
         record.bias = LoadBias(loaded.bias);
         record.tls_module = loaded.tls_module;
+        if let Some(own) = &self.plan.tls.own_block {
+            let distance = self.link.read_words(&[record.bias.addr(own.slot)])?.into_iter().next().flatten();
+            let reason = "the place of its thread-locals cannot be read".to_owned();
+            let distance = distance.ok_or(Error::Image { path: self.module.to_owned(), stage: Stage::Load, reason })?;
+            record.tls_base = distance.wrapping_sub(own.range.start);
+        }
 
         let functions = FunctionIdentities::new(self.plan, self.lineage);
-        let place = (record.bias, record.tls_module);
+        let place = record.place();
         let unreachable = |reason| Error::Image { path: self.module.to_owned(), stage: Stage::Bind, reason };
-        let code = bind::code(self.plan, &functions, record.bias).map_err(unreachable)?;
+        let code = bind::code(self.plan, &functions, place).map_err(unreachable)?;
         let mut read = |slots: &[Addr]| self.link.read_words(slots);
         let Binding { segments, writes } = bind::bind(self.plan, self.lineage, &functions, &code, place, &mut read)
             .map_err(|reason| reason.map_or_else(|error| error, unreachable))?;

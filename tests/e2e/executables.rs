@@ -3,40 +3,76 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
 };
 
 use reload_tests::{
     dashboard::{Launched, Room},
-    deadline, toolchain,
+    deadline,
+    display::target_folder,
+    install, toolchain,
 };
 
-/// A package in a folder of its own, as `cargo new` makes it.
+/// A package in a folder of its own, built by a plain `cargo build`.
 struct Package {
     folder: PathBuf,
+    /// Kept between runs where there are dependencies to be built.
+    target: PathBuf,
     release: bool,
 }
 
 impl Package {
-    fn new(room: &Room, name: &str, source: &str, release: bool) -> Self {
+    /// As `cargo new` makes it.
+    fn new(room: &Room, name: &str, source: &str, dependencies: &str, release: bool) -> Self {
         let folder = room.path().join(name);
         fs::create_dir_all(folder.join("src")).expect("the folder is ours");
-        let manifest =
-            format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n");
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
+             [dependencies]\n{dependencies}\n[workspace]\n"
+        );
         fs::write(folder.join("Cargo.toml"), manifest).expect("the folder is ours");
         fs::write(folder.join("src/main.rs"), source).expect("the folder is ours");
-        let package = Package { folder, release };
+        let target = if dependencies.is_empty() { folder.join("target") } else { kept_target(name) };
+        let package = Package { folder, target, release };
+        package.build();
+        package
+    }
+
+    /// A copy of a program that its authors have published, as cargo gets it.
+    fn published(room: &Room, name: &str, version: &str) -> Self {
+        let fetcher = room.path().join("fetcher");
+        fs::create_dir_all(fetcher.join("src")).expect("the folder is ours");
+        let manifest = format!(
+            "[package]\nname = \"fetcher\"\nedition = \"2024\"\n\n\
+             [dependencies]\n{name} = \"={version}\"\n\n[workspace]\n"
+        );
+        fs::write(fetcher.join("Cargo.toml"), manifest).expect("the folder is ours");
+        fs::write(fetcher.join("src/main.rs"), "fn main() {}").expect("the folder is ours");
+        toolchain::run(cargo().args(["fetch", "--quiet"]).current_dir(&fetcher));
+        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home =
+            home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).expect("cargo has a home");
+        let sources = fs::read_dir(home.join("registry/src")).expect("cargo keeps sources there");
+        let mut originals = sources.map(|entry| entry.expect("readable").path().join(format!("{name}-{version}")));
+        let original = originals.find(|path| path.is_dir()).expect("just fetched");
+        let folder = room.path().join(name);
+        toolchain::run(Command::new("cp").arg("-r").arg(original).arg(&folder));
+        let package = Package { folder, target: kept_target(name), release: false };
         package.build();
         package
     }
 
     fn build(&self) {
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command
-            .args(["build", "--quiet"])
-            .current_dir(&self.folder)
-            .env("CARGO_TARGET_DIR", self.folder.join("target"));
+        let mut command = cargo();
+        command.args(["build", "--quiet"]).current_dir(&self.folder).env("CARGO_TARGET_DIR", &self.target);
         if self.release {
             command.arg("--release");
         }
@@ -44,12 +80,16 @@ impl Package {
     }
 
     fn program(&self, name: &str) -> PathBuf {
-        self.folder.join("target").join(if self.release { "release" } else { "debug" }).join(name)
+        self.target.join(if self.release { "release" } else { "debug" }).join(name)
     }
 
     /// Replaces each first text by the second, and builds.
     fn edit(&self, edits: &[(&str, &str)]) {
-        let path = self.folder.join("src/main.rs");
+        self.edit_file("src/main.rs", edits);
+    }
+
+    fn edit_file(&self, file: &str, edits: &[(&str, &str)]) {
+        let path = self.folder.join(file);
         let mut text = fs::read_to_string(&path).expect("just written");
         for (old, new) in edits {
             assert!(text.contains(old), "nothing to edit: `{old}`");
@@ -58,6 +98,14 @@ impl Package {
         fs::write(&path, text).expect("the folder is ours");
         self.build();
     }
+}
+
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn kept_target(name: &str) -> PathBuf {
+    target_folder().join("executables-test").join(name)
 }
 
 /// The numbers of a line as `tick=3 sum=30`.
@@ -87,7 +135,7 @@ fn source(name: &str) -> String {
 /// Three edits of a program that `cargo new` could have made, each live after a plain `cargo build`, with auto mode on.
 fn plain_program(release: bool) {
     let room = Room::new();
-    let package = Package::new(&room, "ticker", &source("ticker.rs"), release);
+    let package = Package::new(&room, "ticker", &source("ticker.rs"), "", release);
     let mut target = room.launch_silent(&package.program("ticker"), &[]);
     target.done(&["mode", "all"]);
     let first = line_where(&mut target, |line| number(line, "tick") >= 3);
@@ -146,5 +194,137 @@ fn program_at_a_fixed_address_is_refused() {
     assert!(failure["message"].as_str().is_some_and(|text| text.contains("ET_EXEC")), "{failure:#}");
     assert!(failure["trace"].to_string().contains("position-independent"), "no remedy: {failure:#}");
     assert_eq!(target.ask("seen"), "0");
+    assert_eq!(target.finish(), Some(0));
+}
+
+/// A file that a searching ripgrep waits for: it is as long as the test lets it be.
+struct Feed {
+    path: PathBuf,
+    /// Also its own reader, so that opening it waits for nobody.
+    file: fs::File,
+}
+
+impl Feed {
+    fn new(room: &Room, name: &str) -> Self {
+        let path = room.path().join(name);
+        toolchain::run(Command::new("mkfifo").arg(&path));
+        let file = fs::OpenOptions::new().read(true).write(true).open(&path).expect("just made");
+        Feed { path, file }
+    }
+
+    fn write(&mut self, line: &str) {
+        writeln!(self.file, "{line}").expect("there is room in a pipe");
+    }
+}
+
+#[test]
+fn ripgrep_reloads_while_it_searches() {
+    const SEARCH: &str = "self.search_path(path)\n        }\n    }";
+    let room = Room::new();
+    let package = Package::published(&room, "ripgrep", "15.1.0");
+    let mut feeds = ["first", "second", "third", "fourth"].map(|name| Feed::new(&room, name));
+    let mut arguments = vec!["-j1", "--no-mmap", "--no-config", "--line-buffered", "--stats", "needle"];
+    let paths: Vec<String> = feeds.iter().map(|feed| feed.path.display().to_string()).collect();
+    arguments.extend(paths.iter().map(String::as_str));
+    let mut target = room.launch_silent(&package.program("rg"), &arguments);
+    target.done(&["mode", "all"]);
+
+    let mut expected = SEARCH.to_owned();
+    for (round, feed) in feeds.iter_mut().enumerate() {
+        feed.write("no match\nneedle before");
+        let line = target.host.line_where(|line| line.contains(":needle before").then(|| line.to_owned()));
+        assert!(line.starts_with(&feed.path.display().to_string()), "{line}");
+        let announced = target.host.said.iter().filter(|line| line.starts_with("round ")).count();
+        assert_eq!(announced, round, "each file is opened by the code of its round: {:?}", target.host.said);
+
+        let next =
+            SEARCH.replace("self.", &format!("println!(\"round {} {{path:?}}\");\n            self.", round + 1));
+        package.edit_file("crates/core/search.rs", &[(&expected, &next)]);
+        expected = next;
+        let reached = || (target.count("reloaded", "rg") == round + 1).then_some(());
+        deadline::wait_for("the reload", reached);
+        // The functions that read this file are on the stack, in the code they began in.
+        feed.write("needle after");
+        target.host.line_where(|line| line.contains(":needle after").then_some(()));
+        feed.file = fs::File::open("/dev/null").expect("it is everywhere");
+    }
+    let matches = target.host.line_where(|line| line.ends_with(" matches").then(|| line.to_owned()));
+    assert_eq!(matches, "8 matches", "the count went on through all generations");
+    assert_eq!(target.finish(), Some(0));
+}
+
+/// A client with a connection of its own that asks without end; `newest` is the version that answered last. Panics at an
+/// answer that is wrong or missing.
+fn client(port: u64, ended: &AtomicBool, newest: &AtomicU64) -> u64 {
+    let mut stream = TcpStream::connect(("127.0.0.1", port as u16)).expect("the server listens");
+    stream.set_read_timeout(Some(deadline::PATIENCE)).expect("a valid time");
+    let mut asked = 0;
+    while !ended.load(Relaxed) {
+        asked += 1;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").expect("the server reads");
+        let mut answer = Vec::new();
+        let mut piece = [0; 512];
+        while !answer.ends_with(b"\n") || !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+            let len = stream.read(&mut piece).expect("the server answers in time");
+            assert!(len > 0, "the server hung up after {asked} requests");
+            answer.extend_from_slice(&piece[..len]);
+        }
+        let answer = String::from_utf8(answer).expect("text");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        let line = answer.lines().last().expect("a body");
+        assert_eq!(number(line, "requests"), asked, "{answer}");
+        // An answer that was begun before the reload may be half of each.
+        if number(line, "version") == number(line, "inside") {
+            newest.store(number(line, "version"), Relaxed);
+        }
+    }
+    asked
+}
+
+#[test]
+fn server_under_load_through_20_reloads() {
+    const RELOADS: usize = 20;
+    let room = Room::new();
+    let tokio = "tokio = { version = \"1\", features = [\"io-std\", \"io-util\", \"macros\", \"net\", \"rt-multi-thread\", \"time\"] }\n";
+    let package = Package::new(&room, "server", &source("server.rs"), tokio, false);
+    let installed = package.program("server");
+    // A function and the body of a live task's future.
+    let edit = |old: u64, new: u64| {
+        let versions = [old, new].map(|it| (format!("    {it}\n}}"), format!("inside={it} ")));
+        package.edit(&[(&versions[0].0, &versions[1].0), (&versions[0].1, &versions[1].1)]);
+        let kept = room.path().join(format!("server-{new}"));
+        fs::copy(&installed, &kept).expect("the folder is ours");
+        kept
+    };
+    let kept = [edit(1, 2), edit(2, 3), edit(3, 1)];
+    let mut target = room.launch_silent(&installed, &[]);
+    target.done(&["mode", "all"]);
+    let port = number(&target.host.line(), "port");
+    let (ended, newest) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (ended, newest) = (ended.clone(), newest.clone());
+            thread::spawn(move || client(port, &ended, &newest))
+        })
+        .collect();
+    for reload in 0..RELOADS {
+        let version = [2, 3, 1][reload % 3];
+        install::by_hard_link(&kept[reload % 3], &installed);
+        deadline::wait_for("an answer of the new version", || {
+            assert!(!clients.iter().any(thread::JoinHandle::is_finished), "a client has failed");
+            (newest.load(Relaxed) == version).then_some(())
+        });
+    }
+    // A variable that lives across an await changes the layout of futures that live.
+    const COUNT: &str = "let requests = count(sessions, connection).await;";
+    let longer =
+        format!("let kept = [connection; 9];\n    {COUNT}\n    let requests = requests + kept[8] - connection;");
+    package.edit(&[(COUNT, &longer)]);
+    let refused = target.event("refused", |event| event["module"] == "server");
+    assert!(refused["receipt"]["failure"]["trace"].to_string().contains("answer"), "{refused:#}");
+    ended.store(true, Relaxed);
+    let asked: Vec<u64> = clients.into_iter().map(|client| client.join().expect("no request failed")).collect();
+    assert!(asked.iter().all(|asked| *asked > RELOADS as u64), "{asked:?}");
+    assert_eq!(target.count("reloaded", "server"), RELOADS);
     assert_eq!(target.finish(), Some(0));
 }

@@ -7,6 +7,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
 use super::{
     Image, RelocationKind, Resolves, SectionKind,
     entry::{self, Entry, Facts, Padding},
+    local_exec::LocalExec,
 };
 use crate::model::Vaddr;
 
@@ -33,7 +34,8 @@ pub struct TlsUse {
     pub function: Option<u32>,
 }
 
-/// A 32-bit displacement from the start of the module's TLS block, in a function that uses a local-dynamic pair.
+/// A 32-bit displacement from the start of the module's TLS block, in a function that uses a local-dynamic pair; in a
+/// program, a 32-bit distance from the thread pointer.
 #[derive(Clone, Copy, Debug)]
 pub struct TlsDisplacement {
     pub site: Vaddr,
@@ -163,6 +165,8 @@ impl<'a> Scanner<'a> {
         let mut result = Body::default();
         let mut padding_from = body_end;
         let mut tls = TlsTracker::default();
+        let mut local_exec =
+            LocalExec::new(self.image.tables.thread_pointer().filter(|_| owner.is_some()).unwrap_or(0));
         let mut tables = TableTracker::default();
         let first_displacement = self.scan.tls_displacements.len();
         self.skeleton.clear();
@@ -188,6 +192,9 @@ impl<'a> Scanner<'a> {
             }
             let offsets = decoder.get_constant_offsets(&instruction);
             let local = (ip - start) as usize;
+            if in_body {
+                local_exec.visit(&instruction, &offsets);
+            }
 
             if instruction.is_ip_rel_memory_operand() && offsets.displacement_size() == 4 {
                 let target = Vaddr(instruction.ip_rel_memory_address());
@@ -200,6 +207,7 @@ impl<'a> Scanner<'a> {
                 }
             } else if let Some(function) = owner
                 && self.image.tables.tls_size > 0
+                && !self.image.tables.program
                 && offsets.displacement_size() == 4
                 && in_body
                 && instruction.mnemonic() != Mnemonic::Nop
@@ -250,6 +258,13 @@ impl<'a> Scanner<'a> {
         if !tls.uses_block {
             self.scan.tls_displacements.truncate(first_displacement);
         }
+        let distances = local_exec.finish().into_iter().zip(owner.into_iter().cycle());
+        self.scan.tls_displacements.extend(distances.map(|(site, function)| TlsDisplacement {
+            site: Vaddr(site.at),
+            offset: site.offset,
+            function,
+            certain: site.certain,
+        }));
         for index in first_displacement..self.scan.tls_displacements.len() {
             let displacement = self.scan.tls_displacements[index];
             if displacement.certain && displacement.site.0 < body_end {
@@ -361,7 +376,7 @@ impl<'a> Scanner<'a> {
 }
 
 /// Registers that survive a call (psABI, 3.2.1).
-const CALLEE_SAVED: [Register; 6] =
+pub const CALLEE_SAVED: [Register; 6] =
     [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
 
 /// Follows, in a straight line, which registers hold the start of the module's TLS block.

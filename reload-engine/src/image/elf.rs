@@ -20,10 +20,11 @@ type Header = FileHeader64<LittleEndian>;
 const LE: LittleEndian = LittleEndian;
 /// `DF_1_PIE`: glibc's `dlopen` takes no file that says it is a program.
 pub const PIE: u64 = 0x0800_0000;
-/// In a shadow, what `PT_INTERP` and `PT_TLS` of a program have become: types that no loader knows, so that the shadow says
-/// the same as the program when it is read again.
+/// In a shadow, what `PT_INTERP` of a program has become: a type that no loader knows, so that the shadow is taken for a
+/// program when it is read again.
 const HIDDEN_INTERP: elf::ProgramType = elf::ProgramType(0x6fff_4241);
-const HIDDEN_TLS: elf::ProgramType = elf::ProgramType(0x6fff_4242);
+/// Looked up for start-up code only, which a shadow does not run.
+const SPARE: [&str; 3] = ["_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__gmon_start__"];
 /// The lower half of the address space, where programs live.
 const ADDRESS_LIMIT: u64 = 1 << 47;
 
@@ -85,6 +86,17 @@ pub struct LoadSegment {
     pub executable: bool,
     /// File offset of its program header.
     pub header_offset: u64,
+}
+
+/// The PT_TLS header.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsTemplate {
+    /// File offset of the program header.
+    pub header_offset: u64,
+    pub address: u64,
+    /// Of its bytes in the file.
+    pub offset: u64,
+    pub file_size: u64,
 }
 
 /// A symbol table entry with an address of its own.
@@ -162,8 +174,12 @@ pub struct Tables {
     pub program: bool,
     /// File offsets of the dynamic entries that run code at load and unload.
     pub constructor_tags: Vec<u64>,
-    /// File offsets of the program headers that only the program itself may have, and the types that hide them.
-    pub program_only_headers: Vec<(u64, elf::ProgramType)>,
+    /// File offset of a program's `PT_INTERP` header, and the type that hides it.
+    pub interpreter_header: Option<(u64, u32)>,
+    /// Where the TLS template comes from.
+    pub tls_template: Option<TlsTemplate>,
+    /// A dynamic relocation that a program's shadow has no use for: file offset of its entry, and the slot.
+    pub spare_relocation: Option<(u64, Vaddr)>,
     /// File offset and value of `DT_FLAGS_1`.
     pub flags_1: Option<(u64, u64)>,
     /// Size in bytes of the TLS template (PT_TLS).
@@ -172,6 +188,14 @@ pub struct Tables {
     pub tls_alignment: u64,
     /// Targets of `.init_array` entries.
     pub constructors: Vec<Vaddr>,
+}
+
+impl Tables {
+    /// For a program with thread-locals: bytes from the start of its TLS block to the thread pointer, which stands at the
+    /// block's end (psABI, "Thread-Local Storage", variant II).
+    pub fn thread_pointer(&self) -> Option<u64> {
+        (self.program && self.tls_size > 0).then(|| self.tls_size.next_multiple_of(self.tls_alignment.max(1)))
+    }
 }
 
 /// Reads the tables of the x86-64 ELF shared object in `bytes`; `path` is for messages only.
@@ -214,7 +238,7 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
     let mut tables = Tables::default();
 
     let header_size = size_of::<elf::ProgramHeader64<LittleEndian>>() as u64;
-    let (mut interpreter_header, mut thread_local_header, mut in_shadow) = (None, None, false);
+    let (mut interpreter_header, mut in_shadow) = (None, false);
     for (index, segment) in program_headers.iter().enumerate() {
         let (address, memory_size) = (segment.p_vaddr(LE), segment.p_memsz(LE));
         let end = address
@@ -239,12 +263,13 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
             });
         } else if kind == elf::PT_GNU_RELRO {
             tables.relro = Some(address & !0xfff..end & !0xfff);
-        } else if kind == elf::PT_TLS || kind == HIDDEN_TLS {
+        } else if kind == elf::PT_TLS {
             tables.tls_size = memory_size;
             tables.tls_alignment = segment.p_align(LE);
-            thread_local_header = Some((header_offset, HIDDEN_TLS));
+            let (offset, file_size) = (segment.p_offset(LE), segment.p_filesz(LE));
+            tables.tls_template = Some(TlsTemplate { header_offset, address, offset, file_size });
         } else if kind == elf::PT_INTERP || kind == HIDDEN_INTERP {
-            interpreter_header = Some((header_offset, HIDDEN_INTERP));
+            interpreter_header = Some((header_offset, HIDDEN_INTERP.0));
             in_shadow = kind == HIDDEN_INTERP;
         } else if kind == elf::PT_DYNAMIC {
             let entries = segment.dynamic(LE, bytes).map_err(parse("dynamic section"))?.unwrap_or(&[]);
@@ -263,6 +288,8 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
         return Err(fail(Stage::Validate, "no loadable segment".into()));
     }
 
+    // Size and alignment.
+    let (mut thread_local_sections, mut thread_local_start) = ((0, 1), None);
     for section in sections.iter() {
         let flags = section.sh_flags(LE);
         if !flags.contains(elf::SHF_ALLOC) {
@@ -276,6 +303,12 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
         }
         if section.sh_addr(LE).checked_add(section.sh_size(LE)).is_none_or(|end| end >= ADDRESS_LIMIT) {
             return Err(fail(Stage::Parse, format!("section {name} lies outside the address space")));
+        }
+        if flags.contains(elf::SHF_TLS) {
+            let (size, alignment) = &mut thread_local_sections;
+            let start = *thread_local_start.get_or_insert(section.sh_addr(LE));
+            *size = (*size).max((section.sh_addr(LE) + section.sh_size(LE)).saturating_sub(start));
+            *alignment = (*alignment).max(section.sh_addralign(LE));
         }
         tables.sections.push(Section {
             kind: kind_of(&name, flags, zero),
@@ -331,7 +364,8 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
             continue;
         }
         if let Some((entries, _)) = section.rela(LE, bytes).map_err(parse("relocations"))? {
-            for entry in entries {
+            let first = entries.as_ptr() as usize - bytes.as_ptr() as usize;
+            for (index, entry) in entries.iter().enumerate() {
                 let symbol_index = entry.r_sym(LE, false);
                 let (kind, here) = classify(entry.r_type(LE, false));
                 let addend = entry.r_addend(LE);
@@ -346,7 +380,20 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
                         (!symbol.is_undefined(LE)).then(|| Vaddr(symbol.st_value(LE).wrapping_add(addend as u64)));
                     Resolves::Symbol { name: String::from_utf8_lossy(name).into_owned(), addend, here }
                 };
-                tables.relocations.push(Relocation { slot: Vaddr(entry.r_offset(LE)), kind, resolves });
+                let slot = Vaddr(entry.r_offset(LE));
+                let spare = match &resolves {
+                    Resolves::Symbol { name, here: None, .. } => {
+                        kind == RelocationKind::Address && SPARE.contains(&name.as_str())
+                    }
+                    // What has become of it in a shadow.
+                    Resolves::Here(_) => in_shadow && kind == RelocationKind::ThreadPointerOffset,
+                    Resolves::Symbol { .. } => false,
+                };
+                if spare {
+                    let entry = first + index * size_of::<elf::Rela64<LittleEndian>>();
+                    tables.spare_relocation = Some((entry as u64, slot));
+                }
+                tables.relocations.push(Relocation { slot, kind, resolves });
             }
         }
         if let Some(entries) = section.relr(LE, bytes).map_err(parse("relative relocations"))? {
@@ -382,7 +429,11 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
     let flagged = tables.flags_1.is_some_and(|(_, flags)| flags & PIE != 0);
     tables.program = interpreter_header.is_some() && (flagged || in_shadow || tables.soname.is_none());
     if tables.program {
-        tables.program_only_headers = interpreter_header.into_iter().chain(thread_local_header).collect();
+        tables.interpreter_header = interpreter_header;
+        // A program's shadow has another template or none; the sections stay.
+        (tables.tls_size, tables.tls_alignment) = thread_local_sections;
+    } else {
+        tables.spare_relocation = None;
     }
     tables.relocations.sort_by_key(|relocation| relocation.slot);
     tables.constructors = constructors(&tables);

@@ -24,6 +24,7 @@ pub mod elf;
 mod entry;
 mod exceptions;
 pub mod layout;
+mod local_exec;
 mod names;
 
 pub use callers::callers;
@@ -318,12 +319,6 @@ impl Image {
     pub fn thread_local_at(&self, offset: u64) -> Option<usize> {
         let after = self.thread_locals.partition_point(|object| object.address.0 <= offset);
         (after.saturating_sub(8)..after).rev().find(|index| self.thread_locals[*index].contains(Vaddr(offset)))
-    }
-
-    /// How far a thread-local of a program lies from the thread pointer, which stands at the end of its block (psABI,
-    /// "Thread-Local Storage", variant II).
-    pub fn thread_pointer_offset(&self, offset: u64) -> i64 {
-        offset.wrapping_sub(self.tables.tls_size.next_multiple_of(self.tables.tls_alignment.max(1))) as i64
     }
 
     /// The relocation whose slot is at `slot`.

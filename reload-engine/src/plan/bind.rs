@@ -10,7 +10,7 @@ use reload_protocol::{Range, Segment, Write};
 use super::{Plan, attribution, homes::TlsHome, lineage::Lineage};
 use crate::{
     image::{Image, RelocationKind, Resolves},
-    model::{Addr, LoadBias, Vaddr},
+    model::{Addr, LoadBias, Place, Vaddr},
 };
 
 /// Reads 64-bit words of the target; `None` where nothing is mapped.
@@ -28,12 +28,13 @@ const READ: u32 = 1;
 const WRITE: u32 = 2;
 const EXECUTE: u32 = 4;
 
-/// Computes the writes to the code of `plan`'s shadow at `bias`: 32-bit fields, ascending. Needs nothing but the plan, so
+/// Computes the writes to the code of `plan`'s shadow at `place`: 32-bit fields, ascending. Needs nothing but the plan, so
 /// that a replay finds the same.
 ///
 /// # Errors
 /// Something lies out of reach.
-pub fn code(plan: &Plan, functions: &FunctionIdentities, bias: LoadBias) -> Result<Vec<(Vaddr, [u8; 4])>, String> {
+pub fn code(plan: &Plan, functions: &FunctionIdentities, place: Place) -> Result<Vec<(Vaddr, [u8; 4])>, String> {
+    let bias = place.bias;
     let image = &*plan.image;
     let mut fields = Vec::new();
     let mut displace = |site: Vaddr, next: Vaddr, target: Addr| {
@@ -60,11 +61,13 @@ pub fn code(plan: &Plan, functions: &FunctionIdentities, bias: LoadBias) -> Resu
         displace(tls_use.site, tls_use.next, bias.addr(plan.extra_pair(*index)))?;
     }
     fields.extend(plan.tls.displacements.iter().map(|(site, offset)| (*site, offset.to_le_bytes())));
+    let own = |offset: u64| place.thread_local(offset).1 as u32;
+    fields.extend(plan.tls.own_distances.iter().map(|(site, offset)| (*site, own(*offset).to_le_bytes())));
     fields.sort_unstable_by_key(|(site, _)| *site);
     Ok(fields)
 }
 
-/// Computes all writes for the shadow of `plan` at `bias`; `code` is what [`code`] found.
+/// Computes all writes for the shadow of `plan` at `place`; `code` is what [`code`] found.
 ///
 /// # Errors
 /// `Err(Ok(reason))`: a thread-local cannot be bound; `Err(Err(error))`: the target could not be read.
@@ -73,9 +76,10 @@ pub fn bind(
     lineage: &Lineage,
     functions: &FunctionIdentities,
     code: &[(Vaddr, [u8; 4])],
-    (bias, tls_module): (LoadBias, u64),
+    place: Place,
     read: &mut ReadWords<'_>,
 ) -> Result<Binding, Result<String, crate::error::Error>> {
+    let Place { bias, tls_module, .. } = place;
     let code = code.iter().map(|(site, field)| (bias.addr(*site), u32::from_le_bytes(*field) as u64, 4));
     let mut binder = Binder { plan, image: &plan.image, bias, writes: code.collect() };
     binder.data(lineage, functions, read)?;

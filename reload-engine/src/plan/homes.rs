@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     image::{Image, NameKey, Object, Resolves},
-    model::{Addr, LoadBias, Vaddr},
+    model::{Addr, LoadBias, Place, Vaddr},
 };
 
 /// Storage of a static in the process.
@@ -20,7 +20,8 @@ pub enum Home {
     Own,
 }
 
-/// Storage of a thread-local: the module whose TLS block holds it, and the offset there.
+/// Storage of a thread-local: the module whose TLS block holds it, and the offset there; for a program's, the distance from
+/// the thread pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsHome {
     At { module: u64, offset: u64 },
@@ -49,14 +50,14 @@ pub struct PlannedHomes {
 
 impl PlannedHomes {
     /// The same once the generation has been loaded.
-    pub fn placed(&self, bias: LoadBias, tls_module: u64, image: &Image) -> Homes {
+    pub fn placed(&self, place: Place, image: &Image) -> Homes {
         let object = |(home, object): (&Home, &Object)| match home {
             Home::At(address) => *address,
-            Home::Own => bias.addr(object.address),
+            Home::Own => place.bias.addr(object.address),
         };
         let thread_local = |(home, object): (&TlsHome, &Object)| match home {
             TlsHome::At { module, offset } => (*module, *offset),
-            TlsHome::Own => (tls_module, object.address.0),
+            TlsHome::Own => place.thread_local(object.address.0),
         };
         Homes {
             objects: self.objects.iter().zip(&image.objects).map(object).collect(),
@@ -81,12 +82,14 @@ impl Homes {
     /// Generation 0 lives where the loader put it, except where `elsewhere` says that the process uses another copy of an
     /// exported object (COPY relocations, interposition).
     pub fn of_original(image: &Image, bias: LoadBias, tls_module: u64, elsewhere: &HashMap<usize, Addr>) -> Homes {
+        let tls_base = image.tables.thread_pointer().unwrap_or(0).wrapping_neg();
+        let place = Place { bias, tls_module, tls_base };
         let object = |(index, object): (usize, &Object)| {
             elsewhere.get(&index).copied().unwrap_or_else(|| bias.addr(object.address))
         };
         Homes {
             objects: image.objects.iter().enumerate().map(object).collect(),
-            thread_locals: image.thread_locals.iter().map(|object| (tls_module, object.address.0)).collect(),
+            thread_locals: image.thread_locals.iter().map(|object| place.thread_local(object.address.0)).collect(),
             elsewhere: elsewhere.values().copied().collect(),
         }
     }
@@ -194,6 +197,12 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
         !object.constant && object.size > 0 && !known.contains_key(&object.key)
     }));
 
+    if same_thread_locals(&lineage.placed(parent).image, image) {
+        let homes = &lineage.placed(parent).homes.thread_locals;
+        planned.thread_locals =
+            homes.iter().map(|(module, offset)| TlsHome::At { module: *module, offset: *offset }).collect();
+        return planned;
+    }
     let mut paired = vec![false; image.thread_locals.len()];
     for (placed, olds, news) in groups(lineage, parent, &image.thread_locals, |image| &image.thread_locals) {
         let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
@@ -216,6 +225,14 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
     }
     planned.new_thread_locals = (0..paired.len()).filter(|index| !paired[*index]).collect();
     planned
+}
+
+/// Whether both files have the same thread-locals at the same offsets: then even those of one name are told apart.
+fn same_thread_locals(old: &Image, new: &Image) -> bool {
+    let all = |image: &'_ Image| -> Vec<_> {
+        image.thread_locals.iter().map(|object| (object.key, object.address, object.size)).collect()
+    };
+    all(old) == all(new)
 }
 
 /// Per name that both sides know: the generation that has it, its objects and the new ones of that name. The newest on the

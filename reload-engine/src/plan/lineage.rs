@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     image::{Function, Image, NameKey},
-    model::{Addr, Generation, LoadBias, Vaddr},
+    model::{Addr, Generation, LoadBias, Place, Vaddr},
 };
 
 /// A function of a placed generation.
@@ -85,13 +85,7 @@ impl Lineage {
     }
 
     /// Adds the planned generation where the loader put it, `code` being what [`super::bind::code`] found; returns its index.
-    pub fn place(
-        &mut self,
-        plan: &Plan,
-        number: Generation,
-        (bias, tls_module): (LoadBias, u64),
-        code: &[(Vaddr, [u8; 4])],
-    ) -> usize {
+    pub fn place(&mut self, plan: &Plan, number: Generation, place: Place, code: &[(Vaddr, [u8; 4])]) -> usize {
         let generation = self.placed.len();
         let mut families = Vec::with_capacity(plan.partners.len());
         for (function, partner) in plan.partners.iter().enumerate() {
@@ -109,7 +103,8 @@ impl Lineage {
             };
             families.push(family);
         }
-        let homes = plan.homes.placed(bias, tls_module, &plan.image);
+        let homes = plan.homes.placed(place, &plan.image);
+        let Place { bias, tls_module, .. } = place;
         let mut storage = storage(&plan.image, &homes);
         for function in &plan.distinct {
             storage[*function as usize] = bias.0;

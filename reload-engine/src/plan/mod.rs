@@ -26,7 +26,7 @@ use tls::TlsPlan;
 
 use crate::{
     image::{Form, Function, Image, NameKey, callers, closure_family, demangle},
-    model::{Details, FunctionCounts, LoadBias, StaticCounts, Vaddr},
+    model::{Details, FunctionCounts, Place, StaticCounts, Vaddr},
 };
 
 /// Everything decided about one reload before the target is touched.
@@ -55,7 +55,7 @@ pub struct Plan {
 impl Plan {
     /// The file that the target's loader is to get.
     pub fn shadow(&self) -> Vec<u8> {
-        shadow::bytes(&self.image, self.extra, &self.tls.extra_pairs)
+        shadow::bytes(&self.image, self.extra, &self.tls)
     }
 
     /// Where the additional TLS pair of this index stands.
@@ -97,7 +97,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     let mut refusals = Vec::new();
     let partners = match_functions(lineage, parent, &image, &mut warnings);
     let homes = homes::plan(lineage, parent, &image);
-    let tls = tls::plan(&lineage.placed(0).image, &image, &homes);
+    let tls = tls::plan(&image, &homes);
 
     for name in &homes.ambiguous {
         refusals.push(format!("several statics are called `{}` and nothing tells them apart", demangle(name)));
@@ -283,7 +283,7 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
     let implementers = lineage.implementers(plan.parent);
     let path = lineage.path(plan.parent);
     // Exact for functions that use no storage of their own, which are told apart anyway.
-    let kept_storage = homes::storage(image, &plan.homes.placed(LoadBias(0), 0, image));
+    let kept_storage = homes::storage(image, &plan.homes.placed(Place::default(), image));
     let mut changed = Names::default();
     let mut added = Names::default();
     for (index, function) in image.functions.iter().enumerate() {

@@ -4,11 +4,11 @@
 //! dynamic section change, and the writable segment grows where additional TLS pairs need room. A program is made to look
 //! like a library: `dlopen` takes no other.
 
-use super::tls::Pair;
+use super::tls::{OwnBlock, Pair, TlsPlan};
 use crate::{
     image::{
         Image, Section, SectionKind,
-        elf::{LoadSegment, PIE},
+        elf::{LoadSegment, PIE, TlsTemplate},
     },
     model::Vaddr,
 };
@@ -16,6 +16,8 @@ use crate::{
 /// A tag outside every range that glibc looks at (`elf/get-dynamic-info.h`).
 const IGNORED_TAG: u64 = 0x6fff_4242;
 const MEMORY_SIZE_IN_HEADER: u64 = 40;
+/// `R_X86_64_TPOFF64`; without a symbol it is the distance of the module's block from the thread pointer.
+const TPOFF64: u32 = 18;
 
 /// Where the additional TLS pairs will stand. By the sections, which stay as they are: the same place is found again when
 /// the shadow itself is read.
@@ -34,22 +36,46 @@ pub fn place_of_pairs(image: &Image, pairs: &[Pair]) -> Result<Vaddr, String> {
 }
 
 /// The shadow's bytes, with room for `pairs` at `place`.
-pub fn bytes(image: &Image, place: Vaddr, pairs: &[Pair]) -> Vec<u8> {
+pub fn bytes(image: &Image, place: Vaddr, tls: &TlsPlan) -> Vec<u8> {
     let mut bytes = image.bytes.clone();
     for tag in &image.tables.constructor_tags {
         put(&mut bytes, *tag, &IGNORED_TAG.to_le_bytes());
     }
-    for (header, hidden) in &image.tables.program_only_headers {
-        put(&mut bytes, *header, &hidden.0.to_le_bytes());
+    if let Some((header, hidden)) = image.tables.interpreter_header {
+        put(&mut bytes, header, &hidden.to_le_bytes());
+    }
+    if let Some(template) = image.tables.tls_template.filter(|_| image.tables.program) {
+        match &tls.own_block {
+            Some(own) => give_own_block(&mut bytes, &template, own),
+            None => put(&mut bytes, template.header_offset, &0u32.to_le_bytes()),
+        }
     }
     if let Some((place, flags)) = image.tables.flags_1 {
         put(&mut bytes, place, &(flags & !PIE).to_le_bytes());
     }
+    let pairs = &tls.extra_pairs;
     if let Some(last) = last_segment(image).filter(|_| !pairs.is_empty()) {
         let size = (place.0 - last.address + pairs.len() as u64 * 16).max(last.memory_size);
         put(&mut bytes, last.header_offset + MEMORY_SIZE_IN_HEADER, &size.to_le_bytes());
     }
     bytes
+}
+
+/// Cuts the template down to what is new, and has the loader tell where it puts it. That it is asked for by a `TPOFF64`
+/// relocation makes the block one of the threads' static ones.
+fn give_own_block(bytes: &mut [u8], template: &TlsTemplate, own: &OwnBlock) {
+    let OwnBlock { range, entry, slot } = own;
+    let in_file = template.file_size.min(range.end).saturating_sub(range.start);
+    // p_offset, p_vaddr, p_paddr, p_filesz, p_memsz
+    let address = template.address + range.start;
+    let fields = [template.offset + range.start, address, address, in_file, range.end - range.start];
+    for (index, field) in fields.into_iter().enumerate() {
+        put(bytes, template.header_offset + 8 + 8 * index as u64, &field.to_le_bytes());
+    }
+    // r_offset, r_info, r_addend
+    for (index, field) in [slot.0, u64::from(TPOFF64), 0].into_iter().enumerate() {
+        put(bytes, entry + 8 * index as u64, &field.to_le_bytes());
+    }
 }
 
 fn last_segment(image: &Image) -> Option<&LoadSegment> {

@@ -3,8 +3,9 @@
 //! General-dynamic pairs name one variable each. A local-dynamic pair names the module's whole block, and the code adds
 //! each variable's offset: where all variables moved alike the pair alone is changed, else each function gets a pair of the
 //! generation that owns its variables and its displacements are rewritten (psABI, "Thread-Local Storage"; FINDINGS 2.5).
+//! A program has neither: distances from the thread pointer stand in its code.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use super::homes::{PlannedHomes, TlsHome};
 use crate::{
@@ -32,8 +33,22 @@ pub struct TlsPlan {
     pub displacements: Vec<(Vaddr, u32)>,
     /// One-word slots (initial-exec) and two-word slots (TLS descriptors) with the thread-local they stand for.
     pub fixed: Vec<FixedSlot>,
+    /// In a program, the sites of distances to thread-locals of the new generation's own, and their offsets in the block.
+    pub own_distances: Vec<(Vaddr, u64)>,
+    pub own_block: Option<OwnBlock>,
     /// Reasons to refuse.
     pub refusals: Vec<String>,
+}
+
+/// Storage for the thread-locals that a program's new generation brings: a TLS block of the shadow's own, at a distance from
+/// the thread pointer that the loader chooses and writes into a slot.
+#[derive(Clone, Debug)]
+pub struct OwnBlock {
+    /// The part of the file's TLS block that holds them.
+    pub range: Range<u64>,
+    /// File offset of the relocation that asks for the distance.
+    pub entry: u64,
+    pub slot: Vaddr,
 }
 
 /// A slot whose value is copied from the owning generation's own slot for the same variable.
@@ -47,14 +62,14 @@ pub struct FixedSlot {
     pub inside: u64,
 }
 
-/// Plans the thread-locals of `image`; `original` is what the program loaded.
-pub fn plan(original: &Image, image: &Image, homes: &PlannedHomes) -> TlsPlan {
+/// Plans the thread-locals of `image`.
+pub fn plan(image: &Image, homes: &PlannedHomes) -> TlsPlan {
     let mut plan = TlsPlan::default();
     if image.thread_locals.is_empty() {
         return plan;
     }
     if image.tables.program {
-        plan.refusals = moved_in_program(original, image, homes);
+        local_exec(image, homes, &mut plan);
         return plan;
     }
     let mut blocks = Vec::new();
@@ -96,25 +111,48 @@ pub fn plan(original: &Image, image: &Image, homes: &PlannedHomes) -> TlsPlan {
     plan
 }
 
-/// A program's code has the distances of its thread-locals from the thread pointer built in (local-exec).
-fn moved_in_program(original: &Image, image: &Image, homes: &PlannedHomes) -> Vec<String> {
-    let stays = |(object, home): (&Object, &TlsHome)| match home {
-        TlsHome::At { offset, .. } => {
-            original.thread_pointer_offset(*offset) == image.thread_pointer_offset(object.address.0)
+/// A program's code has the distances of its thread-locals from the thread pointer built in. Those of variables that stay
+/// but stand elsewhere in the new file are put right; new ones get a block of the shadow's own.
+fn local_exec(image: &Image, homes: &PlannedHomes, plan: &mut TlsPlan) {
+    let Some(thread_pointer) = image.tables.thread_pointer() else { return };
+    let own = image.thread_locals.iter().zip(&homes.thread_locals).filter(|(_, home)| **home == TlsHome::Own);
+    let own: Vec<&Object> = own.map(|(object, _)| object).filter(|object| object.size > 0).collect();
+    if let (Some(first), Some(end)) = (own.first(), own.iter().map(|object| object.end().0).max()) {
+        let start = first.address.0 - first.address.0 % image.tables.tls_alignment.max(1);
+        match image.tables.spare_relocation {
+            Some((entry, slot)) => plan.own_block = Some(OwnBlock { range: start..end, entry, slot }),
+            None => plan.refusals.extend(own.iter().map(|object| {
+                format!(
+                    "the thread-local `{}` is new, and this program has no place for it",
+                    demangle(image.object_name(object))
+                )
+            })),
         }
-        TlsHome::Own => false,
-    };
-    let all = image.thread_locals.iter().zip(&homes.thread_locals);
-    let moved = all.filter(|(object, home)| !stays((object, home)));
-    moved
-        .map(|(object, home)| {
-            let name = demangle(image.object_name(object));
-            match home {
-                TlsHome::At { .. } => format!("the thread-local `{name}` is at another place in the program's block"),
-                TlsHome::Own => format!("the thread-local `{name}` is new or has another size"),
-            }
-        })
-        .collect()
+    }
+    for site in &image.tls_displacements {
+        // The end of a variable where nothing else begins.
+        let before = || image.thread_local_at(site.offset.checked_sub(1)?);
+        let Some(index) = image.thread_local_at(site.offset).or_else(before) else { continue };
+        let object = &image.thread_locals[index];
+        let distance = match homes.thread_locals[index] {
+            TlsHome::At { offset, .. } => Some(offset.wrapping_add(site.offset).wrapping_sub(object.address.0)),
+            TlsHome::Own => None,
+        };
+        if distance == Some(site.offset.wrapping_sub(thread_pointer)) {
+            continue;
+        }
+        if !site.certain {
+            plan.refusals.push(format!(
+                "`{}`: cannot tell whether it uses the thread-local `{}`, which is at another place now",
+                demangle(image.function_name(&image.functions[site.function as usize])),
+                demangle(image.object_name(object))
+            ));
+        }
+        match distance {
+            Some(distance) => plan.displacements.push((site.site, distance as u32)),
+            None => plan.own_distances.push((site.site, site.offset)),
+        }
+    }
 }
 
 fn home_of(image: &Image, homes: &PlannedHomes, offset: u64) -> Option<Pair> {

@@ -48,12 +48,12 @@ pub fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<
             Error::Refused { module: name.to_owned(), stage: Stage::Plan, reasons, remedy: "restart the target".into() }
         })?;
         let functions = FunctionIdentities::new(&plan, &lineage);
-        let code = bind::code(&plan, &functions, record.bias).map_err(|reason| Error::Image {
+        let code = bind::code(&plan, &functions, record.place()).map_err(|reason| Error::Image {
             path: record.file.clone(),
             stage: Stage::Bind,
             reason,
         })?;
-        lineage.place(&plan, record.number, (record.bias, record.tls_module), &code);
+        lineage.place(&plan, record.number, record.place(), &code);
     }
     Ok(lineage)
 }

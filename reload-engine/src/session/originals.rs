@@ -74,6 +74,7 @@ fn record(module: Mapped<'_>, file: PathBuf, stamp: FileStamp, content: String) 
         file,
         bias: module.bias,
         tls_module: module.tls_module,
+        tls_base: 0,
         stamp,
         content,
     }

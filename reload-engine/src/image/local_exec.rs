@@ -1,0 +1,219 @@
+//! Thread-locals of a program, which its code reaches at fixed distances from the thread pointer (psABI, "Thread-Local
+//! Storage", local-exec): where those distances stand in the code.
+//!
+//! ```text
+//! mov %fs:x@tpoff, %eax                               the distance is the operand
+//! mov %fs:0, %rax; lea x@tpoff(%rax), %rax            the thread pointer first, also copied and kept in registers
+//! mov $x@tpoff, %rax; mov %fs:(%rax), %eax            what linkers make of initial-exec code
+//! ```
+//!
+//! Follows registers in a straight line only. What may be a distance and is not proven to be one is told apart.
+
+use iced_x86::{ConstantOffsets, FlowControl, Instruction, Mnemonic, OpKind, Register};
+
+use super::code::CALLEE_SAVED;
+
+/// A 32-bit field that holds a distance from the thread pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    pub at: u64,
+    /// Offset inside the TLS block.
+    pub offset: u64,
+    /// There is no other reading.
+    pub certain: bool,
+}
+
+/// Follows one function's instructions in the order of their addresses.
+#[derive(Debug, Default)]
+pub struct LocalExec {
+    /// Bytes from the block's start to the thread pointer; 0 for a library, where nothing is looked for.
+    block: u64,
+    /// Registers that hold the thread pointer.
+    holders: Vec<Register>,
+    /// Registers that hold a constant which may be a distance, and where that stands.
+    constants: Vec<(Register, Site)>,
+    loads_thread_pointer: bool,
+    sites: Vec<Site>,
+}
+
+impl LocalExec {
+    /// `block`: bytes from the start of the program's TLS block to the thread pointer.
+    pub fn new(block: u64) -> Self {
+        LocalExec { block, ..LocalExec::default() }
+    }
+
+    pub fn visit(&mut self, instruction: &Instruction, offsets: &ConstantOffsets) {
+        if self.block == 0 {
+            return;
+        }
+        let by_segment = instruction.memory_segment() == Register::FS && has_memory(instruction);
+        let base = instruction.memory_base().full_register();
+        let plain = instruction.memory_index() == Register::None;
+        if by_segment && plain && instruction.memory_displacement64() == 0 {
+            self.through_thread_pointer(instruction, base);
+        }
+        if offsets.displacement_size() == 4 && !instruction.is_ip_rel_memory_operand() {
+            let at = instruction.ip() + offsets.displacement_offset() as u64;
+            if let Some(offset) = self.offset(instruction.memory_displacement64() as i64) {
+                let held = self.holders.contains(&base);
+                // Assemblers write a small displacement in one byte; four bytes for one are a relocation's.
+                let small = self.block - offset <= 128 && has_memory(instruction);
+                let frame = matches!(base, Register::RBP | Register::RSP);
+                let certain = by_segment || held || small;
+                if certain || !frame {
+                    self.sites.push(Site { at, offset, certain });
+                }
+            }
+        }
+        if offsets.immediate_size() == 4
+            && instruction.op_count() == 2
+            && instruction.op0_kind() == OpKind::Register
+            && instruction.op1_kind() == OpKind::Immediate32to64
+            && let Some(offset) = self.offset(instruction.immediate32to64())
+        {
+            let at = instruction.ip() + offsets.immediate_offset() as u64;
+            let register = instruction.op0_register();
+            if instruction.mnemonic() == Mnemonic::Mov {
+                self.forget(register);
+                self.constants.push((register, Site { at, offset, certain: true }));
+                return;
+            }
+            if instruction.mnemonic() == Mnemonic::Add && self.holders.contains(&register) {
+                self.sites.push(Site { at, offset, certain: true });
+            }
+        }
+        self.after(instruction);
+    }
+
+    /// What was found, ascending. What is uncertain counts only where the thread pointer is used at all.
+    pub fn finish(mut self) -> Vec<Site> {
+        if !self.loads_thread_pointer {
+            self.sites.retain(|site| site.certain);
+        }
+        self.sites.sort_unstable_by_key(|site| site.at);
+        self.sites.dedup_by_key(|site| site.at);
+        self.sites
+    }
+
+    fn offset(&self, distance: i64) -> Option<u64> {
+        (distance < 0 && distance.unsigned_abs() <= self.block).then(|| self.block - distance.unsigned_abs())
+    }
+
+    /// `%fs:0`, or `%fs:(base)` where the base then is a distance.
+    fn through_thread_pointer(&mut self, instruction: &Instruction, base: Register) {
+        let adds_to = (instruction.mnemonic() == Mnemonic::Add && instruction.op0_kind() == OpKind::Register)
+            .then(|| instruction.op0_register());
+        self.loads_thread_pointer |= base == Register::None;
+        let distance = if base == Register::None { adds_to } else { Some(base) };
+        if let Some(distance) = distance
+            && let Some(at) = self.constants.iter().position(|(register, _)| *register == distance)
+        {
+            self.sites.push(self.constants[at].1);
+        }
+    }
+
+    fn forget(&mut self, register: Register) {
+        self.holders.retain(|holder| *holder != register);
+        self.constants.retain(|(holder, _)| *holder != register);
+    }
+
+    fn after(&mut self, instruction: &Instruction) {
+        match instruction.flow_control() {
+            FlowControl::Call | FlowControl::IndirectCall => {
+                self.holders.retain(|holder| CALLEE_SAVED.contains(holder));
+                self.constants.retain(|(holder, _)| CALLEE_SAVED.contains(holder));
+                return;
+            }
+            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => {
+                self.holders.clear();
+                self.constants.clear();
+                return;
+            }
+            FlowControl::Next => {}
+            _ => return,
+        }
+        if instruction.op_count() == 0 || instruction.op0_kind() != OpKind::Register {
+            return;
+        }
+        if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push) {
+            return;
+        }
+        let written = instruction.op0_register().full_register();
+        let moves = instruction.mnemonic() == Mnemonic::Mov && instruction.op_count() == 2;
+        let copied = (moves && instruction.op1_kind() == OpKind::Register).then(|| instruction.op1_register());
+        let loads = moves
+            && instruction.memory_segment() == Register::FS
+            && instruction.op1_kind() == OpKind::Memory
+            && instruction.memory_base() == Register::None
+            && instruction.memory_index() == Register::None
+            && instruction.memory_displacement64() == 0;
+        let holds = loads || copied.is_some_and(|register| self.holders.contains(&register));
+        let constant = copied.and_then(|from| self.constants.iter().find(|(holder, _)| *holder == from).copied());
+        self.forget(written);
+        if holds {
+            self.holders.push(written);
+        }
+        self.constants.extend(constant.map(|(_, site)| (written, site)));
+    }
+}
+
+fn has_memory(instruction: &Instruction) -> bool {
+    (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use iced_x86::{Decoder, DecoderOptions};
+
+    use super::{LocalExec, Site};
+
+    /// Offsets and certainty of what is found in a function of a program with a block of 256 bytes.
+    fn check(code: &[u8], expected: &[(u64, bool)]) {
+        let mut decoder = Decoder::with_ip(64, code, 0x1000, DecoderOptions::NONE);
+        let mut local_exec = LocalExec::new(256);
+        while decoder.can_decode() {
+            let instruction = decoder.decode();
+            local_exec.visit(&instruction, &decoder.get_constant_offsets(&instruction));
+        }
+        let found: Vec<(u64, bool)> =
+            local_exec.finish().iter().map(|Site { offset, certain, .. }| (*offset, *certain)).collect();
+        assert_eq!(found, expected, "{code:x?}");
+    }
+
+    #[test]
+    fn operands_of_the_segment() {
+        // mov eax, fs:[-16]; mov fs:[-256], ecx; mov rax, fs:[0x28]
+        check(&[0x64, 0x8b, 0x04, 0x25, 0xf0, 0xff, 0xff, 0xff], &[(240, true)]);
+        check(&[0x64, 0x89, 0x0c, 0x25, 0x00, 0xff, 0xff, 0xff], &[(0, true)]);
+        check(&[0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0], &[]);
+    }
+
+    #[test]
+    fn through_a_register() {
+        const LOAD: [u8; 9] = [0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0];
+        // lea rax, [rax-200]
+        let lea = [0x48, 0x8d, 0x80, 0x38, 0xff, 0xff, 0xff];
+        check(&[&LOAD[..], &lea].concat(), &[(56, true)]);
+        // mov rcx, rax; lea rdx, [rcx-200]
+        let copy = [0x48, 0x89, 0xc1, 0x48, 0x8d, 0x91, 0x38, 0xff, 0xff, 0xff];
+        check(&[&LOAD[..], &copy].concat(), &[(56, true)]);
+        // mov rax, rdi; lea rax, [rax-200]: not the thread pointer any more
+        let other = [0x48, 0x89, 0xf8];
+        check(&[&LOAD[..], &other, &lea].concat(), &[(56, false)]);
+        // Without the thread pointer it is an ordinary pointer.
+        check(&lea, &[]);
+        // mov eax, [rbp-200] is the frame's.
+        check(&[&LOAD[..], &[0x8b, 0x85, 0x38, 0xff, 0xff, 0xff]].concat(), &[]);
+    }
+
+    #[test]
+    fn constants_that_become_distances() {
+        // mov rax, -16
+        const CONSTANT: [u8; 7] = [0x48, 0xc7, 0xc0, 0xf0, 0xff, 0xff, 0xff];
+        check(&CONSTANT, &[]);
+        // mov ecx, fs:[rax]
+        check(&[&CONSTANT[..], &[0x64, 0x8b, 0x08]].concat(), &[(240, true)]);
+        // add rax, fs:[0]
+        check(&[&CONSTANT[..], &[0x64, 0x48, 0x03, 0x04, 0x25, 0, 0, 0, 0]].concat(), &[(240, true)]);
+    }
+}
