@@ -14,6 +14,15 @@ pub unsafe fn pc(context: *mut c_void) -> u64 {
     unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RIP as usize] as u64 }
 }
 
+/// Its stack pointer.
+///
+/// # Safety
+/// As for [`pc`].
+pub unsafe fn stack(context: *mut c_void) -> u64 {
+    // SAFETY: as promised by the caller.
+    unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RSP as usize] as u64 }
+}
+
 /// Whether the fault came from running an address, rather than from reading or writing it.
 ///
 /// # Safety

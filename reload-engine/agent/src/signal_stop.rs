@@ -18,8 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use reload_protocol::signal_frame;
+
 use crate::{
-    errno, registers, set_errno,
+    errno, memory, registers, set_errno,
     transaction::Staged,
     window::{self, Obstacle, Window},
 };
@@ -45,8 +47,9 @@ static RETURNED: AtomicU64 = AtomicU64::new(0);
 #[derive(Default)]
 struct Slot {
     thread: AtomicI32,
-    /// Its program counter, and the epoch it was parked in (written last).
+    /// Its program counter and stack pointer, and the epoch it was parked in (written last).
     pc: AtomicU64,
+    stack: AtomicU64,
     epoch: AtomicU32,
 }
 
@@ -60,6 +63,7 @@ pub enum Stopped {
 enum Attempt {
     Committed { pause_ns: u64, threads: u32 },
     InTheWay { pc: u64 },
+    InHandler { thread: i32 },
     NotParked { thread: i32 },
     TooMany,
     Obstacle(Obstacle),
@@ -80,7 +84,8 @@ pub fn commit(staged: &Arc<Staged>, agent: &[u32]) -> Stopped {
     let slots: Vec<Slot> = (0..count).map(|_| Slot::default()).collect();
     SLOTS.store(slots.as_ptr().cast_mut(), Ordering::Release);
     SLOT_COUNT.store(slots.len(), Ordering::Release);
-    let mut world = World { tasks, agent, signal, slots, sent: Vec::with_capacity(count) };
+    let stack = Box::new([0; signal_frame::WINDOW]);
+    let mut world = World { tasks, agent, signal, slots, sent: Vec::with_capacity(count), stack };
 
     let mut expected = RETURNED.load(Ordering::Acquire);
     let mut outcome = Attempt::TooMany;
@@ -91,7 +96,7 @@ pub fn commit(staged: &Arc<Staged>, agent: &[u32]) -> Stopped {
         world.sent.clear();
         outcome = world.attempt(staged);
         expected += world.sent.len() as u64;
-        if !matches!(outcome, Attempt::InTheWay { .. }) {
+        if !matches!(outcome, Attempt::InTheWay { .. } | Attempt::InHandler { .. }) {
             break;
         }
     }
@@ -104,6 +109,9 @@ pub fn commit(staged: &Arc<Staged>, agent: &[u32]) -> Stopped {
     match outcome {
         Attempt::Committed { pause_ns, threads } => Stopped::Committed { pause_ns, threads },
         Attempt::InTheWay { pc } => Stopped::NotNow(format!("a thread stood at {pc:#x}, which is to be written")),
+        Attempt::InHandler { thread } => Stopped::NotNow(format!(
+            "thread {thread} is in a signal handler, which interrupted it inside bytes to be written"
+        )),
         Attempt::NotParked { thread } => {
             Stopped::NotNow(format!("thread {thread} did not stop within 1 s of signal {signal}"))
         }
@@ -120,6 +128,8 @@ struct World<'a> {
     slots: Vec<Slot>,
     /// The threads that were signalled in this attempt; room for as many as there are slots.
     sent: Vec<i32>,
+    /// For a piece of a thread's stack.
+    stack: Box<[u8; signal_frame::WINDOW]>,
 }
 
 impl World<'_> {
@@ -129,18 +139,16 @@ impl World<'_> {
         let epoch = EPOCH.fetch_add(1, Ordering::AcqRel) + 1;
         let outcome = match self.park_all(epoch) {
             Err(attempt) => attempt,
-            Ok(()) => {
-                match self.parked(epoch).map(|slot| slot.pc.load(Ordering::Acquire)).find(|&pc| staged.forbids(pc)) {
-                    Some(pc) => Attempt::InTheWay { pc },
-                    None => match Window::close(staged) {
-                        Ok(window) => {
-                            window.write();
-                            Attempt::Committed { pause_ns: 0, threads: self.sent.len() as u32 }
-                        }
-                        Err(obstacle) => Attempt::Obstacle(obstacle),
-                    },
-                }
-            }
+            Ok(()) => match self.in_the_way(epoch, staged) {
+                Some(attempt) => attempt,
+                None => match Window::close(staged) {
+                    Ok(window) => {
+                        window.write();
+                        Attempt::Committed { pause_ns: 0, threads: self.sent.len() as u32 }
+                    }
+                    Err(obstacle) => Attempt::Obstacle(obstacle),
+                },
+            },
         };
         // Nobody ran while the window was closed. (`close` may have installed the handler even where it failed.)
         window::restore_disposition();
@@ -179,7 +187,7 @@ impl World<'_> {
     }
 
     fn signal_new(&mut self, process: c_int) -> Result<(), Attempt> {
-        let World { tasks, agent, signal, slots, sent } = self;
+        let World { tasks, agent, signal, slots, sent, .. } = self;
         let mut room = true;
         tasks.each(|thread| {
             if agent.contains(&(thread as u32)) || sent.contains(&thread) {
@@ -194,10 +202,42 @@ impl World<'_> {
         if room { Ok(()) } else { Err(Attempt::TooMany) }
     }
 
-    fn parked(&self, epoch: u32) -> impl Iterator<Item = &Slot> {
-        let taken = PARKED.load(Ordering::Acquire).min(self.slots.len());
-        self.slots[..taken].iter().filter(move |slot| slot.epoch.load(Ordering::Acquire) == epoch)
+    /// A parked thread that would go on inside bytes to be written, now or when it returns from a handler of the host's.
+    fn in_the_way(&mut self, epoch: u32, staged: &Staged) -> Option<Attempt> {
+        let World { slots, stack: buffer, .. } = self;
+        parked(slots, epoch).find_map(|slot| {
+            let pc = slot.pc.load(Ordering::Acquire);
+            if staged.forbids(pc) {
+                return Some(Attempt::InTheWay { pc });
+            }
+            let stack = slot.stack.load(Ordering::Acquire);
+            let returns = signal_frame::any_returns_to(stack, buffer, read_stack, |pc| staged.forbids(pc));
+            returns.then(|| Attempt::InHandler { thread: slot.thread.load(Ordering::Acquire) })
+        })
     }
+
+    fn parked(&self, epoch: u32) -> impl Iterator<Item = &Slot> {
+        parked(&self.slots, epoch)
+    }
+}
+
+fn parked(slots: &[Slot], epoch: u32) -> impl Iterator<Item = &Slot> {
+    let taken = PARKED.load(Ordering::Acquire).min(slots.len());
+    slots[..taken].iter().filter(move |slot| slot.epoch.load(Ordering::Acquire) == epoch)
+}
+
+/// Reads from `from` upwards, up to the end of what is mapped; how many bytes.
+fn read_stack(from: u64, bytes: &mut [u8]) -> usize {
+    let mut read = 0;
+    while read < bytes.len() {
+        let at = from.saturating_add(read as u64);
+        let piece = ((memory::PAGE - at % memory::PAGE) as usize).min(bytes.len() - read);
+        if !memory::read_into(at, &mut bytes[read..read + piece]) {
+            break;
+        }
+        read += piece;
+    }
+    read
 }
 
 fn has_parked(slots: &[Slot], epoch: u32, thread: i32) -> bool {
@@ -229,7 +269,7 @@ unsafe extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, cont
     let epoch = EPOCH.load(Ordering::Acquire);
     if epoch % 2 == 1 {
         // SAFETY: with SA_SIGINFO the kernel passes a valid context for the duration of the handler.
-        let pc = unsafe { registers::pc(context) };
+        let (pc, stack) = unsafe { (registers::pc(context), registers::stack(context)) };
         let index = PARKED.fetch_add(1, Ordering::AcqRel);
         if index < SLOT_COUNT.load(Ordering::Acquire) {
             // SAFETY: the slots live at least as long as any handler that may look at them (`commit`).
@@ -237,6 +277,7 @@ unsafe extern "C" fn on_signal(_signal: c_int, _info: *mut libc::siginfo_t, cont
             // SAFETY: cannot fail.
             slot.thread.store(unsafe { libc::syscall(libc::SYS_gettid) } as i32, Ordering::Release);
             slot.pc.store(pc, Ordering::Release);
+            slot.stack.store(stack, Ordering::Release);
             slot.epoch.store(epoch, Ordering::Release);
             while EPOCH.load(Ordering::Acquire) == epoch {
                 let forever = ptr::null::<libc::timespec>();

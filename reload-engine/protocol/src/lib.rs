@@ -5,11 +5,15 @@
 //! [`Reply::Committing`] that connection speaks single bytes (module [`commit`]) until the commit has ended, because while
 //! threads are stopped nobody may allocate.
 //!
+//! Beside that, the one thing that both sides must read alike in the target's memory: [`signal_frame`].
+//!
 //! Deliberately absent: any knowledge of ELF, of policy or of what the ledger's bytes mean.
 
 use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub mod signal_frame;
 
 /// Version of this protocol; controller and agent must agree exactly.
 pub const VERSION: u32 = 1;

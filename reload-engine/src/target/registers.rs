@@ -1,4 +1,4 @@
-//! What is specific to x86-64 about a stopped thread: its program counter, and system calls that a stop would fail with
+//! What is specific to x86-64 about a stopped thread: its program counter and stack pointer, and system calls that a stop would fail with
 //! EINTR.
 
 use nix::{errno::Errno, libc, sys::ptrace, unistd::Pid};
@@ -16,6 +16,11 @@ impl Registers {
 
     pub fn pc(&self) -> u64 {
         self.0.rip
+    }
+
+    /// The stack pointer.
+    pub fn stack(&self) -> u64 {
+        self.0.rsp
     }
 
     /// Whether it is in a system call, or has only just left one.

@@ -168,10 +168,11 @@ fn work(job: &Job) -> io::Result<Outcome> {
         disarm_watchdog();
         threads.settle();
         let slow = matches!(stop, Err(Stop::Obstacle(Obstacle::Slow)));
+        let in_handler = matches!(stop, Err(Stop::InHandler));
         let stopped = match stop {
             Ok(count) => count,
             // The agent's reply to that follows.
-            Err(Stop::Obstacle(Obstacle::Slow)) => 0,
+            Err(Stop::Obstacle(Obstacle::Slow) | Stop::InHandler) => 0,
             Err(Stop::Obstacle(obstacle)) => return Ok(refusal(obstacle)),
             Err(Stop::Link(error)) => return Err(error),
         };
@@ -180,6 +181,9 @@ fn work(job: &Job) -> io::Result<Outcome> {
                 return Ok(Outcome::Committed { revision, pause_ns, attempts: attempt, threads: stopped });
             }
             Reply::NotNow { .. } if slow => reason = format!("its threads did not stop within {STOPPING:?}"),
+            Reply::NotNow { .. } if in_handler => {
+                reason = "a thread is in a signal handler, which interrupted it inside bytes to be written".into();
+            }
             Reply::NotNow { reason: why } => reason = why,
             Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
             other => return Ok(Outcome::Failed { reason: format!("the agent ended the commit with {other:?}") }),
@@ -193,6 +197,8 @@ fn work(job: &Job) -> io::Result<Outcome> {
 /// What ended a stop early. The agent has been told to abort, or is gone.
 enum Stop {
     Obstacle(Obstacle),
+    /// A thread would return from a signal handler into what is to be written. It cannot be moved out from there.
+    InHandler,
     Link(io::Error),
 }
 
@@ -215,7 +221,7 @@ fn stop_and_commit(
         stopped.move_out(|pc| contains(forbidden, pc), deadline)?;
         Ok(stopped)
     });
-    let stopped = match stopped {
+    let mut stopped = match stopped {
         Ok(stopped) => stopped,
         Err(obstacle) => {
             agent.write_all(&[commit::ABORT])?;
@@ -234,6 +240,11 @@ fn stop_and_commit(
         agent.write_all(&[commit::ABORT])?;
         answer(agent)?;
         return Ok(count);
+    }
+    if stopped.any_returns_to(|pc| contains(forbidden, pc)) {
+        agent.write_all(&[commit::ABORT])?;
+        answer(agent)?;
+        return Err(Stop::InHandler);
     }
     agent.write_all(&[commit::GO])?;
     halt.at(Step::Gone);

@@ -21,6 +21,8 @@ use nix::{
     unistd::Pid,
 };
 
+use reload_protocol::signal_frame;
+
 use super::registers::Registers;
 
 /// Room for threads that are started while the others are being stopped.
@@ -43,6 +45,10 @@ pub struct Threads {
     agent: Vec<Pid>,
     listing: Dir,
     seized: Vec<Thread>,
+    /// Whether it handles any signal at all.
+    handles_signals: bool,
+    /// For a piece of a thread's stack.
+    stack: Box<[u8; signal_frame::WINDOW]>,
 }
 
 struct Thread {
@@ -57,6 +63,7 @@ enum State {
     Interrupted,
     Stopped {
         pc: u64,
+        stack: u64,
         /// It stands in its own code for no other reason than our interruption: no signal, no system call, no job control.
         movable: bool,
         /// To be delivered when it is released (0: none): it stopped on its way to receive this. A bare number, since the
@@ -64,9 +71,9 @@ enum State {
         signal: c_int,
     },
     /// In uninterruptible sleep (the parent of a `vfork`, slow storage): it stops before it runs a single instruction of its
-    /// own. The program counter it will go on at, if the kernel tells.
+    /// own. The program counter it will go on at and its stack pointer, if the kernel tells.
     InKernel {
-        pc: Option<u64>,
+        at: Option<(u64, u64)>,
     },
     Gone,
 }
@@ -95,7 +102,8 @@ impl Threads {
         let path = format!("/proc/{process}/task");
         let listing = Dir::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|errno| Obstacle::Kernel { doing: "listing its threads", errno })?;
-        Ok(Threads { process, agent, listing, seized: Vec::new() })
+        let stack = Box::new([0; signal_frame::WINDOW]);
+        Ok(Threads { process, agent, listing, seized: Vec::new(), handles_signals: handles_signals(process), stack })
     }
 
     /// Seizes every thread that is not yet; they run on. Whether there was any.
@@ -112,7 +120,7 @@ impl Threads {
 
     /// One pass over the list of threads, without allocating.
     fn seize_new(&mut self) -> Result<bool, Obstacle> {
-        let Threads { process, agent, listing, seized } = self;
+        let Threads { process, agent, listing, seized, .. } = self;
         let mut new = false;
         for entry in listing.iter() {
             let entry = entry.map_err(|errno| Obstacle::Kernel { doing: "listing its threads", errno })?;
@@ -222,11 +230,24 @@ impl Stopped<'_> {
     pub fn any_at(&self, forbidden: impl Fn(u64) -> bool) -> bool {
         self.threads.seized.iter().any(|thread| match thread.state {
             State::Stopped { pc, .. } => forbidden(pc),
-            State::InKernel { pc } => pc.is_none_or(&forbidden),
+            State::InKernel { at } => at.is_none_or(|(pc, _)| forbidden(pc)),
             // They cannot be in a stopped world; if they were, nobody would know where.
             State::Running | State::Interrupted => true,
             State::Gone => false,
         })
+    }
+
+    /// Whether any thread is in a signal handler that returns to an address for which `forbidden` holds.
+    pub fn any_returns_to(&mut self, forbidden: impl Fn(u64) -> bool) -> bool {
+        let Threads { process, seized, handles_signals, stack: buffer, .. } = &mut *self.threads;
+        *handles_signals
+            && seized.iter().any(|thread| match thread.state {
+                State::Stopped { stack, .. } | State::InKernel { at: Some((_, stack)) } => {
+                    let read = |from, bytes: &mut [u8]| read_stack(*process, from, bytes);
+                    signal_frame::any_returns_to(stack, buffer, read, &forbidden)
+                }
+                _ => false,
+            })
     }
 }
 
@@ -281,7 +302,7 @@ impl Thread {
             match answered {
                 0 => {
                     if !await_child_signal() && sleeps_uninterruptibly(process, self.id) {
-                        self.state = State::InKernel { pc: blocked_at(process, self.id) };
+                        self.state = State::InKernel { at: blocked_at(process, self.id) };
                     } else if Instant::now() > deadline {
                         return Err(Obstacle::Slow);
                     }
@@ -306,7 +327,7 @@ impl Thread {
 
     fn note_stop(&mut self, signal: c_int, interrupted: bool) -> Result<(), Obstacle> {
         // Stopped before anything else, so that it is released if this fails.
-        self.state = State::Stopped { pc: 0, movable: false, signal };
+        self.state = State::Stopped { pc: 0, stack: 0, movable: false, signal };
         let read = Registers::of(self.id).and_then(|mut registers| {
             registers.restart_interrupted_call(self.id)?;
             Ok(registers)
@@ -314,7 +335,7 @@ impl Thread {
         match read {
             Ok(registers) => {
                 let movable = interrupted && !registers.in_call();
-                self.state = State::Stopped { pc: registers.pc(), movable, signal };
+                self.state = State::Stopped { pc: registers.pc(), stack: registers.stack(), movable, signal };
             }
             // Killed in the meantime.
             Err(Errno::ESRCH) => self.state = State::Gone,
@@ -361,12 +382,41 @@ fn thread_state(process: Pid, thread: Pid) -> Option<u8> {
     text.get(name_end + 2).copied()
 }
 
-/// The last field of `/proc/PID/task/TID/syscall`, where it will go on in user mode; `None` while it runs.
-fn blocked_at(process: Pid, thread: Pid) -> Option<u64> {
+/// The last fields of `/proc/PID/task/TID/syscall`: where it will go on in user mode, and its stack pointer; `None` while it
+/// runs.
+fn blocked_at(process: Pid, thread: Pid) -> Option<(u64, u64)> {
     let mut text = [0; 512];
     let text = str::from_utf8(read_thread_file(process, thread, "syscall", &mut text)?).ok()?;
-    let pc = text.trim_end().rsplit(' ').next()?;
-    u64::from_str_radix(pc.strip_prefix("0x")?, 16).ok()
+    let mut last = text.trim_end().rsplit(' ').map(|field| u64::from_str_radix(field.strip_prefix("0x")?, 16).ok());
+    let (pc, stack) = (last.next()??, last.next()??);
+    Some((pc, stack))
+}
+
+/// By the mask of caught signals in `/proc/PID/status`; where that cannot be read, it may.
+fn handles_signals(process: Pid) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) != Some(0)
+}
+
+/// Reads from `from` upwards, up to the end of what is mapped; how many bytes.
+fn read_stack(process: Pid, from: u64, bytes: &mut [u8]) -> usize {
+    const PAGE: u64 = 4096;
+    const PAGES: usize = signal_frame::WINDOW / PAGE as usize + 1;
+    let mut pieces = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; PAGES];
+    let (mut at, end) = (from, from.saturating_add(bytes.len() as u64));
+    let mut count = 0;
+    // The kernel reads a piece whole or not at all.
+    while at < end && count < PAGES {
+        let next = (at | (PAGE - 1)).saturating_add(1).min(end);
+        pieces[count] = libc::iovec { iov_base: at as *mut libc::c_void, iov_len: (next - at) as usize };
+        (at, count) = (next, count + 1);
+    }
+    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: writes into `bytes` only, no more than it holds; the pieces are addresses of the other process.
+    let read =
+        unsafe { libc::process_vm_readv(process.as_raw(), &local, 1, pieces.as_ptr(), count as libc::c_ulong, 0) };
+    usize::try_from(read).unwrap_or(0)
 }
 
 fn read_thread_file<'a>(process: Pid, thread: Pid, name: &str, buffer: &'a mut [u8; 512]) -> Option<&'a [u8]> {
