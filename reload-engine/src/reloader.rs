@@ -345,7 +345,7 @@ fn commit(
         patches: step.patches,
         writes: step.writes,
         text,
-        forbidden: Vec::new(),
+        forbidden: step.forbidden,
         ledger: encode(ledger)?,
     };
     let staged = link.stage(transaction)?;

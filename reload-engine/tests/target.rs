@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     if arguments.next().as_deref() == Some(INTRUDER) {
         return intrude(&arguments.next().unwrap_or_default());
     }
-    let tests: [Case; 25] = [
+    let tests: [Case; 26] = [
         ("launch_lists_modules_and_takes_no_low_descriptor", launch_lists_modules),
         ("launch_of_a_short_program", launch_of_a_short_program),
         ("launch_refuses_a_static_program", launch_refuses_a_static_program),
@@ -93,6 +93,7 @@ fn main() -> ExitCode {
         ("threads_started_while_stopping", thread_storm),
         ("launcher_under_a_seccomp_filter", seccomp_filter),
         ("traced_target_is_stopped_by_signal", traced_target),
+        ("a_trap_would_end_a_thread_that_blocks_its_signal", blocked_trap),
     ];
     let trial = |(name, test): Case| Trial::test(name, test);
     libtest_mimic::run(&Arguments::from_args(), tests.into_iter().map(trial).collect()).exit_code()
@@ -800,4 +801,33 @@ fn traced_target() -> Outcome {
     let receipt = receipt?;
     check(receipt.method.starts_with("signal: traced by target-"), &format!("names the tracer: {}", receipt.method))?;
     check(target.version()? == 2, "committed by signal")
+}
+
+/// Why entries are not redirected by a one-byte trap: where the signal is blocked, the kernel does not ask the handler.
+fn blocked_trap() -> Outcome {
+    const SOURCE: &str = r#"
+        #define _GNU_SOURCE
+        #include <signal.h>
+        static volatile int handled;
+        static void on_trap(int signal) { handled++; }
+        int main(int count, char **arguments) {
+            signal(SIGTRAP, on_trap);
+            sigset_t all;
+            sigfillset(&all);
+            if (count > 1)
+                sigprocmask(SIG_BLOCK, &all, 0);
+            __asm__ volatile("int3");
+            return handled;
+        }"#;
+    let folder = tempfile::tempdir()?;
+    let (source, program) = (folder.path().join("trap.c"), folder.path().join("trap"));
+    fs::write(&source, SOURCE)?;
+    let built = Command::new("gcc").arg("-o").arg(&program).arg(&source).status()?;
+    assert!(built.success());
+    let open = Command::new(&program).status()?;
+    assert_eq!(open.code(), Some(1), "with the signal open its handler runs");
+    let blocked = Command::new(&program).arg("blocked").status()?;
+    let signal = std::os::unix::process::ExitStatusExt::signal(&blocked);
+    assert_eq!(signal, Some(Signal::SIGTRAP as i32), "blocked, it ends the process: {blocked}");
+    Ok(())
 }

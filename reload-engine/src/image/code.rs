@@ -104,6 +104,8 @@ struct Scanner<'a> {
     padding: Padding,
     /// Where control arrives past the start of a function: branches from another one, landing pads.
     stray_targets: Vec<Vaddr>,
+    /// Addresses taken of what may be tables of jumps, each with who takes it.
+    possible_tables: Vec<(u32, Vaddr)>,
     /// Slots of `DTPMOD64` relocations, ascending.
     tls_pairs: Vec<Vaddr>,
     /// Those of them that give the module's whole block.
@@ -125,6 +127,7 @@ impl<'a> Scanner<'a> {
             facts: image.functions.iter().map(|function| Facts { at: function.address, ..Facts::default() }).collect(),
             padding: Padding::default(),
             stray_targets: Vec::new(),
+            possible_tables: Vec::new(),
             tls_pairs: pairs().map(|slot| slot.slot).collect(),
             local_dynamic: pairs().filter(block).map(|slot| slot.slot).collect(),
             skeleton: Vec::new(),
@@ -230,8 +233,7 @@ impl<'a> Scanner<'a> {
                     }
                     if in_body && !(target.0 >= start && target.0 < body_end) {
                         result.mentions.push(Mention::Branch(target));
-                        let field = if instruction.len() == 2 { 1 } else { 4 };
-                        self.blank(local + instruction.len() - field, field);
+                        self.blank(local + offsets.immediate_offset(), offsets.immediate_size());
                     }
                 }
                 _ => {}
@@ -251,6 +253,11 @@ impl<'a> Scanner<'a> {
         let clean_tail = padding_from == body_end;
         let room_end = if clean_tail { start + bytes.len() as u64 } else { body_end };
         facts.room = room_end.saturating_sub(facts.at.0);
+        facts.own = body_end.saturating_sub(facts.at.0);
+        facts.alone = functions.as_ref().is_some_and(|range| {
+            let function = &self.image.functions[range.start];
+            range.len() == 1 && !function.auxiliary && !function.indirect
+        });
         let padding_start = padding_from.max(facts.at.0 + entry::NEAR);
         if padding_start + entry::NEAR <= start + bytes.len() as u64 {
             self.padding.0.push((Vaddr(padding_start), Vaddr(start + bytes.len() as u64)));
@@ -307,6 +314,10 @@ impl<'a> Scanner<'a> {
                 }
                 address_taken && entry
             }
+            Some(SectionKind::Constant) if address_taken && target.0.is_multiple_of(4) => {
+                self.possible_tables.extend(function.map(|function| (function, target)));
+                false
+            }
             // A slot of the GOT that stands for a static.
             Some(SectionKind::Constant) => self.image.relocation_at(target).is_some_and(|relocation| {
                 relocation.kind == RelocationKind::Address
@@ -345,6 +356,22 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// The cases of a switch: a table of 32-bit distances from its start into the function that takes its address.
+    fn note_cases(&mut self) {
+        self.possible_tables.sort_unstable();
+        self.possible_tables.dedup();
+        let mut left = MOST_CASES;
+        for (function, table) in &self.possible_tables {
+            let owner = &self.image.functions[*function as usize];
+            let entries = self.image.bytes_from(*table).chunks_exact(4).take(left);
+            let distances = entries.map(|entry| i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]));
+            let cases = distances.map(|distance| Vaddr(table.0.wrapping_add_signed(distance.into())));
+            let before = self.stray_targets.len();
+            self.stray_targets.extend(cases.take_while(|case| *case >= owner.address && *case < owner.end));
+            left -= self.stray_targets.len() - before;
+        }
+    }
+
     fn finish(mut self) -> Scan {
         // Labels whose addresses stand in data: computed jumps may arrive there.
         self.stray_targets.extend(self.image.tables.relocations.iter().filter_map(
@@ -353,6 +380,7 @@ impl<'a> Scanner<'a> {
                 _ => None,
             },
         ));
+        self.note_cases();
         self.stray_targets.sort_unstable();
         self.stray_targets.dedup();
         for target in &self.stray_targets {
@@ -374,6 +402,9 @@ impl<'a> Scanner<'a> {
         self.scan
     }
 }
+
+/// How many cases of switches are looked at in one file; compilers write far fewer than a tenth of its bytes.
+const MOST_CASES: usize = 1 << 24;
 
 /// Registers that survive a call (psABI, 3.2.1).
 pub const CALLEE_SAVED: [Register; 6] =

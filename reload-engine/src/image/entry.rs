@@ -1,7 +1,14 @@
 //! Where and how a function's entry can be made to jump elsewhere.
 //!
 //! A five-byte `jmp rel32` where there is room and nothing ever lands inside those bytes; else a two-byte `jmp rel8` to
-//! padding nearby that holds the long jump; else not at all, and the report says so.
+//! padding nearby that holds the long jump; else, to the second five bytes of a function nearby that is redirected as well:
+//! while its own jump stands in front of them, nothing ever reaches those. Else not at all, and the report says so.
+//!
+//! Not by `int3`: a thread that blocks SIGTRAP dies of it whatever handler there is (the kernel forces synchronous signals,
+//! `signal(7)`), a host's own handler or debugger would have to be told apart from ours, and so it is with every other
+//! instruction of one byte that faults. `a_trap_would_end_a_thread_that_blocks_its_signal` in `tests/target.rs` shows it.
+
+use std::collections::HashSet;
 
 use crate::model::Vaddr;
 
@@ -26,6 +33,11 @@ pub enum Form {
     Short {
         padding: Vaddr,
     },
+    /// Through five bytes at `at` of another function, of this index, as long as that one is redirected.
+    Borrowed {
+        from: u32,
+        at: Vaddr,
+    },
     #[default]
     None,
 }
@@ -36,20 +48,29 @@ pub struct Facts {
     pub at: Vaddr,
     /// Bytes from `at` that belong to this function or are padding after it.
     pub room: u64,
-    /// Lowest address after `at` that a branch targets or a call returns to, if it lies within [`NEAR`] bytes.
+    /// Those of them that belong to the function.
+    pub own: u64,
+    /// Lowest address after `at` that a branch targets or a call returns to, if it lies within twice [`NEAR`] bytes.
     pub landing: Option<Vaddr>,
+    /// The only symbol here, and of a function that can be redirected.
+    pub alone: bool,
 }
 
 impl Facts {
     /// Records that control may arrive at `address`.
     pub fn lands(&mut self, address: Vaddr) {
-        if address > self.at && address.0 < self.at.0 + NEAR {
+        if address > self.at && address.0 < self.at.0 + 2 * NEAR {
             self.landing = Some(self.landing.map_or(address, |known| known.min(address)));
         }
     }
 
     fn free(&self) -> u64 {
         self.landing.map_or(self.room, |landing| self.room.min(landing.0 - self.at.0))
+    }
+
+    /// Whether another function may use the second [`NEAR`] bytes of this one while it is redirected.
+    fn lends(&self) -> bool {
+        self.alone && self.free().min(self.own) >= 2 * NEAR
     }
 }
 
@@ -76,8 +97,9 @@ impl Padding {
     }
 }
 
-/// Decides the form of every entry, in address order, so that the same file always gives the same answer.
+/// Decides the form of every entry; `facts` are in address order, so that the same file always gives the same answer.
 pub fn decide(facts: &[Facts], padding: &mut Padding) -> Vec<Entry> {
+    let mut lent = HashSet::new();
     let mut last: Option<Entry> = None;
     facts
         .iter()
@@ -85,18 +107,39 @@ pub fn decide(facts: &[Facts], padding: &mut Padding) -> Vec<Entry> {
             if let Some(entry) = last.filter(|entry| entry.at == fact.at) {
                 return entry;
             }
-            let form = if fact.free() >= NEAR {
-                Form::Near
-            } else if fact.free() >= SHORT {
-                padding.take(fact.at).map_or(Form::None, |padding| Form::Short { padding })
-            } else {
-                Form::None
+            let mut through = || {
+                let short = padding.take(fact.at).map(|padding| Form::Short { padding });
+                short.or_else(|| borrow(facts, fact.at, &mut lent)).unwrap_or(Form::None)
+            };
+            let form = match fact.free() {
+                NEAR.. => Form::Near,
+                SHORT.. => through(),
+                _ => Form::None,
             };
             let entry = Entry { at: fact.at, form };
             last = Some(entry);
             entry
         })
         .collect()
+}
+
+/// Whether a short jump at `at` reaches `to`.
+fn reaches(at: Vaddr, to: u64) -> bool {
+    let next = at.0 + SHORT;
+    to + 128 >= next && to <= next + 127
+}
+
+/// Five bytes of a function within reach of a short jump at `at`, of one that has not lent them yet.
+fn borrow(facts: &[Facts], at: Vaddr, lent: &mut HashSet<u32>) -> Option<Form> {
+    let first = facts.partition_point(|host| host.at.0 + NEAR + 128 < at.0 + SHORT);
+    let near = facts[first..].iter().zip(first..).take_while(|(host, _)| host.at.0 <= at.0 + SHORT + 127);
+    for (host, index) in near {
+        let springboard = host.at.0 + NEAR;
+        if host.at != at && host.lends() && reaches(at, springboard) && lent.insert(index as u32) {
+            return Some(Form::Borrowed { from: index as u32, at: Vaddr(springboard) });
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -106,7 +149,7 @@ mod tests {
 
     fn check(room: u64, landing: Option<u64>, padding: &[(u64, u64)], expected: Form) {
         let mut padding = Padding(padding.iter().map(|(start, end)| (Vaddr(*start), Vaddr(*end))).collect());
-        let facts = Facts { at: Vaddr(0x1000), room, landing: landing.map(Vaddr) };
+        let facts = Facts { at: Vaddr(0x1000), room, own: room, landing: landing.map(Vaddr), alone: true };
         assert_eq!(decide(&[facts], &mut padding)[0].form, expected);
     }
 
@@ -118,5 +161,30 @@ mod tests {
         check(64, Some(0x1001), &[(0x1010, 0x1018)], Form::None);
         check(4, None, &[(0x1010, 0x1014)], Form::None);
         check(4, None, &[(0x1100, 0x1110)], Form::None);
+    }
+    #[test]
+    fn without_padding_a_neighbour_lends_what_its_own_jump_makes_unreachable() {
+        let fact = |at: u64, own: u64, landing: Option<u64>, alone| Facts {
+            at: Vaddr(at),
+            room: own,
+            own,
+            landing: landing.map(Vaddr),
+            alone,
+        };
+        let check = |facts: &[Facts], expected: &[Form]| {
+            let forms: Vec<Form> = decide(facts, &mut Padding::default()).iter().map(|entry| entry.form).collect();
+            assert_eq!(forms, expected);
+        };
+        let tiny = fact(0x1000, 4, None, true);
+        let borrowed = |from, at| Form::Borrowed { from, at: Vaddr(at) };
+        check(&[tiny, fact(0x1004, 10, None, true)], &[borrowed(1, 0x1009), Form::Near]);
+        check(&[fact(0xfe0, 32, None, true), tiny], &[Form::Near, borrowed(0, 0xfe5)]);
+        // Too short, landed in, under a second name, out of reach, lent already.
+        check(&[tiny, fact(0x1004, 9, None, true)], &[Form::None, Form::Near]);
+        check(&[tiny, fact(0x1004, 20, Some(0x100b), true)], &[Form::None, Form::Near]);
+        check(&[tiny, fact(0x1004, 20, None, false)], &[Form::None, Form::Near]);
+        check(&[tiny, fact(0x1090, 20, None, true)], &[Form::None, Form::Near]);
+        let other = fact(0x1004, 4, None, true);
+        check(&[tiny, other, fact(0x1008, 20, None, true)], &[borrowed(2, 0x100d), Form::None, Form::Near]);
     }
 }

@@ -30,7 +30,7 @@ mod names;
 pub use callers::callers;
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};
-pub use entry::{Entry, Form};
+pub use entry::{Entry, Form, NEAR};
 pub use names::{closure_family, demangle};
 
 use elf::{RawKind, Relocation, Tables};
@@ -98,6 +98,8 @@ pub struct Image {
     pub tables: Tables,
     /// Ascending by address; several may share one.
     pub functions: Vec<Function>,
+    /// Indices of those whose entry has no room of its own for a jump.
+    pub borrowers: Vec<u32>,
     /// State and named constants, ascending by address.
     pub objects: Vec<Object>,
     /// Ascending by offset.
@@ -122,6 +124,7 @@ impl Image {
             bytes,
             tables,
             functions: Vec::new(),
+            borrowers: Vec::new(),
             objects: Vec::new(),
             thread_locals: Vec::new(),
             references: Vec::new(),
@@ -141,6 +144,8 @@ impl Image {
         for (function, entry) in image.functions.iter_mut().zip(scan.entries) {
             function.entry = entry;
         }
+        let borrows = |function: &Function| matches!(function.entry.form, Form::Borrowed { .. });
+        image.borrowers = (0..).zip(&image.functions).filter(|(_, it)| borrows(it)).map(|(index, _)| index).collect();
         for (function, content) in image.functions.iter_mut().zip(hashes.functions) {
             function.content = content;
         }

@@ -275,8 +275,13 @@ impl FunctionIdentities {
                 let stays_whole =
                     lineage.sharers(*oldest).all(|(_, family)| new_address.get(&family) == Some(&function.address));
                 let same = old.content.is_some() && old.content == function.content;
-                let reachable =
-                    old.entry.form != crate::image::Form::None || (same && !plan.distinct.contains(&(index as u32)));
+                let has_room = match lineage.lender(*oldest) {
+                    Some(lender) => {
+                        plan.lenders.contains(&lineage.placed(lender.generation).families[lender.function as usize])
+                    }
+                    None => old.entry.form != crate::image::Form::None,
+                };
+                let reachable = has_room || (same && !plan.distinct.contains(&(index as u32)));
                 (stays_whole && reachable && !old.indirect && !function.indirect).then(|| lineage.address(*oldest))
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use reload_protocol::{Patch, Write};
+use reload_protocol::{Patch, Range, Write};
 
 use super::lineage::{Instance, Lineage, Placed};
 use crate::{
@@ -17,6 +17,9 @@ pub struct Transition {
     pub patches: Vec<Patch>,
     /// Data to be written in the same stop.
     pub writes: Vec<Write>,
+    /// Where besides the insides of patches no thread may stand: at a long jump that a short one leads to, when it comes or
+    /// goes. Ascending.
+    pub forbidden: Vec<Range>,
     /// Functions whose entry has no room for a jump.
     pub unpatchable: Vec<Instance>,
     /// Functions that share their entry's address with another one and now part ways.
@@ -50,11 +53,21 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
         }
         let pieces =
             entry_bytes(lineage, instance, old.target()).into_iter().zip(entry_bytes(lineage, instance, new.target()));
-        result.patches.extend(pieces.filter(|(before, after)| before.bytes != after.bytes).map(|(before, after)| {
-            Patch { address: before.at.0, len: before.len, before: before.bytes, after: after.bytes }
-        }));
+        for (before, after) in pieces.filter(|(before, after)| before.bytes != after.bytes) {
+            // From one target to another either jump will do; otherwise it is code or padding before or after.
+            if before.springboard && (old.target().is_none() || new.target().is_none()) {
+                result.forbidden.push(Range { start: before.at.0, len: 1 });
+            }
+            result.patches.push(Patch {
+                address: before.at.0,
+                len: before.len,
+                before: before.bytes,
+                after: after.bytes,
+            });
+        }
     }
     result.patches.sort_unstable_by_key(|patch| patch.address);
+    result.forbidden.sort_unstable_by_key(|range| range.start);
     result
 }
 
@@ -117,6 +130,14 @@ impl Running {
             Form::None => return Lead::NoRoom,
             Form::Near => entry.at,
             Form::Short { padding } => padding,
+            Form::Borrowed { at, .. } => {
+                // Lenders have room for their own jump, so this goes no deeper.
+                let lender = lineage.lender(instance).map(|lender| self.lead(lineage, lender));
+                if !matches!(lender, Some(Lead::To(_))) {
+                    return Lead::NoRoom;
+                }
+                at
+            }
         };
         match long_jump(placed.bias.addr(from), target) {
             Some(_) => Lead::To(target),
@@ -139,6 +160,8 @@ struct Piece {
     at: Addr,
     bytes: [u8; 8],
     len: u8,
+    /// Holds the long jump that the entry's short one leads to.
+    springboard: bool,
 }
 
 /// The pieces of an entry that leads to `target`, or into its own code.
@@ -149,22 +172,23 @@ fn entry_bytes(lineage: &Lineage, instance: Instance, target: Option<Addr>) -> V
         at: placed.bias.addr(at),
         bytes: original_bytes(placed, at, len),
         len: len as u8,
+        springboard: at != entry.at,
     };
     let jump = |at: Vaddr| {
-        let at = placed.bias.addr(at);
-        target.and_then(|target| long_jump(at, target)).map(|bytes| Piece { at, bytes, len: 5 })
+        let (springboard, at) = (at != entry.at, placed.bias.addr(at));
+        target.and_then(|target| long_jump(at, target)).map(|bytes| Piece { at, bytes, len: 5, springboard })
     };
     match entry.form {
         Form::None => Vec::new(),
         Form::Near => vec![jump(entry.at).unwrap_or_else(|| original(entry.at, 5))],
-        Form::Short { padding } => match jump(padding) {
+        Form::Short { padding: room } | Form::Borrowed { at: room, .. } => match jump(room) {
             Some(far) => {
-                // The padding was chosen within reach of a signed byte.
-                let distance = padding.0.wrapping_sub(entry.at.0 + 2) as i8;
+                // It was chosen within reach of a signed byte.
+                let distance = room.0.wrapping_sub(entry.at.0 + 2) as i8;
                 let bytes = [0xeb, distance as u8, 0, 0, 0, 0, 0, 0];
-                vec![far, Piece { at: placed.bias.addr(entry.at), bytes, len: 2 }]
+                vec![far, Piece { at: placed.bias.addr(entry.at), bytes, len: 2, springboard: false }]
             }
-            None => vec![original(padding, 5), original(entry.at, 2)],
+            None => vec![original(room, 5), original(entry.at, 2)],
         },
     }
 }

@@ -10,7 +10,7 @@ use super::{
     homes::{Homes, storage},
 };
 use crate::{
-    image::{Function, Image, NameKey},
+    image::{Form, Function, Image, NEAR, NameKey},
     model::{Addr, Generation, LoadBias, Place, Vaddr},
 };
 
@@ -166,6 +166,24 @@ impl Lineage {
             .map(move |(_, function)| (Instance { function: function as u32, ..instance }, placed.families[function]))
     }
 
+    /// The function that lends this one room for its jump.
+    pub fn lender(&self, instance: Instance) -> Option<Instance> {
+        match self.function(instance).entry.form {
+            Form::Borrowed { from, .. } => Some(Instance { function: from, ..instance }),
+            _ => None,
+        }
+    }
+
+    /// Every function of every generation that has to borrow room, with its family.
+    pub fn borrowers(&self) -> impl Iterator<Item = (Instance, u32)> {
+        self.placed.iter().enumerate().flat_map(|(generation, placed)| {
+            let borrowers = placed.image.borrowers.iter();
+            borrowers.map(move |function| {
+                (Instance { generation, function: *function }, placed.families[*function as usize])
+            })
+        })
+    }
+
     /// Whether it makes no difference which of the two runs: the same code on the same storage.
     pub fn interchangeable(&self, one: Instance, other: Instance) -> bool {
         let storage = |it: Instance| self.placed[it.generation].storage[it.function as usize];
@@ -208,10 +226,10 @@ impl Lineage {
     }
 }
 
-/// Those of the 32-bit fields that overlap bytes an entry's jump would replace.
+/// Those of the 32-bit fields that overlap bytes an entry's jump would replace, or one that borrows room behind it.
 fn at_entries(image: &Image, code: &[(Vaddr, [u8; 4])]) -> Vec<(Vaddr, [u8; 4])> {
     let touches = |site: Vaddr| {
-        image.function_covering(site).is_some_and(|function| site.0 < image.functions[function].entry.at.0 + 5)
+        image.function_covering(site).is_some_and(|function| site.0 < image.functions[function].entry.at.0 + 2 * NEAR)
     };
     code.iter().copied().filter(|(site, _)| touches(*site)).collect()
 }

@@ -20,7 +20,7 @@ mod tls;
 
 use attribution::Decisions;
 use homes::PlannedHomes;
-use lineage::Lineage;
+use lineage::{Instance, Lineage};
 use matching::{Traits, pair};
 use tls::TlsPlan;
 
@@ -41,8 +41,11 @@ pub struct Plan {
     pub implements: Vec<u32>,
     pub homes: PlannedHomes,
     pub decisions: Decisions,
-    /// Indices of functions that use state of their own generation: not to be replaced by one of the same content.
+    /// Indices of functions that use state of their own generation, or must run in it: not to be replaced by one of the same
+    /// content.
     pub distinct: HashSet<u32>,
+    /// Families that are redirected wherever they lend room to an entry that has none.
+    pub lenders: HashSet<u32>,
     pub tls: TlsPlan,
     /// Where the shadow's additional TLS pairs stand.
     pub extra: Vaddr,
@@ -61,6 +64,14 @@ impl Plan {
     /// Where the additional TLS pair of this index stands.
     fn extra_pair(&self, index: usize) -> Vaddr {
         Vaddr(self.extra.0 + index as u64 * 16)
+    }
+
+    /// Has the function of this index run in the new generation, changed or not.
+    fn run_here(&mut self, function: u32) {
+        // What is distinct runs here already.
+        if self.distinct.insert(function) {
+            self.implements.push(function);
+        }
     }
 
     /// Where each continued family stands in the new file.
@@ -127,6 +138,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         partners,
         implements: Vec::new(),
         distinct: users_of_own_state(&image, &homes),
+        lenders: HashSet::new(),
         homes,
         decisions,
         tls,
@@ -333,30 +345,91 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
 /// calls reach the new code; and so on up, while those have no room either.
 fn bring_callers_along(lineage: &Lineage, plan: &mut Plan) {
     let new_address = plan.family_addresses();
-    let stuck = |function: u32| {
+    let parts_ways = |plan: &Plan, function: u32| {
         let Some(family) = plan.partners[function as usize] else { return false };
         let address = plan.image.functions[function as usize].address;
         lineage.instances(family).iter().any(|instance| {
-            lineage.function(*instance).entry.form == Form::None
-                || lineage
-                    .sharers(*instance)
-                    .any(|(_, other)| new_address.get(&other).is_some_and(|new| *new != address))
+            lineage.sharers(*instance).any(|(_, other)| new_address.get(&other).is_some_and(|new| *new != address))
         })
     };
-    let mut open: HashSet<u32> = plan.implements.iter().copied().filter(|function| stuck(*function)).collect();
+    let mut lending = Lending::of(lineage, plan);
+    let mut stuck = |plan: &mut Plan, function: u32| {
+        let Some(family) = plan.partners[function as usize] else { return false };
+        let room = lending.make_room(plan, family);
+        !room || parts_ways(plan, function)
+    };
+    let mut open: HashSet<u32> = HashSet::new();
+    for function in plan.implements.clone() {
+        if stuck(plan, function) {
+            open.insert(function);
+        }
+    }
     let mut known: HashSet<u32> = plan.implements.iter().copied().collect();
     while !open.is_empty() {
         let mut next = HashSet::new();
         for caller in callers(&plan.image, &open) {
             if plan.partners[caller as usize].is_some() && known.insert(caller) {
-                plan.implements.push(caller);
-                plan.distinct.insert(caller);
-                if stuck(caller) {
+                plan.run_here(caller);
+                if stuck(plan, caller) {
                     next.insert(caller);
                 }
             }
         }
         open = next;
+    }
+}
+
+/// Sees to it that functions which lend room to others are redirected.
+struct Lending<'a> {
+    lineage: &'a Lineage,
+    implementers: HashMap<u32, Instance>,
+    /// Where each family continues in the new file.
+    continued: HashMap<u32, u32>,
+}
+
+impl<'a> Lending<'a> {
+    /// What borrows already keeps its room.
+    fn of(lineage: &'a Lineage, plan: &mut Plan) -> Self {
+        let mut continued = HashMap::new();
+        let borrowers: Vec<(Instance, u32)> = lineage.borrowers().collect();
+        let implementers = if borrowers.is_empty() { HashMap::new() } else { lineage.implementers(plan.parent) };
+        if !borrowers.is_empty() {
+            let functions = plan.partners.iter().enumerate();
+            continued.extend(functions.filter_map(|(function, family)| Some(((*family)?, function as u32))));
+        }
+        let lending = Lending { lineage, implementers, continued };
+        for (borrower, family) in borrowers {
+            if lending.implementers.contains_key(&family) {
+                lending.has_room(plan, borrower);
+            }
+        }
+        lending
+    }
+
+    /// Whether every entry of `family` can be redirected.
+    fn make_room(&mut self, plan: &mut Plan, family: u32) -> bool {
+        self.lineage.instances(family).iter().all(|instance| self.has_room(plan, *instance))
+    }
+
+    /// Whether this entry can be redirected, by having its lender run in the new generation if need be.
+    fn has_room(&self, plan: &mut Plan, instance: Instance) -> bool {
+        if self.lineage.function(instance).entry.form == Form::None {
+            return false;
+        }
+        let Some(lender) = self.lineage.lender(instance) else { return true };
+        let family = self.lineage.placed(lender.generation).families[lender.function as usize];
+        let redirected = match self.continued.get(&family) {
+            Some(function) => {
+                plan.run_here(*function);
+                true
+            }
+            // It is gone: whoever ran it last still does.
+            None => self.implementers.get(&family).is_some_and(|last| !self.lineage.interchangeable(lender, *last)),
+        };
+        if redirected {
+            plan.lenders.insert(family);
+        }
+        redirected
     }
 }
 
