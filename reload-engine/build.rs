@@ -5,8 +5,8 @@
 use std::{env, path::PathBuf, process::Command};
 
 /// What the outer cargo sets for its own build and would bend the nested one: clippy must not drive it, and its output must
-/// be where this script looks.
-const SCRUBBED: [&str; 8] = [
+/// be where this script looks. Nor is a guest in somebody else's process instrumented (coverage, sanitizers, fuzzing).
+const SCRUBBED: [&str; 10] = [
     "CARGO_TARGET_DIR",
     "CARGO_BUILD_TARGET_DIR",
     "CARGO_BUILD_BUILD_DIR",
@@ -15,6 +15,8 @@ const SCRUBBED: [&str; 8] = [
     "CLIPPY_ARGS",
     "CARGO_PRIMARY_PACKAGE",
     "CARGO_MANIFEST_PATH",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "RUSTFLAGS",
 ];
 
 fn main() {

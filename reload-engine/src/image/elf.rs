@@ -435,6 +435,9 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
     } else {
         tables.spare_relocation = None;
     }
+    if let Some(stray) = tables.relocations.iter().find(|relocation| relocation.slot.0 >= ADDRESS_LIMIT) {
+        return Err(fail(Stage::Parse, format!("a relocation at {:?} lies outside the address space", stray.slot)));
+    }
     tables.relocations.sort_by_key(|relocation| relocation.slot);
     tables.constructors = constructors(&tables);
     Ok(tables)

@@ -153,6 +153,9 @@ impl Layouts {
     }
 }
 
+/// What zlib achieves at best; a header that promises more would only have memory reserved for it.
+const LARGEST_RATIO: u64 = 1032;
+
 /// The debug sections, uncompressed.
 struct Sections<'data>(HashMap<&'static str, Cow<'data, [u8]>>);
 
@@ -170,7 +173,11 @@ impl<'data> Sections<'data> {
             SectionId::DebugRanges,
         ];
         let file = object::File::parse(bytes).ok()?;
-        let load = |id: &SectionId| Some((id.name(), file.section_by_name(id.name())?.uncompressed_data().ok()?));
+        let load = |id: &SectionId| {
+            let data = file.section_by_name(id.name())?.compressed_data().ok()?;
+            let credible = data.uncompressed_size / LARGEST_RATIO <= data.data.len() as u64;
+            credible.then(|| Some((id.name(), data.decompress().ok()?)))?
+        };
         let sections: HashMap<_, _> = READ.iter().filter_map(load).collect();
         sections.contains_key(SectionId::DebugInfo.name()).then_some(Sections(sections))
     }
