@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 
 use reload_engine::{
     image::{Image, callers, demangle},
-    model::{Addr, Generation, LoadBias},
+    model::{Addr, Generation, LoadBias, Place},
     plan::{
         self, Objections,
         bind::{self, FunctionIdentities},
@@ -18,7 +18,10 @@ use reload_engine::{
 };
 
 /// Where the first and the second generation are said to lie.
-const PLACES: [LoadBias; 2] = [LoadBias(0x7f00_0000_0000), LoadBias(0x7f00_1000_0000)];
+const PLACES: [Place; 2] = [
+    Place { bias: LoadBias(0x7f00_0000_0000), tls_module: 1, tls_base: 0 },
+    Place { bias: LoadBias(0x7f00_1000_0000), tls_module: 2, tls_base: 0 },
+];
 
 /// A file by itself.
 pub fn alone(bytes: &[u8]) -> Option<Arc<Image>> {
@@ -40,8 +43,8 @@ pub fn alone(bytes: &[u8]) -> Option<Arc<Image>> {
 pub fn successor(old: &Arc<Image>, new: &Arc<Image>) {
     let elsewhere: HashMap<usize, Addr> =
         (0..old.objects.len()).step_by(7).map(|index| (index, Addr(0x5000))).collect();
-    let homes = Homes::of_original(old, PLACES[0], 1, &elsewhere);
-    let mut lineage = Lineage::new(Arc::clone(old), PLACES[0], 1, homes);
+    let homes = Homes::of_original(old, PLACES[0].bias, 1, &elsewhere);
+    let mut lineage = Lineage::new(Arc::clone(old), PLACES[0].bias, 1, homes);
     // Reasons to refuse are one result, what follows when the user overrides them another.
     let _ = plan::plan(&lineage, 0, Arc::clone(new), Objections::Refuse);
     let Ok(plan) = plan::plan(&lineage, 0, Arc::clone(new), Objections::Warn) else { return };
@@ -52,15 +55,15 @@ pub fn successor(old: &Arc<Image>, new: &Arc<Image>) {
     let mut memory = |slots: &[Addr]| {
         Ok(slots.iter().map(|slot| (slot.0 % 3 != 0).then(|| slot.0.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect())
     };
-    let _ = bind::bind(&plan, &lineage, &functions, &code, (PLACES[1], 2), &mut memory);
+    let _ = bind::bind(&plan, &lineage, &functions, &code, PLACES[1], &mut memory);
     for question in merge::questions(&plan) {
         // Memory of the target comes in pieces of the size asked for, and a static is never larger than its file says.
         if question.size < 1 << 24 {
             let live = vec![1; question.size as usize];
-            merge::answer(&plan, &lineage, &functions, PLACES[1], &question, &live);
+            merge::answer(&plan, &lineage, &functions, PLACES[1].bias, &question, &live);
         }
     }
-    let next = lineage.place(&plan, Generation(1), (PLACES[1], 2), &code);
+    let next = lineage.place(&plan, Generation(1), PLACES[1], &code);
     transition(&lineage, 0, next, Some(next));
     transition(&lineage, next, 0, None);
 }
