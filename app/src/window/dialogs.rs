@@ -41,7 +41,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
     let screen = ui.ctx().content_rect();
     let width = f32::min(width, screen.width() - 48.0);
     let area: Area = Modal::default_area(Id::unique(("dialog", id)));
-    let area = area.anchor(Align2::CENTER_TOP, vec2(0.0, (screen.height() * 0.14).min(110.0)));
+    let area = area.anchor(Align2::CENTER_TOP, vec2(0.0, distance_from_top(screen.height())));
     let frame = Frame::popup(ui.style())
         .fill(palette.popup)
         .stroke(Stroke::new(1.0, palette.line_strong))
@@ -62,6 +62,10 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
     if outside {
         actions.push(Action::CloseDialogs);
     }
+}
+
+fn distance_from_top(height: f32) -> f32 {
+    (height * 0.14).min(110.0)
 }
 
 fn show_palette(ui: &mut Ui, scene: &Scene<'_>, view: &View, chooser: &mut Chooser, actions: &mut Vec<Action>) {
@@ -171,7 +175,8 @@ fn show_help(ui: &mut Ui, actions: &mut Vec<Action>) {
         });
     });
     ui.spacing_mut().interact_size.y = 18.0;
-    let room = (ui.ctx().content_rect().bottom() - ui.cursor().top() - 40.0).max(120.0);
+    let screen = ui.ctx().content_rect().height();
+    let room = (screen - distance_from_top(screen) - 110.0).max(120.0);
     ScrollArea::vertical().max_height(room).auto_shrink([false, true]).show(ui, |ui| {
         for (group, keys) in keys::HELP {
             ui.add_space(6.0);

@@ -218,7 +218,7 @@ fn menu_line(ui: &mut Ui, text: &str) -> bool {
 
 fn tabs(ui: &mut Ui, module: &Module, view: &mut View) {
     let palette = palette(ui);
-    let trace = module.failure.as_ref().map_or(0, |failure| failure.trace.len());
+    let trace = module.failure.as_ref().map_or(0, |failure| trace::causes(failure).len());
     let tabs = [
         (Tab::Trace, "Trace", trace),
         (Tab::Changes, "Changes", 0),

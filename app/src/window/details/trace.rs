@@ -35,7 +35,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
 }
 
 /// What led to the failure, without what the summary says already.
-fn causes(failure: &Failure) -> Vec<&str> {
+pub fn causes(failure: &Failure) -> Vec<&str> {
     let body = failure.trace.split_last().map(|(_, body)| body).unwrap_or_default();
     let is_told = |line: &&String| **line == failure.message || line.ends_with("is still running, untouched");
     body.iter().filter(|line| !is_told(line)).map(String::as_str).collect()
