@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Place, Status};
+use crate::model::{Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Place, Shield, Status};
 
 /// The whole ledger of one target.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -15,8 +15,56 @@ pub struct Ledger {
     pub mode: Mode,
     /// `detach` was called: no session may reload by itself until someone attaches again.
     pub detached: bool,
+    #[serde(default)]
+    pub wishes: Wishes,
     /// By the path under which the target loaded the module.
     pub modules: BTreeMap<PathBuf, ModuleLedger>,
+}
+
+/// How the user wants this target treated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wishes {
+    /// Whether modules are made independent of their files on disk.
+    pub shield: bool,
+    /// How long a reload waits for the safe point of a target that has one, in milliseconds.
+    pub safe_point_ms: u32,
+    /// What happens then.
+    pub safe_point_missed: Missed,
+}
+
+impl Default for Wishes {
+    fn default() -> Wishes {
+        Wishes { shield: true, safe_point_ms: 1000, safe_point_missed: Missed::Proceed }
+    }
+}
+
+/// What is asked to be different.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NewWishes {
+    pub shield: Option<bool>,
+    pub safe_point_ms: Option<u32>,
+    pub safe_point_missed: Option<Missed>,
+}
+
+impl NewWishes {
+    pub fn applied_to(self, old: Wishes) -> Wishes {
+        Wishes {
+            shield: self.shield.unwrap_or(old.shield),
+            safe_point_ms: self.safe_point_ms.unwrap_or(old.safe_point_ms),
+            safe_point_missed: self.safe_point_missed.unwrap_or(old.safe_point_missed),
+        }
+    }
+}
+
+/// What becomes of a reload for which the target did not come to its safe point in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missed {
+    /// It takes place all the same, with a warning.
+    #[default]
+    Proceed,
+    Refuse,
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -28,6 +76,9 @@ pub struct ModuleLedger {
     pub active: Generation,
     /// The state of the file that must not be tried again by itself, and why.
     pub rejected: Option<Rejected>,
+    /// What it took to make the module independent of its file on disk.
+    #[serde(default)]
+    pub shield: Option<Shield>,
     /// Newest last, at most [`ModuleLedger::HISTORY`].
     pub history: Vec<HistoryEntry>,
 }

@@ -143,6 +143,8 @@ pub enum Stage {
     Load,
     /// Retargeting the shadow's references to the old storage.
     Bind,
+    /// What the library itself takes part with: hooks and new constructors.
+    Hook,
     /// Stopping the threads at a point where no one stands in the way.
     Stop,
     /// Writing the entries.
@@ -159,6 +161,7 @@ impl fmt::Display for Stage {
             Stage::Shadow => "shadow",
             Stage::Load => "load",
             Stage::Bind => "bind",
+            Stage::Hook => "hook",
             Stage::Stop => "stop",
             Stage::Commit => "commit",
         })
@@ -208,6 +211,9 @@ pub struct Module {
     /// Milliseconds from the start of the last reload to its end.
     pub last_ms: Option<f64>,
     pub failure: Option<Failure>,
+    /// `None`: whoever overwrites the file in place overwrites the program.
+    #[serde(default)]
+    pub shield: Option<Shield>,
     /// Newest last.
     #[serde(skip)]
     pub history: Vec<HistoryEntry>,
@@ -220,6 +226,17 @@ pub struct Module {
     /// Where the module is mapped.
     #[serde(skip)]
     pub bias: LoadBias,
+}
+
+/// A module whose pages no longer follow its file on disk, and what that took.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Shield {
+    /// How much of the module is mapped from the private copy.
+    pub bytes: u64,
+    /// Milliseconds from the beginning to the end, for all modules that were shielded at once.
+    pub ms: f64,
+    /// How long the target's threads stood still for it, in milliseconds.
+    pub pause_ms: f64,
 }
 
 /// The process being looked at.
@@ -347,9 +364,20 @@ pub struct Details {
     pub added: Vec<String>,
     pub removed: Vec<String>,
     pub unpatchable: Vec<String>,
+    #[serde(default)]
+    pub kept_statics: Vec<String>,
     pub new_statics: Vec<String>,
     pub reset_statics: Vec<String>,
     pub merged_statics: Vec<String>,
+    /// The part of [`StaticCounts`] that is thread-local.
+    #[serde(default)]
+    pub thread_locals: StaticCounts,
+    /// New constructors, which have been run.
+    #[serde(default)]
+    pub constructors: Vec<String>,
+    /// New destructors, which will run at the program's end.
+    #[serde(default)]
+    pub destructors: Vec<String>,
     /// Bytes of address space the new generation keeps for as long as the target runs.
     pub retained_bytes: u64,
     /// How the threads were stopped: `ptrace` or `signal`, and why the latter.
@@ -373,6 +401,12 @@ pub struct Timings {
     pub shadow: f64,
     pub load: f64,
     pub bind: f64,
+    /// Waiting for the target's threads to come to its safe point.
+    #[serde(default)]
+    pub safe_point: f64,
+    /// Hooks and new constructors.
+    #[serde(default)]
+    pub hooks: f64,
     pub stage: f64,
     pub commit: f64,
     /// How long the target's threads stood still.

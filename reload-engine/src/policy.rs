@@ -252,7 +252,7 @@ mod tests {
                 status,
                 failure: None,
             }),
-            history: Vec::new(),
+            ..ModuleLedger::default()
         }
     }
 

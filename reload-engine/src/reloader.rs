@@ -12,7 +12,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use reload_protocol::{Range, Segment, Transaction, Write};
+use reload_protocol::{Range, Replacement, Segment, Transaction, Write};
 use tracing::{debug, info};
 
 use crate::{
@@ -33,7 +33,10 @@ use crate::{
     },
 };
 
+mod participation;
 mod replay;
+
+use participation::Hook;
 
 /// How far a shadow may lie from generation 0, so that any two generations reach each other with 32-bit displacements.
 const REACH: u64 = 0x3800_0000;
@@ -187,17 +190,61 @@ impl Engine {
 
         let mut receipt = Receipt::empty(&name, Outcome::Reloaded, to);
         note_entries(lineage, &step, &mut receipt);
+        note_merged(lineage, entry, (from, target), &mut receipt);
         let mut next = ledger.clone();
         if let Some(entry) = next.modules.get_mut(module) {
             entry.active = to;
         }
         link.begin(revision)?;
-        let committed = commit(link, helper, lineage, step, &next, &mut receipt, &mut clock);
+        let go = || {
+            participation::await_safe_point(link, ledger.wishes, module, &mut receipt)?;
+            clock.lap(|timings| &mut timings.safe_point);
+            if let Some(hook) = Hook::Before.of(lineage.placed(from)) {
+                participation::call(link, Hook::Before, hook, to, module)?;
+                clock.lap(|timings| &mut timings.hooks);
+            }
+            let staged = stage(link, lineage, step, &next, &mut clock)?;
+            let revision = commit(link, helper, staged, &mut receipt, &mut clock)?;
+            if let Some(hook) = Hook::After.of(lineage.placed(target))
+                && let Err(error) = participation::call(link, Hook::After, hook, to, module)
+            {
+                return Err(take_back(link, lineage, module, (target, from), next.clone(), error));
+            }
+            clock.lap(|timings| &mut timings.hooks);
+            Ok(revision)
+        };
+        let committed = go();
         let _ = link.end();
         let revision = committed?;
         receipt.timings_ms = clock.finish();
         self.helper = StopHelper::spawn().ok();
         Ok(Reloaded { receipt, ledger: next, revision })
+    }
+
+    /// Replaces mappings of files by mappings of their copies; how long it took and how long the target stood still, in
+    /// milliseconds. Nothing else changes, the ledger neither.
+    ///
+    /// # Errors
+    /// The threads cannot be stopped from outside, or a copy cannot be mapped: some mappings may have been replaced already,
+    /// which harms nobody.
+    pub fn shield(
+        &mut self,
+        link: &mut AgentLink,
+        revision: u64,
+        ledger: &Ledger,
+        replacements: Vec<Replacement>,
+    ) -> Result<(u64, f64, f64)> {
+        // A signal would interrupt the target's waits, and nobody has asked for that.
+        stop::is_possible_from_outside(link.pid())?;
+        let clock = Clock::start();
+        let helper = self.take_helper()?;
+        let transaction = Transaction { replacements, ledger: encode(ledger)?, ..Transaction::default() };
+        link.begin(revision)?;
+        let stopped = link.stage(transaction).and_then(|staged| stop::commit(link, helper, staged));
+        let _ = link.end();
+        self.helper = StopHelper::spawn().ok();
+        let stopped = stopped?;
+        Ok((stopped.revision, clock.finish().total, milliseconds(stopped.pause)))
     }
 
     /// The stop helper that was started ahead of time, or one started now.
@@ -267,6 +314,13 @@ impl Attempt<'_> {
             ..Receipt::empty(&name, Outcome::Reloaded, record.number)
         };
         receipt.details.retained_bytes = loaded.end - loaded.start;
+
+        participation::await_safe_point(self.link, self.ledger.wishes, self.module, &mut receipt)?;
+        self.clock.lap(|timings| &mut timings.safe_point);
+        if let Some(hook) = Hook::Before.of(self.lineage.placed(self.plan.parent)) {
+            participation::call(self.link, Hook::Before, hook, record.number, self.module)?;
+            self.clock.lap(|timings| &mut timings.hooks);
+        }
         let merged = self.merge_initial_values(&functions, record.bias, &mut receipt)?;
 
         let new = self.lineage.place(self.plan, record.number, place, &code);
@@ -278,7 +332,18 @@ impl Attempt<'_> {
         entry.active = record.number;
         entry.rejected = None;
         entry.generations.push(record);
-        let revision = commit(self.link, helper, self.lineage, step, &next, &mut receipt, self.clock)?;
+        let staged = stage(self.link, self.lineage, step, &next, self.clock)?;
+        participation::construct(self.link, self.plan, place.bias, self.module, &mut receipt)?;
+        self.clock.lap(|timings| &mut timings.hooks);
+        let revision = commit(self.link, helper, staged, &mut receipt, self.clock)?;
+        participation::destruct_at_exit(self.link, self.plan, place.bias, &mut receipt);
+        let number = receipt.generation;
+        if let Some(hook) = Hook::After.of(self.lineage.placed(new))
+            && let Err(error) = participation::call(self.link, Hook::After, hook, number, self.module)
+        {
+            return Err(take_back(self.link, self.lineage, self.module, (new, self.plan.parent), next, error));
+        }
+        self.clock.lap(|timings| &mut timings.hooks);
         Ok((receipt, next, revision))
     }
 
@@ -318,8 +383,13 @@ impl Attempt<'_> {
     fn after_failure(&mut self, error: Error, record: &GenerationRecord) -> Result<(Receipt, Ledger, u64)> {
         let Ok((revision, ledger)) = self.link.ledger() else { return Err(error) };
         let Ok(ledger) = serde_json::from_slice::<Ledger>(&ledger) else { return Err(error) };
-        let generations = ledger.modules.get(self.module).map(|entry| &entry.generations);
-        if generations.is_some_and(|generations| generations.iter().any(|known| known.file == record.file)) {
+        let entry = ledger.modules.get(self.module);
+        let known = entry.is_some_and(|entry| entry.generations.iter().any(|known| known.file == record.file));
+        if known && entry.is_some_and(|entry| entry.active != record.number) {
+            // It was committed and taken back.
+            return Err(error);
+        }
+        if known {
             let mut receipt = Receipt::empty(file_name(self.module), Outcome::Reloaded, record.number);
             receipt.warnings.push(format!("the commit took place, though it was reported otherwise: {error}"));
             return Ok((receipt, ledger, revision));
@@ -330,16 +400,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Stages and commits a transition together with the ledger that records it; returns the new revision.
-fn commit(
-    link: &mut AgentLink,
-    helper: StopHelper,
-    lineage: &Lineage,
-    step: Transition,
-    ledger: &Ledger,
-    receipt: &mut Receipt,
-    clock: &mut Clock,
-) -> Result<u64> {
+/// Stages a transition together with the ledger that records it; the transaction's number.
+fn stage(link: &mut AgentLink, lineage: &Lineage, step: Transition, ledger: &Ledger, clock: &mut Clock) -> Result<u64> {
     let text = text_segments(lineage, &step);
     let transaction = Transaction {
         patches: step.patches,
@@ -347,14 +409,58 @@ fn commit(
         text,
         forbidden: step.forbidden,
         ledger: encode(ledger)?,
+        ..Transaction::default()
     };
     let staged = link.stage(transaction)?;
     clock.lap(|timings| &mut timings.stage);
+    Ok(staged)
+}
+
+/// Commits what was staged; the ledger's new revision.
+fn commit(
+    link: &mut AgentLink,
+    helper: StopHelper,
+    staged: u64,
+    receipt: &mut Receipt,
+    clock: &mut Clock,
+) -> Result<u64> {
     let stopped = stop::commit(link, helper, staged)?;
     clock.timings.pause = milliseconds(stopped.pause);
     clock.lap(|timings| &mut timings.commit);
     receipt.details.stop = stopped.method;
     Ok(stopped.revision)
+}
+
+/// Makes generation `to` run again after generation `from` was refused by its own hook; the error to report.
+fn take_back(
+    link: &mut AgentLink,
+    lineage: &Lineage,
+    module: &Path,
+    (from, to): (usize, usize),
+    mut ledger: Ledger,
+    refusal: Error,
+) -> Error {
+    let before = lineage.placed(to).number;
+    if let Some(entry) = ledger.modules.get_mut(module) {
+        entry.active = before;
+    }
+    let (mut receipt, mut clock) = (Receipt::empty("", Outcome::Reloaded, before), Clock::start());
+    let step = transition(lineage, from, to, None);
+    let taken_back = StopHelper::spawn().and_then(|helper| {
+        let staged = stage(link, lineage, step, &ledger, &mut clock)?;
+        commit(link, helper, staged, &mut receipt, &mut clock)
+    });
+    match (taken_back, refusal) {
+        (Err(error), refusal) => {
+            let reason = format!("{refusal}; and generation {before} could not be made to run again: {error}");
+            Error::Image { path: module.to_owned(), stage: Stage::Hook, reason }
+        }
+        (Ok(_), Error::Refused { module, stage, mut reasons, remedy }) => {
+            reasons.push(format!("the new generation ran for a moment, and generation {before} was put back"));
+            Error::Refused { module, stage, reasons, remedy }
+        }
+        (Ok(_), other) => other,
+    }
 }
 
 /// The executable segments of every generation that is written to.
@@ -425,6 +531,18 @@ fn unchanged(
     let mut receipt = Receipt::empty(file_name(module), Outcome::Unchanged, active);
     receipt.timings_ms = clock.finish();
     Ok(Reloaded { receipt, ledger, revision })
+}
+
+/// Tells what a rollback does not take back: initial values that statics were given on the way.
+fn note_merged(lineage: &Lineage, entry: &ModuleLedger, (from, to): (usize, usize), receipt: &mut Receipt) {
+    let kept = lineage.path(to);
+    for generation in lineage.path(from).into_iter().filter(|generation| !kept.contains(generation)) {
+        let number = lineage.placed(generation).number;
+        let lines = entry.history.iter().filter(|line| line.receipt.generation == number);
+        for name in lines.flat_map(|line| &line.receipt.details.merged_statics) {
+            receipt.warnings.push(format!("`{name}` keeps the value that generation {number} gave it"));
+        }
+    }
 }
 
 fn shadow_path(shadows: &Path, name: &str, number: Generation) -> PathBuf {
@@ -505,7 +623,7 @@ impl Clock {
 
     fn lap(&mut self, stage: impl Fn(&mut Timings) -> &mut f64) {
         let now = Instant::now();
-        *stage(&mut self.timings) = milliseconds(now - self.lap);
+        *stage(&mut self.timings) += milliseconds(now - self.lap);
         self.lap = now;
     }
 

@@ -180,10 +180,9 @@ impl Target {
             |index| Patch { address: functions + index * STRIDE, len: 5, before: bytes(from), after: bytes(to) };
         Ok(Transaction {
             patches: (0..COUNT).map(patch).collect(),
-            writes: Vec::new(),
             text: vec![self.text()?],
-            forbidden: Vec::new(),
             ledger: ledger.to_vec(),
+            ..Transaction::default()
         })
     }
 

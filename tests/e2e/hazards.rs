@@ -9,7 +9,7 @@ use std::{
 };
 
 use reload_tests::{
-    dashboard::{Room, Running, told},
+    dashboard::{Launched, Room, Running, told},
     deadline::{self, PATIENCE},
     greek::{Greek, greek_target, host},
     install, process,
@@ -21,26 +21,13 @@ use serde_json::Value;
 #[test]
 fn hammering_threads_through_500_reloads() {
     const RELOADS: u16 = 500;
-    const STAMP: [u8; 4] = 0x5a5a_0001u32.to_le_bytes();
-
     let room = Room::new();
-    let library = Library::new("hammer", toolchain::hosts().join("hammer_library.c"), "-O2 -Wl,--build-id=none");
-    let installed = room.path().join(library.file_name());
-    library.build(1, room.path(), &installed);
-    let first = fs::read(&installed).expect("just built");
-    let places: Vec<usize> = (0..first.len() - 4).filter(|&at| first[at..at + 4] == STAMP).collect();
-    assert!(places.len() >= 8, "the stamp is in every function: {places:?}");
-
-    let mut target = room.launch(&host(&room, "hammer"), &[]);
-    assert_eq!(target.ask(&format!("open {}", installed.display())), "ok");
-    target.done(&["mode", "all"]);
+    let (mut target, installed, first) = hammered(&room, &[]);
+    let places = first.windows(4).filter(|window| *window == STAMP).count();
+    assert!(places >= 8, "the stamp is in every function: {places}");
     assert_eq!(target.ask("go 32"), "ok");
     for version in 2..=RELOADS + 1 {
-        let mut bytes = first.clone();
-        for &place in &places {
-            bytes[place..place + 2].copy_from_slice(&version.to_le_bytes());
-        }
-        install::bytes(&bytes, &installed);
+        install::bytes(&stamped(&first, version), &installed);
         let wanted = usize::from(version) - 1;
         let reached = deadline::until(PATIENCE, || (target.count("reloaded", "libhammer.so") >= wanted).then_some(()));
         assert!(reached.is_some(), "reload {wanted} did not come; events: {:#?}", target.events().last());
@@ -327,5 +314,135 @@ fn history_outlives_another_controllers_change() {
     target.event("reloaded", |event| event["module"] == Greek::NAME);
     let row = target.module(Greek::NAME);
     assert!(row["last_ms"].is_number() && row["mark"] == "reload", "{row}");
+    assert_eq!(target.finish(), Some(0));
+}
+
+/// What version 1 of the hammered library has in every function.
+const STAMP: [u8; 4] = 0x5a5a_0001u32.to_le_bytes();
+
+/// The hammering program with its library, followed by the dashboard in auto mode `all`; the library and its first bytes.
+fn hammered<'a>(room: &'a Room, options: &[&str]) -> (Launched<'a>, PathBuf, Vec<u8>) {
+    let library = Library::new("hammer", toolchain::hosts().join("hammer_library.c"), "-O2 -Wl,--build-id=none");
+    let installed = room.path().join(library.file_name());
+    library.build(1, room.path(), &installed);
+    let first = fs::read(&installed).expect("just built");
+    let mut target = room.launch_with(options, &host(room, "hammer"), &[]);
+    target.host.line_where(|line| line.starts_with("ready ").then_some(()));
+    assert_eq!(target.ask(&format!("open {}", installed.display())), "ok");
+    target.done(&["mode", "all"]);
+    (target, installed, first)
+}
+
+/// The library with this version stamped in.
+fn stamped(first: &[u8], version: u16) -> Vec<u8> {
+    let mut bytes = first.to_vec();
+    for at in 0..bytes.len() - 4 {
+        if bytes[at..at + 4] == STAMP {
+            bytes[at..at + 2].copy_from_slice(&version.to_le_bytes());
+        }
+    }
+    bytes
+}
+
+#[test]
+fn overwritten_in_place_while_32_threads_run() {
+    let room = Room::new();
+    let (mut target, installed, first) = hammered(&room, &[]);
+    // Under the eyes of the threads.
+    assert_eq!(target.ask("go 32"), "ok");
+    deadline::wait_for("the shield", || target.module("libhammer.so")["shield"]["bytes"].as_u64());
+    for version in 2..=6 {
+        install::overwrite(&stamped(&first, version), &installed);
+        let wanted = usize::from(version) - 1;
+        let reached = deadline::until(PATIENCE, || (target.count("reloaded", "libhammer.so") >= wanted).then_some(()));
+        assert!(reached.is_some(), "`cp` of version {version} is not reloaded: {:#?}", target.events().last());
+        target.ask_until("version", &version.to_string());
+        // Nothing left of the file, and every page of it is still there.
+        install::overwrite(&[], &installed);
+        target.ask_until("version", &version.to_string());
+    }
+    assert_eq!(target.ask("stop"), "wrong 0 backwards 0 miscounted 0 lost 0");
+    assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
+fn overwritten_in_place_without_the_shield() {
+    let room = Room::new();
+    let (mut target, installed, _) = hammered(&room, &["--no-shield"]);
+    target.event("loaded", |event| event["module"] == "libhammer.so");
+    assert_eq!(target.module("libhammer.so")["shield"], Value::Null);
+    assert_eq!(target.ask("go 2"), "ok");
+    install::overwrite(&[], &installed);
+    // This is what the shield is for.
+    let status = deadline::wait_for("the target's end", || target.dashboard.0.try_wait().expect("our child"));
+    assert!(matches!(status.code(), Some(135 | 139)), "{status}");
+}
+
+#[test]
+fn shielded_module_is_the_same_to_a_new_dashboard() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let mut target = greek_target(&room, &greek);
+    deadline::wait_for("the shield", || target.module(Greek::NAME)["shield"]["bytes"].as_u64());
+    let maps = fs::read_to_string(format!("/proc/{}/maps", target.pid)).expect("the target runs");
+    assert!(!maps.contains(&*greek.installed.to_string_lossy()), "a mapping follows the file: {maps}");
+    greek.install(2);
+    assert_eq!(target.reload_one(Greek::NAME)["outcome"], "reloaded");
+    process::signal(target.dashboard.pid(), libc::SIGKILL);
+    deadline::wait_for("the killed dashboard's end", || target.dashboard.0.try_wait().expect("our child"));
+    install::by_copy(&greek.versions[2], &greek.installed);
+    assert_eq!(target.reload_one(Greek::NAME)["outcome"], "reloaded");
+    assert_eq!(target.ask("call together 0"), "333");
+    target.done(&["rollback", Greek::NAME, "--generation", "0"]);
+    assert_eq!(target.ask("call together 0"), "111");
+}
+
+#[test]
+fn frames_never_mix_versions_at_the_safe_point() {
+    const RELOADS: usize = 12;
+    let room = Room::new();
+    let greek = Greek::new(&room, 2);
+    let mut target = room.launch(&host(&room, "frames"), &[]);
+    greek.open(&mut target);
+    target.event("loaded", |event| event["module"] == Greek::NAME);
+    let reload = |target: &mut Launched<'_>, times: usize| {
+        for _ in 0..times {
+            let generation = target.module(Greek::NAME)["generation"].as_u64().expect("a number");
+            greek.install(2 - generation as usize % 2);
+            let receipt = target.reload_one(Greek::NAME);
+            assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+            assert_eq!(receipt["warnings"].as_array().map(Vec::len), Some(0), "{receipt:#}");
+        }
+    };
+    // Without a safe point some frames are half old, half new.
+    assert_eq!(target.ask("go plain"), "ok");
+    reload(&mut target, RELOADS);
+    let torn: u32 = target.ask("torn").parse().expect("a number");
+    assert!(torn > 0, "no frame was torn: this test shows nothing");
+    assert_eq!(target.ask("stop"), "ok");
+
+    assert_eq!(target.ask("go safe"), "ok");
+    reload(&mut target, RELOADS);
+    assert_eq!(target.ask("torn"), "0");
+    let frames: u32 = target.ask("frames").parse().expect("a number");
+    deadline::wait_for("more frames", || (target.ask("frames").parse::<u32>().ok()? > frames + 5).then_some(()));
+    assert_eq!(target.ask("stop"), "ok");
+
+    // A thread that uses the safe point and does not come.
+    assert_eq!(target.ask("idle"), "ok");
+    target.done(&["attach", "--safepoint-wait", "60", "--safepoint-missed", "refuse"]);
+    let generation = target.module(Greek::NAME)["generation"].as_u64().expect("a number");
+    greek.install(2 - generation as usize % 2);
+    let receipt = target.reload_one(Greek::NAME);
+    assert_eq!(receipt["outcome"], "refused", "{receipt:#}");
+    assert!(receipt["failure"]["message"].to_string().contains("safe point within 60 ms"), "{receipt:#}");
+    target.done(&["attach", "--safepoint-missed", "proceed"]);
+    let receipt = target.reload_one(Greek::NAME);
+    assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+    assert!(receipt["warnings"].to_string().contains("safe point"), "{receipt:#}");
+    assert_eq!(target.ask("stop"), "ok");
+    let cost: u32 = target.ask("cost").parse().expect("picoseconds");
+    assert!(cost < 100_000, "one call takes {cost} ps");
+    eprintln!("a call of the safe point with nothing due: {cost} ps");
     assert_eq!(target.finish(), Some(0));
 }

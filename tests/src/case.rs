@@ -18,16 +18,17 @@
 //!                                       answer was when that name was met first
 //! > COMMAND contains TEXT
 //! >~ COMMAND = ANSWER                   again and again until the answer comes
-//! install N [NAME] [by rename|pieces|hard-link]
+//! install N [NAME] [by rename|pieces|hard-link|copy]
 //! damage half|zeroes|empty|text|machine|class|object      writes that instead of the version installed last
 //! remove | forbid                       deletes the file | takes all its permissions
 //! reload OUTCOME [TEXT]                 `reload NAME`; TEXT must occur in the failure or in a warning
+//! force OUTCOME [TEXT]                the same with --force
 //! untouched                             an unnamed `reload` leaves the module alone: nothing reloaded, nothing tried again
 //! receipt PATH = VALUE | contains TEXT  of the last receipt, as `functions.changed`
 //! list FIELD = VALUE                    waits until the module's row in `list` says so
 //! event KIND                            waits for the next event of this kind about the module
 //!                                       (OUTCOME, VALUE of `list` and KIND may be alternatives: `failed|refused`)
-//! ends saying TEXT                      the last step: on its way out the program prints exactly this, once
+//! ends saying LINE | LINE...            the last step: on its way out the program prints exactly this, once
 //! verb WORDS...                         any other verb, which must succeed; MODULE stands for the library's file name
 //! ```
 
@@ -238,7 +239,8 @@ impl Run<'_> {
                 let none = std::os::unix::fs::PermissionsExt::from_mode(0o000);
                 fs::set_permissions(&installed, none).expect("the file is ours");
             }
-            "reload" => self.reload(&arguments),
+            "reload" => self.reload(&arguments, false),
+            "force" => self.reload(&arguments, true),
             "untouched" => self.untouched(&file_name),
             "receipt" => {
                 let (path, expectation) = rest.split_once(' ').expect("`receipt PATH = VALUE`");
@@ -266,7 +268,8 @@ impl Run<'_> {
             }
             "ends" => {
                 let text = rest.strip_prefix("saying ").expect("`ends saying TEXT`");
-                assert_eq!(self.target.host.last_words(), [text]);
+                let lines: Vec<&str> = text.split(" | ").collect();
+                assert_eq!(self.target.host.last_words(), lines);
             }
             "verb" => {
                 let words: Vec<&str> =
@@ -311,6 +314,7 @@ impl Run<'_> {
             "rename" => install::by_rename(&built, &installed),
             "pieces" => install::by_pieces(&built, &installed),
             "hard-link" => install::by_hard_link(&built, &installed),
+            "copy" => install::by_copy(&built, &installed),
             other => panic!("no way `{other}` to install"),
         }
         if index == 0 {
@@ -319,8 +323,11 @@ impl Run<'_> {
     }
 
     /// `OUTCOME [TEXT]`
-    fn reload(&mut self, arguments: &[String]) {
-        let output = self.target.verb(&["reload", "--json", &self.libraries[0].file_name()]);
+    fn reload(&mut self, arguments: &[String], force: bool) {
+        let file_name = self.libraries[0].file_name();
+        let mut words = vec!["reload", "--json", &file_name];
+        words.extend(force.then_some("--force"));
+        let output = self.target.verb(&words);
         let mut receipts = receipts(&output);
         assert_eq!(receipts.len(), 1, "one receipt: {receipts:?}");
         self.receipt = receipts.remove(0);

@@ -143,9 +143,15 @@ impl Room {
 
     /// Starts a program as the target of `run --headless --json`; returns once the dashboard has attached.
     pub fn launch_silent(&self, program: &Path, arguments: &[&str]) -> Launched<'_> {
+        self.launch_with(&[], program, arguments)
+    }
+
+    /// The same with options of `run`.
+    pub fn launch_with(&self, options: &[&str], program: &Path, arguments: &[&str]) -> Launched<'_> {
         let events = self.path().join(format!("events-{}", unique()));
         let mut command = self.dashboard();
-        command.args(["run", "--headless", "--json", "--events"]).arg(&events).arg("--").arg(program).args(arguments);
+        command.args(["run", "--headless", "--json", "--events"]).arg(&events).args(options);
+        command.arg("--").arg(program).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
         let host = Conversation::new(child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));

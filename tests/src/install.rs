@@ -35,6 +35,18 @@ pub fn by_pieces(new: &Path, installed: &Path) {
     file.set_permissions(fs::Permissions::from_mode(0o755)).expect("the file is ours");
 }
 
+/// As `cp new old` does: the very file that processes have mapped is truncated and written.
+pub fn by_copy(new: &Path, installed: &Path) {
+    let bytes = fs::read(new).expect("just built");
+    overwrite(&bytes, installed);
+}
+
+/// Writes these bytes into a file that stays the same one.
+pub fn overwrite(bytes: &[u8], installed: &Path) {
+    let mut file = File::options().write(true).truncate(true).open(installed).expect("the file is ours");
+    file.write_all(bytes).expect("the disk has room");
+}
+
 /// What `damage KIND` writes, made from a good file.
 pub fn damaged(kind: &str, good: &Path) -> Vec<u8> {
     let mut bytes = fs::read(good).expect("just built");

@@ -9,7 +9,7 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-use reload_engine::{model::Mode, watcher::content_hash};
+use reload_engine::{ledger::NewWishes, model::Mode, watcher::content_hash};
 
 use super::{
     failure::{FAILED, Failure, USAGE},
@@ -55,7 +55,13 @@ pub fn run(headless: bool) -> Result<ExitCode, Failure> {
         command.push("--headless".into());
     }
     let lines = Lines::to(None, false)?;
-    launch::run(launch::Plan { command, headless, lines: headless.then_some(lines), mode: Some(Mode::All) })
+    launch::run(launch::Plan {
+        command,
+        headless,
+        lines: headless.then_some(lines),
+        mode: Some(Mode::All),
+        wishes: NewWishes::default(),
+    })
 }
 
 /// The sources of the checkout that this binary was built in and is run from.

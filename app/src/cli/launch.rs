@@ -13,14 +13,11 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use nix::{sys::signal::kill, unistd::Pid};
-use reload_dashboard::{
-    config::{self, Program, wishes::Wishes},
-    window::{self, Start, StartTarget, Wake},
-    worker::shell_status,
-};
+use reload_dashboard::window::{self, Start, StartTarget, Wake};
 use reload_engine::{
+    ledger::NewWishes,
     model::{Mode, file_name},
-    session::{Command, Event, Order, Session, Update},
+    session::{Command, Event, Order, Session, Update, set_wishes},
     target::{
         launch::{LaunchOptions, Launched, launch},
         link::AgentLink,
@@ -45,6 +42,7 @@ pub struct Plan {
     pub lines: Option<Lines>,
     /// Set once the target has started.
     pub mode: Option<Mode>,
+    pub wishes: NewWishes,
 }
 
 pub fn run(plan: Plan) -> Result<ExitCode, Failure> {
@@ -55,7 +53,11 @@ pub fn run(plan: Plan) -> Result<ExitCode, Failure> {
     let mut exit = Exit::watch(child);
     exit.pass_on(signals, pid);
     let wake = Wake::default();
-    let session = link.and_then(|link| {
+    let session = link.and_then(|mut link| {
+        if let Err(error) = set_wishes(&mut link, plan.wishes) {
+            // As below.
+            tracing::debug!("telling process {pid} how to be treated: {error}");
+        }
         let wake = wake.clone();
         match Session::adopt(link, exit.status_channel(), move || wake.wake()) {
             Ok(session) => Some(session),
@@ -80,8 +82,8 @@ pub fn run(plan: Plan) -> Result<ExitCode, Failure> {
             }
             status
         }
-        Some(session) if headless => follow(&session, &mut lines, &exit, wishes(&plan.command, plan.mode)),
-        Some(session) => beside_window(session, Target { pid, name, command: plan.command, wake }, lines, &mut exit)?,
+        Some(session) if headless => follow(&session, &mut lines, &exit),
+        Some(session) => beside_window(session, Target { pid, name, wake }, lines, &mut exit)?,
     };
     if let Ok(root) = StoreRoot::find() {
         root.sweep();
@@ -100,21 +102,9 @@ fn window_is_possible() -> bool {
     }
 }
 
-/// What the user's file wants of the program; `mode` comes before its own.
-fn wishes(command: &[OsString], mode: Option<Mode>) -> Wishes {
-    let found = config::file::read().unwrap_or_else(|problem| {
-        eprintln!("reload-dashboard: {problem}; going on without it");
-        Default::default()
-    });
-    let program = command.first().map(|program| config::program_name(program.as_ref())).unwrap_or_default();
-    let decided = found.config.of(&program);
-    Wishes::new(Program { auto: mode.or(decided.auto), ..decided })
-}
-
 struct Target {
     pid: u32,
     name: String,
-    command: Vec<OsString>,
     wake: Wake,
 }
 
@@ -125,12 +115,11 @@ fn beside_window(
     lines: Option<Lines>,
     exit: &mut Exit,
 ) -> Result<ExitStatus, Failure> {
-    let Target { pid, name, command, wake } = target;
-    let command = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let Target { pid, name, wake } = target;
     let lines = Arc::new(Mutex::new(lines));
     let session = teed(session, &lines, wake.clone());
     exit.end_process_when_told();
-    let shown = window::run(Start { target: Some(StartTarget::Session { pid, name, session, command }), wake });
+    let shown = window::run(Start { target: Some(StartTarget::Session { pid, name, session }), wake });
     exit.stay_after_all();
     if let Err(error) = shown {
         Failure::from(error).report();
@@ -142,8 +131,7 @@ fn beside_window(
     match reopened {
         Ok(session) => {
             let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-            // The window has asked for what the user's file wants.
-            Ok(follow(&session, &mut lines, exit, Wishes::default()))
+            Ok(follow(&session, &mut lines, exit))
         }
         Err(error) => {
             tracing::debug!("following process {pid} without its window: {error}");
@@ -175,18 +163,12 @@ fn teed(session: Session, lines: &Arc<Mutex<Option<Lines>>>, wake: Wake) -> Sess
     Session { orders, updates: through }
 }
 
-/// Asks for what the user wants of the target, and writes events until it has ended.
-fn follow(session: &Session, lines: &mut Option<Lines>, exit: &Exit, mut wishes: Wishes) -> ExitStatus {
+/// Writes events until the target has ended.
+fn follow(session: &Session, lines: &mut Option<Lines>, exit: &Exit) -> ExitStatus {
     let mut write = |update: &Update| {
         if let Some(lines) = lines {
             // Nobody may read the lines; the target goes on all the same.
             let _ = lines.write(update);
-        }
-        if let Update::Snapshot(snapshot) = update {
-            for command in wishes.commands(snapshot) {
-                // A session that has ended meanwhile tells so by itself.
-                let _ = session.orders.try_send(Order { command, reply: None });
-            }
         }
         matches!(update, Update::Event { event: Event::Exited { .. }, .. })
     };
@@ -311,6 +293,11 @@ fn end_if(told: bool, with_target: &Mutex<bool>, status: ExitStatus) {
         }
         std::process::exit(shell_status(status));
     }
+}
+
+/// As a shell tells it: 128 + signal for a program that was killed.
+fn shell_status(status: ExitStatus) -> i32 {
+    status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(i32::from(FAILED))
 }
 
 fn code(status: ExitStatus) -> ExitCode {

@@ -139,6 +139,46 @@ pub fn summary(receipt: &Receipt) -> String {
     }
 }
 
+/// What there is to say of a reload beyond its sentence, a line each.
+pub fn detail(receipt: &Receipt) -> Vec<String> {
+    if receipt.outcome != Outcome::Reloaded {
+        return Vec::new();
+    }
+    let counts = |counts: &[(usize, &str)]| {
+        let told = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        told.collect::<Vec<_>>().join(", ")
+    };
+    let details = &receipt.details;
+    let (all, local) = (receipt.statics, details.thread_locals);
+    let parts = [
+        ("statics", counts(&[(all.new, "new"), (all.reset, "reset"), (all.merged, "merged")])),
+        ("thread-locals", counts(&[(local.kept, "kept"), (local.new, "new"), (local.reset, "reset")])),
+        ("constructors run", details.constructors.join(", ")),
+        ("destructors for the program's end", details.destructors.join(", ")),
+    ];
+    let told = parts.into_iter().filter(|(_, text)| !text.is_empty());
+    let mut lines: Vec<String> = told.map(|(what, text)| format!("{what}: {text}")).collect();
+    let times = receipt.timings_ms;
+    let stages = [
+        ("read", times.read),
+        ("parse", times.parse),
+        ("plan", times.plan),
+        ("shadow", times.shadow),
+        ("load", times.load),
+        ("bind", times.bind),
+        ("safe point", times.safe_point),
+        ("hooks", times.hooks),
+        ("stage", times.stage),
+        ("commit", times.commit),
+    ];
+    let stages = stages.iter().filter(|(_, ms)| *ms >= 0.05).map(|(stage, ms)| format!("{stage} {ms:.1}"));
+    let stages = stages.collect::<Vec<_>>().join(", ");
+    if !stages.is_empty() {
+        lines.push(format!("ms: {stages}; {} KiB stay until the program ends", details.retained_bytes.div_ceil(1024)));
+    }
+    lines
+}
+
 /// One line to standard output. Where nobody reads any more, as after `| head`, there is nobody to tell of it.
 pub fn say(line: impl fmt::Display) {
     let _ = writeln!(io::stdout(), "{line}");
@@ -162,7 +202,7 @@ mod tests {
         session::Event,
     };
 
-    use super::{Lines, summary};
+    use super::{Lines, detail, summary};
 
     fn written(json: bool, event: &Event) -> String {
         let folder = tempfile::tempdir().unwrap();
@@ -191,6 +231,18 @@ mod tests {
         assert_eq!(written(false, &Event::Reloading { module: "libfoo.so".into() }), "");
         let mut receipt = Receipt::empty("libfoo.so", Outcome::Reloaded, Generation(2));
         receipt.functions.changed = 3;
+        receipt.statics.new = 1;
+        receipt.details.thread_locals.kept = 2;
+        receipt.details.constructors = vec!["set_up".into()];
+        receipt.timings_ms.hooks = 1.25;
+        receipt.details.retained_bytes = 4097;
+        let expected = [
+            "statics: 1 new",
+            "thread-locals: 2 kept",
+            "constructors run: set_up",
+            "ms: hooks 1.2; 5 KiB stay until the program ends",
+        ];
+        assert_eq!(detail(&receipt), expected);
         assert!(
             summary(&receipt).starts_with("libfoo.so: reloaded, generation 2; functions: 3 changed; 0 statics kept")
         );

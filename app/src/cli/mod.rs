@@ -7,6 +7,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use reload_engine::{
     error::{Error, Result},
+    ledger::{Missed, NewWishes},
     model::{Mark, Mode},
     target::process::Process,
 };
@@ -78,6 +79,8 @@ enum Verb {
         /// Write events to this file instead of standard error; it is made anew.
         #[arg(long, value_name = "FILE")]
         events: Option<PathBuf>,
+        #[command(flatten)]
+        wishes: WishArgs,
         /// The command and its arguments, after `--`.
         #[arg(required = true, last = true, value_name = "CMD")]
         command: Vec<OsString>,
@@ -100,6 +103,8 @@ enum Verb {
     Attach {
         #[command(flatten)]
         target: TargetArgs,
+        #[command(flatten)]
+        wishes: WishArgs,
     },
     /// List a target's modules with their times, marks and statuses
     #[command(after_help = "Times are UTC; sizes are bytes; `ms` is how long the last reload took, in milliseconds.")]
@@ -228,6 +233,42 @@ impl TargetArgs {
     }
 }
 
+/// How the target is to be treated; it remembers.
+#[derive(Clone, Copy, Debug, Default, Args)]
+struct WishArgs {
+    /// Leave modules mapped from their files: overwriting one in place then ends the program, as it would without us.
+    #[arg(long)]
+    no_shield: bool,
+    /// Shield modules after all.
+    #[arg(long, conflicts_with = "no_shield")]
+    shield: bool,
+    /// How long a reload waits for `superreload_safepoint`, in milliseconds, if the target calls it (1000).
+    #[arg(long, value_name = "MS")]
+    safepoint_wait: Option<u32>,
+    /// What happens to a reload that has waited in vain (proceed).
+    #[arg(long, value_name = "WHAT")]
+    safepoint_missed: Option<MissedArg>,
+}
+
+impl From<WishArgs> for NewWishes {
+    fn from(args: WishArgs) -> NewWishes {
+        NewWishes {
+            shield: (args.shield || args.no_shield).then_some(args.shield),
+            safe_point_ms: args.safepoint_wait,
+            safe_point_missed: args.safepoint_missed.map(|missed| match missed {
+                MissedArg::Proceed => Missed::Proceed,
+                MissedArg::Refuse => Missed::Refuse,
+            }),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum MissedArg {
+    Proceed,
+    Refuse,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ModeArg {
     Off,
@@ -269,14 +310,20 @@ fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
         return window::open(pid);
     };
     match verb {
-        Verb::Run { headless, json, events, command } => {
+        Verb::Run { headless, json, events, wishes, command } => {
             let lines = lines::Lines::to(events.as_deref(), json)?;
             let quiet = !headless && !json && events.is_none();
-            launch::run(launch::Plan { command, headless, lines: (!quiet).then_some(lines), mode: None })
+            launch::run(launch::Plan {
+                command,
+                headless,
+                lines: (!quiet).then_some(lines),
+                mode: None,
+                wishes: wishes.into(),
+            })
         }
         Verb::Demo { headless } => demo::run(headless),
         Verb::Ps { json } => ps::run(json),
-        Verb::Attach { target } => verbs::attach(target.pid()?),
+        Verb::Attach { target, wishes } => verbs::attach(target.pid()?, wishes.into()),
         Verb::List { target, json, all } => verbs::list(target.pid()?, json, all),
         Verb::Reload { target, modules, json, force } => verbs::reload(target.pid()?, modules, json, force),
         Verb::Mode { target, mode } => verbs::mode(target.pid()?, mode.map(Mode::from)),
@@ -316,6 +363,8 @@ mod tests {
             "--name app",
             "run -- cmd",
             "run --headless --json --events file -- cmd --flag arg",
+            "run --no-shield --safepoint-wait 50 --safepoint-missed refuse -- cmd",
+            "attach --pid 7 --shield --safepoint-missed proceed",
             "demo",
             "demo --headless",
             "ps",
@@ -350,6 +399,7 @@ mod tests {
         for line in [
             "list",
             "list --pid 7 --name app",
+            "attach --pid 7 --shield --no-shield",
             "--pid 7 --name app",
             "list --pid x",
             "mode --pid 7 sometimes",

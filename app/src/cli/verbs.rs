@@ -9,14 +9,16 @@ use std::{
 };
 
 use reload_engine::{
+    ledger::NewWishes,
     model::{Connection, Mark, Mode, Outcome, Receipt, Snapshot},
-    session::{Answer, Command, Session},
+    session::{Answer, Command, Session, set_wishes},
+    target::link::AgentLink,
 };
 use serde::Serialize;
 
 use super::{
     failure::{FAILED, Failure},
-    lines::{say, summary, word},
+    lines::{detail, say, summary, word},
     tables,
 };
 
@@ -36,7 +38,11 @@ fn visit_attached(pid: u32) -> Result<(Session, Arc<Snapshot>), Failure> {
     Ok((session, snapshot))
 }
 
-pub fn attach(pid: u32) -> Result<ExitCode, Failure> {
+pub fn attach(pid: u32, wishes: NewWishes) -> Result<ExitCode, Failure> {
+    if wishes != NewWishes::default() {
+        // Before a session sees the target, which it would shield.
+        set_wishes(&mut AgentLink::connect(pid)?, wishes)?;
+    }
     let (session, snapshot) = visit(pid)?;
     session.order(Command::Attach)?;
     say(format_args!("attached to {} ({pid}), {} modules", snapshot.target.name, snapshot.modules.len()));
@@ -93,6 +99,9 @@ fn print_receipts(receipts: &[Receipt]) {
                 }
             }
             None => say(summary(receipt)),
+        }
+        for line in detail(receipt) {
+            say(format_args!("  {line}"));
         }
         let shown = receipt.outcome == Outcome::Reloaded;
         for warning in receipt.warnings.iter().filter(|_| shown) {

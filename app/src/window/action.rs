@@ -5,11 +5,7 @@ use std::path::PathBuf;
 use eframe::egui::ThemePreference;
 use reload_engine::model::{Generation, Mark, Mode, Status};
 
-use crate::{
-    desktop::Wanted,
-    sources::Place,
-    window::{details, dialogs::Dialog, rows::Column},
-};
+use crate::window::{dialogs::Dialog, rows::Column};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -29,26 +25,15 @@ pub enum Action {
 
     /// Opens a session with the process of this id and shows it.
     Open(u32),
-    /// Starts a program as a target and shows it.
-    Launch(Vec<String>),
     /// Opens the shown target's session anew.
     Retry,
     /// Shows the open target at this position.
     Show(usize),
-    /// Shows the open target so many positions further, around the end.
-    ShowNext(isize),
-    /// Closes the open target at this position; one that is being opened is given up.
+    /// Closes the open target at this position.
     Close(usize),
     /// Asks which processes there are.
     ListTargets,
-    /// Opens the desktop's file dialog beside the field of the open dialog.
-    Pick(Wanted),
-    /// Opens a source in the user's editor; the module is the one whose trace names it.
-    Edit(Place, PathBuf),
-    /// Opens the user's file in the editor.
-    EditConfig,
-    /// Writes a report about the shown target.
-    Export(PathBuf),
+    PickFile,
 
     Select(PathBuf),
     /// Moves the selection by so many rows.
@@ -56,16 +41,11 @@ pub enum Action {
     First,
     Last,
     Sort(Column),
-    /// Makes a column wider by so many points.
-    Widen(Column, f32),
-    ResetWidths,
     FilterStatus(Option<Status>),
     ClearFilter,
     FocusFilter,
     ToggleSystem,
     ToggleDetails,
-    /// Shows this tab of the details.
-    ShowDetails(details::Tab),
     ToggleCompact,
     SetTheme(ThemePreference),
     ToggleTheme,
@@ -73,6 +53,5 @@ pub enum Action {
     PickTarget,
     CloseDialogs,
     DismissNotice,
-    DismissToast(usize),
     Copy(String),
 }

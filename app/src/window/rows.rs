@@ -17,7 +17,7 @@ pub const STATUSES: [Status; 7] = [
 ];
 
 /// What the table is sorted by.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Column {
     #[default]
     Status,
@@ -207,6 +207,7 @@ mod tests {
             generation: Generation(generation),
             last_ms: None,
             failure: None,
+            shield: None,
             history: Vec::new(),
             generations: Vec::new(),
             soname: None,

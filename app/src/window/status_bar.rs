@@ -6,9 +6,9 @@ use reload_engine::model::Connection;
 use crate::window::{
     action::Action,
     controls::{Button, palette},
+    dashboard::Scene,
     dialogs::Dialog,
     format, icons,
-    scene::Scene,
     stats::Stats,
     theme,
 };

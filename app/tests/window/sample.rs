@@ -7,17 +7,12 @@ use reload_engine::model::{
     Module, Outcome, Receipt, Snapshot, Stage, StaticCounts, Status, Target, Timings,
 };
 
-/// When all of this is looked at: pictures show ages and times.
-pub fn now() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_253_400)
-}
-
 pub fn path(name: &str) -> String {
     format!("/home/ada/aurora/build/plugins/{name}")
 }
 
 pub fn module(name: &str, status: Status, mark: Mark, generation: u32, age: u64, kib: u64) -> Module {
-    let now = now();
+    let now = SystemTime::now();
     let reloaded = status != Status::Skipped && generation > 0;
     let mut module = Module {
         name: name.to_owned(),
@@ -30,6 +25,7 @@ pub fn module(name: &str, status: Status, mark: Mark, generation: u32, age: u64,
         generation: Generation(generation),
         last_ms: reloaded.then_some(18.0 + (kib % 53) as f64),
         failure: None,
+        shield: None,
         history: Vec::new(),
         generations: (0..=generation).map(Generation).collect(),
         soname: Some(format!("{name}.1")),
@@ -57,6 +53,8 @@ fn entry(name: &str, time: SystemTime, outcome: Outcome, generation: u32, total:
         load: total * 0.14,
         bind: total * 0.05,
         stage: total * 0.09,
+        safe_point: 0.0,
+        hooks: 0.0,
         commit: total * 0.05,
         pause: total * 0.01,
         total,
@@ -95,14 +93,14 @@ pub fn failure() -> Failure {
             "Move the new field to the end, restart the program, or reload with --force to start `WORLD` anew."
                 .to_owned(),
         ],
-        mtime: Some(now() - Duration::from_secs(14)),
+        mtime: Some(SystemTime::now() - Duration::from_secs(14)),
     }
 }
 
 pub fn snapshot() -> Snapshot {
     let mut physics = module("libphysics.so", Status::Failed, Mark::Reload, 41, 14, 1843);
     physics.failure = Some(failure());
-    let mut tried = entry("libphysics.so", now() - Duration::from_secs(12), Outcome::Failed, 41, 9.0);
+    let mut tried = entry("libphysics.so", SystemTime::now() - Duration::from_secs(12), Outcome::Failed, 41, 9.0);
     tried.receipt.failure = Some(failure());
     physics.history.push(tried);
     let mut modules = vec![

@@ -6,19 +6,22 @@
 //! what the ledger means; printing; ending or aborting the host.
 
 mod commit;
+mod errands;
 mod fd;
 mod memory;
 mod modules;
-mod opener;
 mod registers;
+mod safe_point;
 mod server;
 mod shadow;
+mod shield;
 mod signal_stop;
 mod socket;
 mod transaction;
 mod window;
 
 use std::{
+    ffi::{c_char, c_int},
     mem::MaybeUninit,
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
@@ -33,9 +36,10 @@ const STACK_SIZE: usize = 512 << 10;
 /// The loader calls this after the agent's dependencies (libc) are initialised and before the host's own constructors.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static CONSTRUCTOR: extern "C" fn() = constructor;
+static CONSTRUCTOR: extern "C" fn(c_int, *mut *mut c_char) = constructor;
 
-extern "C" fn constructor() {
+extern "C" fn constructor(count: c_int, arguments: *mut *mut c_char) {
+    errands::keep_arguments(count, arguments);
     // A panic must not cross into the loader; there is nobody to tell.
     let _ = panic::catch_unwind(|| {
         if let Some(root) = std::env::var_os(STORE_VARIABLE) {
@@ -72,6 +76,7 @@ fn start(root: PathBuf) {
 unsafe extern "C" fn after_fork_in_child() {
     fd::close_all_in_child();
     window::finish_in_child();
+    safe_point::forget_in_child();
 }
 
 /// Blocks every signal in the calling thread until dropped.

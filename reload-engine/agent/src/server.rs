@@ -13,14 +13,14 @@ use std::{
 };
 
 use reload_protocol::{
-    FromAgent, MAX_FRAME, Notice, Range, Reply, Request, SignalStop, VERSION, Welcome, receive, send,
+    FromAgent, MAX_FRAME, Notice, Range, Reply, Request, Routine, SignalStop, VERSION, Welcome, receive, send,
 };
 
 use crate::{
     commit::{self, Ended},
+    errands::{Errand, Errands},
     fd::{self, GuestFd, MAX_OPEN},
-    memory, modules,
-    opener::Opener,
+    memory, modules, safe_point,
     shadow::{Arenas, Shadow},
     signal_stop::{self, Stopped},
     socket,
@@ -34,8 +34,12 @@ const TURN: usize = 1 << 20;
 const GRACE: Duration = Duration::from_millis(250);
 /// After the host has closed our listener, and opening another failed.
 const RELISTEN: Duration = Duration::from_secs(1);
-/// How often it is looked whether a library has been opened, while one is.
-const OPENING: Duration = Duration::from_millis(2);
+/// How often it is looked whether an errand is done, or the safe point reached, while one is awaited.
+const AWAITING: Duration = Duration::from_millis(1);
+/// The longest time without a word of the owner's for which threads are held in the safe point.
+const LONGEST_HOLD: Duration = Duration::from_secs(10);
+/// After the process had no descriptor left for a connection.
+const REACCEPT: Duration = Duration::from_millis(200);
 
 type ConnectionId = u64;
 
@@ -65,7 +69,13 @@ struct Server {
     ledger: Vec<u8>,
     owner: Option<Owner>,
     arenas: Arenas,
-    opener: Opener,
+    errands: Errands,
+    /// Who waits for the safe point, and until when.
+    awaiting: Option<(ConnectionId, Instant)>,
+    /// When threads in the safe point are let go whatever the owner does.
+    hold_ends: Option<Instant>,
+    /// Connections wait until then.
+    accept_from: Option<Instant>,
     /// When the SIGSEGV disposition may be given back after a window whose stopper died; its transaction lives until then.
     settle: Option<(Instant, Arc<Staged>)>,
     /// This thread's id.
@@ -91,7 +101,7 @@ pub fn run(root: &Path) -> io::Result<()> {
 
 impl Server {
     fn new(root: &Path) -> io::Result<Server> {
-        let opener = Opener::start()?;
+        let errands = Errands::start()?;
         fd::separate_table();
         commit::take_short_turns();
         Ok(Server {
@@ -104,7 +114,10 @@ impl Server {
             ledger: Vec::new(),
             owner: None,
             arenas: Arenas::default(),
-            opener,
+            errands,
+            awaiting: None,
+            hold_ends: None,
+            accept_from: None,
             settle: None,
             // SAFETY: cannot fail.
             thread: unsafe { libc::syscall(libc::SYS_gettid) } as u32,
@@ -114,14 +127,17 @@ impl Server {
     /// Waits for something to do and does it.
     fn turn(&mut self) {
         let entry = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let listener = self.listener.as_ref().map_or(-1, GuestFd::raw);
+        self.accept_from = self.accept_from.filter(|from| *from > Instant::now());
+        let listener = self.listener.as_ref().filter(|_| self.accept_from.is_none()).map_or(-1, GuestFd::raw);
         let mut polls = vec![entry(listener)];
         polls.extend(self.connections.iter().map(|connection| entry(connection.fd.raw())));
         let settling = self.settle.as_ref().map(|(due, _)| due.saturating_duration_since(Instant::now()));
         let relisten = self.listener.is_none().then_some(RELISTEN);
         // A thread of the host's table has no descriptor of ours to wake us by.
-        let opening = self.opener.is_busy().then_some(OPENING);
-        let soonest = [settling, relisten, opening].into_iter().flatten().min();
+        let awaiting = (self.errands.is_busy() || self.awaiting.is_some()).then_some(AWAITING);
+        let at = |time: Option<Instant>| time.map(|time| time.saturating_duration_since(Instant::now()));
+        let soonest = [settling, relisten, awaiting, at(self.hold_ends), at(self.accept_from)];
+        let soonest = soonest.into_iter().flatten().min();
         let timeout = soonest.map_or(-1, |wait| wait.as_millis() as i32 + 1);
         // SAFETY: `polls` has as many valid entries as it says.
         unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, timeout) };
@@ -140,7 +156,8 @@ impl Server {
                 self.serve(id);
             }
         }
-        self.finish_dlopens();
+        self.finish_errands();
+        self.look_at_safe_point();
         if polls[0].revents & libc::POLLNVAL != 0
             && let Some(closed) = self.listener.take()
         {
@@ -156,11 +173,24 @@ impl Server {
 
     fn accept(&mut self) {
         let Some(listener) = &self.listener else { return };
-        while let Ok(Some((fd, peer))) = socket::accept(listener) {
-            if self.connections.len() + 1 < MAX_OPEN {
-                let id = self.next_connection;
-                self.next_connection += 1;
-                self.connections.push(Connection { id, fd, peer, greeted: false, input: Vec::new() });
+        loop {
+            match socket::accept(listener) {
+                Ok(None) => return,
+                Ok(Some((fd, peer))) if self.connections.len() + 1 < MAX_OPEN => {
+                    let id = self.next_connection;
+                    self.next_connection += 1;
+                    self.connections.push(Connection { id, fd, peer, greeted: false, input: Vec::new() });
+                }
+                // Too many: it is hung up on.
+                Ok(Some(_)) => {}
+                // Somebody else's.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                Err(_) => {
+                    // Where the host's descriptors are shared there may be none left (EMFILE). Whoever waits would wake this
+                    // thread again at once.
+                    self.accept_from = Some(Instant::now() + REACCEPT);
+                    return;
+                }
             }
         }
     }
@@ -203,6 +233,9 @@ impl Server {
         if !connection.greeted && !matches!(request, Request::Hello { .. }) {
             return Answer::Reply(failed("the first request must be Hello"));
         }
+        if self.hold_ends.is_some() && self.owner.as_ref().is_some_and(|owner| owner.connection == id) {
+            self.hold_ends = Some(Instant::now() + LONGEST_HOLD);
+        }
         Answer::Reply(match request {
             Request::Hello { version } => self.hello(id, version),
             Request::Modules => Reply::Modules(modules::loaded()),
@@ -231,6 +264,23 @@ impl Server {
                 },
             },
             Request::ReadMemory { ranges } => read_memory(&ranges),
+            Request::SafePoint { patience_ms } => match self.owned(id) {
+                Err(reply) => reply,
+                Ok(_) => {
+                    safe_point::hold();
+                    self.awaiting = Some((id, Instant::now() + Duration::from_millis(patience_ms.into())));
+                    return Answer::Later;
+                }
+            },
+            Request::Call { routine, patience_ms } => match self.call(id, routine) {
+                Err(reply) => reply,
+                Ok(()) => {
+                    let patience = Duration::from_millis(patience_ms.into());
+                    self.hold_ends = self.hold_ends.map(|ends| ends + patience);
+                    self.errands.run(id, Errand::Call(routine), Some(patience));
+                    return Answer::Later;
+                }
+            },
             Request::Stage(transaction) => {
                 let number = self.next_transaction;
                 match self.owned(id) {
@@ -259,7 +309,7 @@ impl Server {
                 self.done()
             }
             Request::Dlopen { path } => {
-                self.opener.open(id, path);
+                self.errands.run(id, Errand::Open(path), None);
                 return Answer::Later;
             }
         })
@@ -272,7 +322,7 @@ impl Server {
         Reply::Welcome(Welcome {
             version: VERSION,
             pid: std::process::id(),
-            agent_threads: vec![self.thread, self.opener.thread],
+            agent_threads: vec![self.thread, self.errands.thread],
             revision: self.revision,
         })
     }
@@ -313,8 +363,53 @@ impl Server {
         self.done()
     }
 
+    /// Before code of the host's runs: if it is in a shadow, that one stays.
+    fn call(&mut self, id: ConnectionId, routine: Routine) -> Result<(), Reply> {
+        let owner = self.owned(id)?;
+        let address = routine.address();
+        let around = |shadow: &&mut Shadow| (shadow.module.start..shadow.module.end).contains(&address);
+        if let Some(shadow) = owner.shadows.iter_mut().find(around) {
+            shadow.entered = true;
+        }
+        let mappings = memory::mappings().map_err(|error| failed(format!("reading /proc/self/maps: {error}")))?;
+        let runs = |mapping: &memory::Mapping| mapping.protection & libc::PROT_EXEC != 0;
+        if mappings.iter().any(|mapping| mapping.range.contains(&address) && runs(mapping)) {
+            Ok(())
+        } else {
+            Err(failed(format!("there is no code at {address:#x}")))
+        }
+    }
+
+    /// Answers whoever waits for the safe point, and lets threads go that nobody has a use for any more.
+    fn look_at_safe_point(&mut self) {
+        if let Some((id, until)) = self.awaiting {
+            let (held, missing) = safe_point::standing();
+            if missing == 0 {
+                self.awaiting = None;
+                self.hold_ends = Some(Instant::now() + LONGEST_HOLD);
+                self.reply(id, Reply::SafePoint { held, missing });
+            } else if Instant::now() >= until {
+                self.let_go();
+                self.reply(id, Reply::SafePoint { held, missing });
+            }
+        }
+        if self.hold_ends.is_some_and(|ends| Instant::now() >= ends) {
+            self.let_go();
+            // What was prepared for threads that stand still must not be done now.
+            if let Some(owner) = &mut self.owner {
+                owner.staged = None;
+            }
+        }
+    }
+
+    fn let_go(&mut self) {
+        (self.awaiting, self.hold_ends) = (None, None);
+        safe_point::release();
+    }
+
     /// Ends the owner's right; what it loaded and did not commit goes.
     fn release(&mut self) {
+        self.let_go();
         if let Some(owner) = self.owner.take() {
             for shadow in owner.shadows.into_iter().rev() {
                 self.arenas.unload(shadow);
@@ -388,7 +483,7 @@ impl Server {
 
     fn commit_by_signal(&mut self, id: ConnectionId, staged: &Arc<Staged>) -> Reply {
         self.settle_window(true);
-        match signal_stop::commit(staged, &[self.thread, self.opener.thread]) {
+        match signal_stop::commit(staged, &[self.thread, self.errands.thread]) {
             Stopped::Committed { pause_ns, threads } => {
                 self.committed(id, staged);
                 Reply::Committed(SignalStop { revision: self.revision, pause_ns, threads })
@@ -424,8 +519,8 @@ impl Server {
         }
     }
 
-    fn finish_dlopens(&mut self) {
-        while let Some((id, reply)) = self.opener.finished() {
+    fn finish_errands(&mut self) {
+        while let Some((id, reply)) = self.errands.finished() {
             self.reply(id, reply);
         }
     }

@@ -45,6 +45,8 @@ pub struct Shadow {
     pub module: LoadedModule,
     /// What was opened of the reservation for it.
     hole: Range<u64>,
+    /// Code in it has run: somebody may have kept a pointer.
+    pub entered: bool,
 }
 
 impl Arenas {
@@ -99,7 +101,7 @@ impl Arenas {
             let place = page_floor(module.start)..page_ceil(module.end);
             if bounds.start <= place.start && place.end <= bounds.end {
                 self.close_hole(&hole);
-                return Ok(Shadow { library, module, hole });
+                return Ok(Shadow { library, module, hole, entered: false });
             }
             // Not at the place that the plan was made for: void.
             let _ = library.close();
@@ -113,8 +115,11 @@ impl Arenas {
         ))
     }
 
-    /// Unloads a shadow that was not committed. Nobody has been given an address in it.
+    /// Unloads a shadow that was not committed. Nobody has been given an address in it, unless code in it has run.
     pub fn unload(&mut self, shadow: Shadow) {
+        if shadow.entered {
+            return shadow.keep();
+        }
         let Shadow { library, hole, .. } = shadow;
         // A failure leaves it loaded, which wastes memory and harms nobody.
         let _ = library.close();

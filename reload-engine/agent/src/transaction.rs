@@ -8,6 +8,7 @@ use reload_protocol::{Patch, Segment, Transaction, Write};
 use crate::{
     memory::{self, Mapping, PAGE, page_ceil, page_floor},
     shadow::range_of,
+    shield::Cover,
 };
 
 pub struct Staged {
@@ -17,6 +18,8 @@ pub struct Staged {
     pub text: Vec<Segment>,
     /// Read-only data that `writes` go to, with the protection it has now.
     pub data: Vec<Segment>,
+    /// Mappings that take others' places.
+    pub covers: Vec<Cover>,
     /// Where no thread may stand: ascending, merged.
     pub forbidden: Vec<Range<u64>>,
     /// Swapped with the agent's ledger when committed.
@@ -25,8 +28,9 @@ pub struct Staged {
 
 impl Staged {
     pub fn prepare(id: u64, transaction: Transaction) -> Result<Staged, String> {
-        let Transaction { patches, writes, text, forbidden, ledger } = transaction;
+        let Transaction { patches, writes, text, replacements, forbidden, ledger } = transaction;
         check_segments(&text)?;
+        check_segments(&replacements.iter().map(|replacement| replacement.segment).collect::<Vec<_>>())?;
         check_patches(&patches, &text)?;
         let mappings = memory::mappings().map_err(|error| format!("reading /proc/self/maps: {error}"))?;
         let data = data_segments(&writes, &text, &mappings)?;
@@ -35,11 +39,16 @@ impl Staged {
         }
         touch_text(&patches);
         touch_data(&writes);
+        let mut covers = Vec::new();
+        for replacement in &replacements {
+            let cover = Cover::prepare(replacement, &mappings)?;
+            if cover.is_writable() { covers.push(cover) } else { cover.put_on()? }
+        }
         let ranges = forbidden.iter().map(|range| range.start..range.start.saturating_add(range.len));
         // At a patch's first byte a thread runs the new jump; inside it, the second half of an instruction.
         let insides = patches.iter().map(|patch| patch.address + 1..patch.address + u64::from(patch.len));
         let forbidden = merge(ranges.chain(insides).collect());
-        Ok(Staged { id, patches, writes, text, data, forbidden, ledger })
+        Ok(Staged { id, patches, writes, text, data, covers, forbidden, ledger })
     }
 
     pub fn forbids(&self, address: u64) -> bool {
@@ -206,7 +215,14 @@ mod tests {
 
     fn transaction(patches: Vec<Patch>, text: Range) -> Transaction {
         let text = vec![Segment { range: text, protection: 5 }];
-        Transaction { patches, writes: Vec::new(), text, forbidden: Vec::new(), ledger: Vec::new() }
+        Transaction {
+            patches,
+            writes: Vec::new(),
+            text,
+            replacements: Vec::new(),
+            forbidden: Vec::new(),
+            ledger: Vec::new(),
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The no-exec window: text is closed to execution while its entries are written, and opened again.
+//! The no-exec window: text is closed to execution while its entries are written, and opened again. Data whose mapping is
+//! replaced is closed to writing in the same way.
 //!
 //! Normally every other thread is stopped from before it is closed until after it is open again. Should the stopper die in
 //! between, the threads run on; whoever enters closed text faults, is parked by the handler here and tries again when the
@@ -20,7 +21,7 @@ use std::{
 
 use reload_protocol::Segment;
 
-use crate::{errno, memory, registers, set_errno, shadow::range_of, transaction::Staged};
+use crate::{errno, memory, registers, set_errno, shadow::range_of, shield::Cover, transaction::Staged};
 
 /// `MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE`
 const SYNC_CORE: libc::c_long = 1 << 5;
@@ -77,6 +78,8 @@ pub struct Window<'a> {
     staged: &'a Arc<Staged>,
     closed: usize,
     opened: usize,
+    /// How many covers' places are read-only.
+    guarded: usize,
 }
 
 impl<'a> Window<'a> {
@@ -86,7 +89,7 @@ impl<'a> Window<'a> {
         debug_assert!(before.is_null());
         install().map_err(|errno| Obstacle::Handler { errno })?;
         STATE.store(CLOSED, Ordering::Release);
-        let mut window = Window { staged, closed: 0, opened: 0 };
+        let mut window = Window { staged, closed: 0, opened: 0, guarded: 0 };
         let writable = libc::PROT_READ | libc::PROT_WRITE;
         // On an early return the window is dropped, which undoes what was done so far.
         for segment in &staged.text {
@@ -98,6 +101,12 @@ impl<'a> Window<'a> {
             let protect = memory::protect(&range_of(segment), writable);
             protect.map_err(|errno| Obstacle::Protect { address: segment.range.start, errno })?;
             window.opened += 1;
+        }
+        for cover in &staged.covers {
+            // Should the stopper die, whoever writes here is parked too.
+            let protect = memory::protect(&range_of(&cover.segment()), libc::PROT_READ);
+            protect.map_err(|errno| Obstacle::Protect { address: cover.segment().range.start, errno })?;
+            window.guarded += 1;
         }
         for patch in &staged.patches {
             let mut found = [0; 8];
@@ -131,6 +140,7 @@ impl<'a> Window<'a> {
 
 impl Drop for Window<'_> {
     fn drop(&mut self) {
+        self.staged.covers[..self.guarded].iter().for_each(|cover| reopen(&[cover.segment()]));
         reopen(&self.staged.data[..self.opened]);
         reopen(&self.staged.text[..self.closed]);
         STATE.store(OPEN, Ordering::Release);
@@ -150,6 +160,7 @@ fn store(staged: &Staged) {
         // SAFETY: found mapped when the window was closed, and writable: either it was, or `data` was opened.
         unsafe { ptr::copy_nonoverlapping(write.bytes.as_ptr(), write.address as *mut u8, write.bytes.len()) };
     }
+    staged.covers.iter().for_each(Cover::put_on_stopped);
 }
 
 /// Nobody can run text that stays closed, so this does not give up: where the kernel refuses the old protection it may
@@ -175,6 +186,7 @@ pub fn finish_in_child() {
     if state == WRITING {
         store(staged);
     }
+    staged.covers.iter().for_each(|cover| reopen(&[cover.segment()]));
     reopen(&staged.data);
     reopen(&staged.text);
 }
@@ -266,7 +278,7 @@ unsafe extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context
     // SAFETY: with SA_SIGINFO the kernel passes valid pointers for the duration of the handler.
     let (code, address, fetch) =
         unsafe { ((*info).si_code, (*info).si_addr() as u64, registers::was_instruction_fetch(context)) };
-    let ours = code > 0 && fetch && in_closed_text(address);
+    let ours = code > 0 && in_closed_memory(address, fetch);
     // SAFETY: written before this handler was installed, and not written again while a thread is counted as inside.
     let host = unsafe { (*HOST.0.get()).assume_init() };
     if ours {
@@ -282,10 +294,19 @@ unsafe extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context
     set_errno(saved);
 }
 
-fn in_closed_text(address: u64) -> bool {
+/// In text that is closed to execution, or in data whose mapping is being replaced.
+fn in_closed_memory(address: u64, fetch: bool) -> bool {
     let staged = STAGED.load(Ordering::Acquire);
+    if staged.is_null() {
+        return false;
+    }
     // SAFETY: counted until `restore_disposition`, which finds this thread inside and does nothing.
-    !staged.is_null() && unsafe { &(*staged).text }.iter().any(|segment| range_of(segment).contains(&address))
+    let staged = unsafe { &*staged };
+    if fetch {
+        staged.text.iter().any(|segment| range_of(segment).contains(&address))
+    } else {
+        staged.covers.iter().any(|cover| cover.contains(address))
+    }
 }
 
 /// Does what would have happened without the agent.

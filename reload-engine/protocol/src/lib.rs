@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub mod signal_frame;
 
 /// Version of this protocol; controller and agent must agree exactly.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Largest accepted frame in bytes. A larger length prefix is an error, not an allocation.
 pub const MAX_FRAME: usize = 256 << 20;
@@ -40,7 +40,7 @@ pub enum Request {
     /// another connection holds the right of [`Request::Begin`]: its commit will replace the ledger as a whole.
     SetLedger { expected: u64, ledger: Vec<u8> },
     /// Takes the exclusive right to load and stage, if the ledger's revision is still `expected`. Ends with
-    /// [`Request::End`] or the connection. `Load`, `Bind` and `Stage` need it.
+    /// [`Request::End`] or the connection. `Load`, `Bind`, `SafePoint`, `Call` and `Stage` need it.
     Begin { expected: u64 },
     /// Gives that right back; a shadow loaded but not committed is closed again.
     End,
@@ -53,6 +53,11 @@ pub enum Request {
     Bind { segments: Vec<Segment>, writes: Vec<Write> },
     /// Reads memory without ever faulting. One answer per range, empty where unmapped.
     ReadMemory { ranges: Vec<Range> },
+    /// Holds back every thread that calls the safe point, and answers when all those that have ever called it stand in it, or
+    /// `patience_ms` later. They stay until [`Request::End`], and never longer than a reload may take.
+    SafePoint { patience_ms: u32 },
+    /// Runs code of the host's on a thread of its own. A shadow that it belongs to stays loaded whatever happens.
+    Call { routine: Routine, patience_ms: u32 },
     /// Verifies and prepares a transaction: checks `before` bytes, touches the pages to be written, keeps it ready.
     Stage(Transaction),
     /// Sent by the stop helper on its own connection; continues with the bytes of [`commit`].
@@ -91,6 +96,15 @@ pub enum Reply {
     },
     Loaded(LoadedModule),
     Memory(Vec<Vec<u8>>),
+    /// How many threads stand in the safe point, and how many that have called it before do not. With `missing` nobody is held.
+    SafePoint {
+        held: u32,
+        missing: u32,
+    },
+    /// What the routine returned; 0 where it returns nothing.
+    Returned {
+        status: i32,
+    },
     Staged {
         transaction: u64,
     },
@@ -156,6 +170,25 @@ pub struct Range {
     pub len: u64,
 }
 
+/// Code of the host's that the agent runs for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Routine {
+    /// `int hook(unsigned generation)`
+    Hook { address: u64, generation: u32 },
+    /// An entry of `.init_array`, with the arguments of `main`.
+    Constructor { address: u64 },
+    /// Not run now, but at `exit`: an entry of `.fini_array`.
+    AtExit { address: u64 },
+}
+
+impl Routine {
+    pub fn address(&self) -> u64 {
+        match self {
+            Routine::Hook { address, .. } | Routine::Constructor { address } | Routine::AtExit { address } => *address,
+        }
+    }
+}
+
 /// A page-aligned range and the `PROT_*` bits it has while nobody writes to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
@@ -181,8 +214,18 @@ pub struct Patch {
     pub after: [u8; 8],
 }
 
-/// Everything that one reload changes in the target, prepared before any thread is stopped.
+/// A private mapping of a file that is to become one of another file, with the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacement {
+    pub segment: Segment,
+    /// Of the other file.
+    pub path: String,
+    /// Where the segment's part of the file begins, in bytes.
+    pub offset: u64,
+}
+
+/// Everything that one reload changes in the target, prepared before any thread is stopped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
     /// Ascending by address, no overlaps, every patch inside one of `text`.
     pub patches: Vec<Patch>,
@@ -190,6 +233,9 @@ pub struct Transaction {
     pub writes: Vec<Write>,
     /// The text segments that hold the patches; closed to execution while they are written.
     pub text: Vec<Segment>,
+    /// Applied in the same stop where they are writable, else when this is staged: that they mean the same changes nothing
+    /// for anybody.
+    pub replacements: Vec<Replacement>,
     /// Address ranges in which no thread may stand when the patches are written.
     pub forbidden: Vec<Range>,
     /// Becomes the ledger at the same instant.

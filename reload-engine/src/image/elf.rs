@@ -188,6 +188,8 @@ pub struct Tables {
     pub tls_alignment: u64,
     /// Targets of `.init_array` entries.
     pub constructors: Vec<Vaddr>,
+    /// Targets of `.fini_array` entries.
+    pub destructors: Vec<Vaddr>,
 }
 
 impl Tables {
@@ -439,7 +441,8 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
         return Err(fail(Stage::Parse, format!("a relocation at {:?} lies outside the address space", stray.slot)));
     }
     tables.relocations.sort_by_key(|relocation| relocation.slot);
-    tables.constructors = constructors(&tables);
+    tables.constructors = routines(&tables, ".init_array");
+    tables.destructors = routines(&tables, ".fini_array");
     Ok(tables)
 }
 
@@ -503,8 +506,9 @@ fn kind_of(name: &str, flags: elf::SectionFlags, zero: bool) -> SectionKind {
     }
 }
 
-fn constructors(tables: &Tables) -> Vec<Vaddr> {
-    let Some(array) = tables.sections.iter().find(|section| section.name == ".init_array") else { return Vec::new() };
+/// What an array of pointers to functions holds.
+fn routines(tables: &Tables, section: &str) -> Vec<Vaddr> {
+    let Some(array) = tables.sections.iter().find(|found| found.name == section) else { return Vec::new() };
     tables
         .relocations
         .iter()

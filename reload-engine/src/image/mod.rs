@@ -31,7 +31,7 @@ pub use callers::callers;
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
-pub use names::{closure_family, demangle};
+pub use names::{closure_family, demangle, is_file_start_up, is_static_initialiser};
 
 use elf::{RawKind, Relocation, Tables};
 use layout::Layouts;
@@ -39,6 +39,13 @@ use layout::Layouts;
 /// A name with what the compiler appends at whim taken off, hashed. Equal keys are candidates for a match, no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NameKey(pub u128);
+
+impl NameKey {
+    /// Of a function with this name.
+    pub fn of_function(name: &str) -> NameKey {
+        NameKey(XxHash3_128::oneshot(names::normalise(name.as_bytes(), false)))
+    }
+}
 
 /// A function symbol.
 #[derive(Clone, Debug)]
@@ -269,6 +276,13 @@ impl Image {
             }
             _ => &[],
         }
+    }
+
+    /// Where the function of this name begins, if there is one.
+    pub fn function_named(&self, name: &str) -> Option<Vaddr> {
+        let key = NameKey::of_function(name);
+        let mut functions = self.functions.iter().filter(|function| function.key == key && !function.indirect);
+        functions.next().map(|function| function.address)
     }
 
     /// Index of the first function that starts at `address`.

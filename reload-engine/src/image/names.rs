@@ -30,6 +30,16 @@ pub fn is_auxiliary(name: &[u8]) -> bool {
         || START_UP.contains(&name)
 }
 
+/// Whether this is what the compiler runs at start for a C++ source file: it sets up all of the file's statics.
+pub fn is_file_start_up(name: &str) -> bool {
+    name.starts_with("_GLOBAL__sub_I_") || name.starts_with("_GLOBAL__I_")
+}
+
+/// Whether start-up code of a source file goes on here: gcc's one function for all of its statics, clang's one for each.
+pub fn is_static_initialiser(name: &str) -> bool {
+    name.contains("__static_initialization_and_destruction_") || name.starts_with("__cxx_global_var_init")
+}
+
 /// Whether rustc made this name, by either of its mangling schemes.
 pub fn is_rust(name: &str) -> bool {
     name.starts_with("_R")

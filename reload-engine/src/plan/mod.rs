@@ -16,12 +16,14 @@ pub mod lineage;
 mod matching;
 pub mod merge;
 pub mod shadow;
+mod start_up;
 mod tls;
 
 use attribution::Decisions;
 use homes::PlannedHomes;
 use lineage::{Instance, Lineage};
 use matching::{Traits, pair};
+use start_up::StartUp;
 use tls::TlsPlan;
 
 use crate::{
@@ -47,6 +49,7 @@ pub struct Plan {
     /// Families that are redirected wherever they lend room to an entry that has none.
     pub lenders: HashSet<u32>,
     pub tls: TlsPlan,
+    pub start_up: StartUp,
     /// Where the shadow's additional TLS pairs stand.
     pub extra: Vaddr,
     pub functions: FunctionCounts,
@@ -116,6 +119,9 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     refusals.extend(tls.refusals.iter().cloned());
     let decisions = attribution::decide(lineage, parent, &image, &partners, &homes);
     refusals.extend(decisions.open.iter().cloned());
+    let mut start_up = start_up::plan(lineage, &image, &homes);
+    refusals.append(&mut start_up.refusals);
+    warnings.append(&mut start_up.warnings);
     if !image.tables.has_local_symbols {
         refusals.extend(stripped(lineage, parent, &image));
     }
@@ -142,6 +148,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         homes,
         decisions,
         tls,
+        start_up,
         extra,
         functions: FunctionCounts::default(),
         statics: StaticCounts::default(),
@@ -152,7 +159,6 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     diff_functions(lineage, &mut plan);
     bring_callers_along(lineage, &mut plan);
     count_statics(&mut plan);
-    warn_of_constructors(lineage, &mut plan);
     if objections != Objections::Settled && !plan.changes_nothing() {
         let findings = guard_layouts(lineage, parent, &plan.image, &plan.partners, &plan.homes);
         plan.warnings.extend(findings.warnings);
@@ -466,18 +472,28 @@ impl Names {
 
 fn count_statics(plan: &mut Plan) {
     let homes = &plan.homes;
-    plan.statics = StaticCounts {
-        kept: homes.kept.len() + homes.thread_locals.iter().filter(|home| **home != homes::TlsHome::Own).count(),
-        new: homes.new.len() + homes.new_thread_locals.len(),
-        reset: homes.reset.len() + homes.reset_thread_locals.len(),
+    let kept_thread_locals: Vec<usize> =
+        (0..homes.thread_locals.len()).filter(|index| homes.thread_locals[*index] != homes::TlsHome::Own).collect();
+    let thread_locals = StaticCounts {
+        kept: kept_thread_locals.len(),
+        new: homes.new_thread_locals.len(),
+        reset: homes.reset_thread_locals.len(),
         merged: 0,
     };
+    plan.statics = StaticCounts {
+        kept: homes.kept.len() + thread_locals.kept,
+        new: homes.new.len() + thread_locals.new,
+        reset: homes.reset.len() + thread_locals.reset,
+        merged: 0,
+    };
+    plan.details.thread_locals = thread_locals;
     let image = &plan.image;
     let names = |objects: &[usize], thread_locals: &[usize]| -> Vec<String> {
         let objects = objects.iter().map(|index| &image.objects[*index]);
         let thread_locals = thread_locals.iter().map(|index| &image.thread_locals[*index]);
         objects.chain(thread_locals).take(Details::LIMIT).map(|object| demangle(image.object_name(object))).collect()
     };
+    plan.details.kept_statics = names(&homes.kept, &kept_thread_locals);
     plan.details.new_statics = names(&homes.new, &homes.new_thread_locals);
     plan.details.reset_statics = names(&homes.reset, &homes.reset_thread_locals);
     plan.warnings.extend(
@@ -486,29 +502,4 @@ fn count_statics(plan: &mut Plan) {
             .iter()
             .map(|name| format!("`{name}` changed its size: it starts anew, and old code keeps using the old one")),
     );
-}
-
-/// Constructors never run again; a new one would have initialised something that now stays zero.
-fn warn_of_constructors(lineage: &Lineage, plan: &mut Plan) {
-    let known: HashSet<NameKey> =
-        lineage.all().iter().flat_map(|placed| constructors(&placed.image)).map(|f| f.key).collect();
-    let fresh: Vec<String> = constructors(&plan.image)
-        .filter(|function| !known.contains(&function.key))
-        .map(|function| demangle(plan.image.function_name(function)))
-        .collect();
-    plan.warnings.extend(fresh.into_iter().map(|name| {
-        format!("the constructor `{name}` is new and was not run; what it would initialise keeps its static value")
-    }));
-    let dynamic = |plan: &Plan| !plan.homes.new.is_empty() && constructors(&plan.image).next().is_some();
-    if dynamic(plan)
-        && plan.details.changed.iter().any(|name| name.contains("_GLOBAL__sub_I_") || name.contains("static_init"))
-    {
-        plan.warnings.push(
-            "a changed start-up function was not run again: a new static with a dynamic initialiser stays zero".into(),
-        );
-    }
-}
-
-fn constructors(image: &Image) -> impl Iterator<Item = &Function> {
-    image.tables.constructors.iter().filter_map(|address| Some(&image.functions[image.function_starting_at(*address)?]))
 }

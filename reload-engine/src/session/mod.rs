@@ -17,8 +17,10 @@ mod orders;
 mod originals;
 mod record;
 mod reloading;
+mod shielding;
 mod worker;
 
+pub use record::set_wishes;
 use worker::{Role, Worker};
 
 /// What a window or a terminal may ask of a session.

@@ -35,6 +35,8 @@ pub struct Tracked {
     pub reloading: bool,
     /// Analysed ahead of its first reload, or found not to be analysable.
     pub prepared: bool,
+    /// How often it was tried to make it independent of its file.
+    pub shield_attempts: u32,
 }
 
 impl Tracked {
@@ -75,6 +77,7 @@ impl Tracked {
             generation: ledger.active,
             last_ms: last_reload.map(|line| line.receipt.timings_ms.total),
             failure,
+            shield: ledger.shield,
             history: ledger.history.clone(),
             generations: ledger.generations.iter().map(|record| record.number).collect(),
             soname: self.soname.clone(),
@@ -104,6 +107,8 @@ impl Worker {
         self.pages = maps::size_in_pages(self.pid)?;
         let loaded = self.link.modules()?;
         let mappings = maps::read(self.pid)?;
+        let places: Vec<(LoadBias, Addr, Addr)> =
+            loaded.iter().map(|entry| (LoadBias(entry.bias), Addr(entry.start), Addr(entry.end))).collect();
         let mut seen = HashSet::new();
         let first = self.modules.is_empty();
         let mut kept = Vec::new();
@@ -113,9 +118,10 @@ impl Worker {
             let path = match entry.path.as_str() {
                 "" => self.target.exe.clone(),
                 // Loaded by a relative path: only the mapping says which file that was.
-                path if !path.starts_with('/') => {
-                    maps::file_in(&mappings, start, end).map_or_else(|| PathBuf::from(path), |file| file.path.clone())
-                }
+                path if !path.starts_with('/') => match maps::file_in(&mappings, start, end) {
+                    Some(file) => self.original_of(&file.path).unwrap_or_else(|| file.path.clone()),
+                    None => PathBuf::from(path),
+                },
                 path => PathBuf::from(path),
             };
             if path.starts_with(self.folder.path()) || !seen.insert(path.clone()) {
@@ -160,6 +166,7 @@ impl Worker {
                 look,
                 reloading: false,
                 prepared: false,
+                shield_attempts: 0,
             };
             self.first_look(&mut module);
             kept.push(module);
@@ -169,9 +176,16 @@ impl Worker {
             self.tell(Event::Unloaded { module: module.name, path: module.path });
         }
         self.keep_originals(&[])?;
+        self.shield(&places, &mappings);
         self.watch();
         self.dirty = true;
         Ok(())
+    }
+
+    /// The module whose copy in the store this is.
+    fn original_of(&self, copy: &std::path::Path) -> Option<PathBuf> {
+        let is_copy = |ledger: &ModuleLedger| ledger.generations.first().is_some_and(|record| record.file == copy);
+        self.record.ledger.modules.iter().find(|(_, ledger)| is_copy(ledger)).map(|(path, _)| path.clone())
     }
 
     /// Keeps the originals of modules that have become worth following, as a marked library of the system, and of those
@@ -220,7 +234,8 @@ impl Worker {
     fn is_another_life(&self, mapped: Mapped<'_>, mappings: &[maps::Mapping]) -> bool {
         let Some(record) = self.first_record(mapped.path) else { return false };
         let Some(file) = maps::file_in(mappings, mapped.start, mapped.end) else { return false };
-        if file.deleted || file.inode == record.stamp.inode {
+        // A shielded module lies in its copy.
+        if file.deleted || file.inode == record.stamp.inode || file.path == record.file {
             return false;
         }
         // A file found to mean the same takes the place of the original in the record, so the inode alone proves nothing.
@@ -252,6 +267,7 @@ impl Worker {
                     return;
                 }
                 module.generations = vec![record.clone()];
+                module.shield = None;
                 module.active = record.number;
                 module.rejected = None;
             }),

@@ -9,7 +9,7 @@ use std::{
 use super::Event;
 use crate::{
     error::{Error, Result},
-    ledger::{Ledger, ModuleLedger, Rejected},
+    ledger::{Ledger, ModuleLedger, NewWishes, Rejected},
     model::{Change, HistoryEntry, Outcome, Receipt, Status, file_name},
     target::link::AgentLink,
 };
@@ -69,6 +69,17 @@ impl Record {
     pub fn module(&self, path: &Path) -> Option<&ModuleLedger> {
         self.ledger.modules.get(path)
     }
+}
+
+/// Changes how a target is to be treated, before a session takes it up.
+///
+/// # Errors
+/// The agent is lost, or another controller does not let go of the ledger.
+pub fn set_wishes(link: &mut AgentLink, new: NewWishes) -> Result<()> {
+    if new == NewWishes::default() {
+        return Ok(());
+    }
+    Record::read(link)?.change(link, |ledger| ledger.wishes = new.applied_to(ledger.wishes))
 }
 
 /// Adds a line to a module's history. It is as old as this moment, so that lines are in order whoever adds them.
@@ -149,7 +160,8 @@ mod tests {
         let rejected =
             failing.then_some(Rejected { stamp: None, content: None, status: Status::Failed, failure: None });
         let module = ModuleLedger { mark, rejected, history, ..ModuleLedger::default() };
-        Ledger { mode, detached: false, modules: [("/p/libfoo.so".into(), module)].into() }
+        let modules = [("/p/libfoo.so".into(), module)].into();
+        Ledger { mode, modules, ..Ledger::default() }
     }
 
     fn check(old: &Ledger, new: &Ledger, expected: &[&str]) {

@@ -430,6 +430,7 @@ fn describe(pid: u32) -> Result<Target> {
 fn carry_over(from: &Ledger, to: &mut Ledger) {
     to.mode = from.mode;
     to.detached = from.detached;
+    to.wishes = from.wishes;
     for (path, module) in &from.modules {
         if module.mark != Default::default() {
             to.modules.entry(path.clone()).or_default().mark = module.mark;

@@ -14,8 +14,8 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use reload_protocol::{
-    FromAgent, LoadedModule, Notice, Range, Reply, Request, SOCKET_NAME, Segment, SignalStop, Transaction, VERSION,
-    Welcome, Write, receive, send,
+    FromAgent, LoadedModule, Notice, Range, Reply, Request, Routine, SOCKET_NAME, Segment, SignalStop, Transaction,
+    VERSION, Welcome, Write, receive, send,
 };
 
 use super::{
@@ -100,6 +100,8 @@ impl AgentLink {
     pub fn request(&mut self, request: Request) -> Result<Reply> {
         let patience = match request {
             Request::Load { .. }
+            | Request::SafePoint { .. }
+            | Request::Call { .. }
             | Request::Bind { .. }
             | Request::Stage(_)
             | Request::Dlopen { .. }
@@ -217,6 +219,25 @@ impl AgentLink {
         }
         let memory = self.read_memory(at.iter().map(|word| Range { start: word.0, len: 8 }).collect())?;
         Ok(memory.into_iter().map(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).collect())
+    }
+
+    /// Holds every thread that calls the safe point, until [`AgentLink::end`]; how many of those that ever called it did not
+    /// come in time, in which case nobody is held.
+    pub fn safe_point(&mut self, patience: Duration) -> Result<u32> {
+        let request = Request::SafePoint { patience_ms: patience.as_millis() as u32 };
+        self.ask(request, |reply| match reply {
+            Reply::SafePoint { missing, .. } => Ok(missing),
+            other => Err(other),
+        })
+    }
+
+    /// Runs code of the target's on a thread of its own; what it returns. [`Error::Agent`] where it takes too long.
+    pub fn call(&mut self, routine: Routine, patience: Duration) -> Result<i32> {
+        let request = Request::Call { routine, patience_ms: patience.as_millis() as u32 };
+        self.ask(request, |reply| match reply {
+            Reply::Returned { status } => Ok(status),
+            other => Err(other),
+        })
     }
 
     /// Verifies and prepares a transaction; its number, for [`super::stop::commit`].

@@ -136,6 +136,14 @@ pub fn commit(link: &mut AgentLink, mut helper: StopHelper, transaction: u64) ->
     Err(Error::Stop { pid, reason })
 }
 
+/// Whether a helper could stop the target, as far as can be told before it tries.
+///
+/// # Errors
+/// Why not.
+pub fn is_possible_from_outside(pid: u32) -> Result<()> {
+    why_not_traceable(pid).map_or(Ok(()), |reason| Err(Error::Stop { pid, reason }))
+}
+
 /// What is known to keep a helper from tracing the target, or from doing it unnoticed.
 fn why_not_traceable(pid: u32) -> Option<String> {
     let status = Status::of(pid).ok()?;

@@ -36,7 +36,7 @@ pub(super) const ARGUMENT: &str = "__stop-target";
 /// For stopping every thread, and for moving those that stand in the way. On a loaded machine a thread may have to wait for
 /// a processor before it can stop; then the others are released and it is tried again.
 const STOPPING: Duration = Duration::from_millis(60);
-/// Longest stop, in microseconds. When it is over the helper dies and the threads run. The last resort: long after
+/// Longest time from the first seized thread to the last released one, in microseconds. When it is over the helper dies and the threads run. The last resort: long after
 /// [`STOPPING`], since a helper that dies before it has collected every stop leaves calls that failed with EINTR. By the time
 /// that only the agent is waited for, all are collected.
 const WATCHDOG: libc::suseconds_t = 250_000;
@@ -153,16 +153,20 @@ fn work(job: &Job) -> io::Result<Outcome> {
     };
     let mut reason = String::new();
     for attempt in 1..=ATTEMPTS {
-        if let Err(obstacle) = threads.seize() {
-            return Ok(refusal(obstacle));
-        }
         let forbidden = match ask(&mut agent, &Request::Commit { transaction: job.transaction })? {
             Reply::Committing { forbidden } => forbidden,
             Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
             other => return Ok(Outcome::Failed { reason: format!("the agent answered Commit with {other:?}") }),
         };
         hasten(&welcome.agent_threads);
-        let begun = arm_watchdog();
+        // From the first seized thread on nothing here may last.
+        arm_watchdog();
+        if let Err(obstacle) = threads.seize() {
+            disarm_watchdog();
+            agent.write_all(&[commit::ABORT])?;
+            return Ok(refusal(obstacle));
+        }
+        let begun = Instant::now();
         let stop = stop_and_commit(&mut threads, &mut agent, &forbidden, halt);
         let pause_ns = begun.elapsed().as_nanos() as u64;
         disarm_watchdog();
@@ -290,9 +294,8 @@ fn refusal(obstacle: Obstacle) -> Outcome {
 }
 
 /// The default action of SIGALRM ends this process, and the kernel then releases its tracees.
-fn arm_watchdog() -> Instant {
+fn arm_watchdog() {
     set_timer(WATCHDOG);
-    Instant::now()
 }
 
 fn disarm_watchdog() {

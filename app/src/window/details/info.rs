@@ -6,10 +6,9 @@ use reload_engine::model::{Class, Mark, Module};
 use crate::window::{
     action::Action,
     controls::{Button, palette},
+    dashboard::Scene,
     details::{card, heading, pair},
-    format, icons,
-    scene::Scene,
-    theme,
+    format, icons, theme,
 };
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>) {
@@ -33,6 +32,17 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
         }
         pair(ui, "Generation", plain(module.generation.to_string()));
         pair(ui, "Load bias", code(format!("{:#x}", module.bias.0)));
+        if let Some(shield) = &module.shield {
+            let text = format!(
+                "{} lie in a private copy, so that the file may be overwritten; it took {}, and the program stood still {}",
+                format::size(shield.bytes),
+                format::milliseconds(shield.ms),
+                format::milliseconds(shield.pause_ms)
+            );
+            pair(ui, "Shield", plain(text));
+        } else if module.class == Class::Project {
+            pair(ui, "Shield", plain("none: overwriting the file in place would end the program".to_owned()));
+        }
         let retained: u64 = module.history.iter().map(|entry| entry.receipt.details.retained_bytes).sum();
         if retained > 0 {
             pair(ui, "Retained", plain(format!("{} until the program ends", format::size(retained))));

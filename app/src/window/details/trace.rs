@@ -1,51 +1,38 @@
-//! The Trace tab: what stopped a reload, why, what runs meanwhile, what to do.
+//! The Trace tab: what stopped a reload, what runs meanwhile, what happens next.
 
-use eframe::egui::{Align, Color32, FontId, Layout, RichText, Ui, vec2};
+use eframe::egui::{Align, FontId, Layout, RichText, Ui, vec2};
 use reload_engine::model::{Connection, Failure, Mark, Mode, Module, Outcome, Status};
 
 use crate::window::{
-    action::Action,
     controls::palette,
-    details::{card, heading, nothing, passage},
+    dashboard::Scene,
+    details::{card, heading, nothing},
     format, icons,
     rows::is_rolled_back,
-    scene::Scene,
     theme,
 };
 
-pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>) {
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
     let Some(failure) = &module.failure else {
         no_failure(ui, scene, module);
         return;
     };
-    let why = causes(failure);
-    if ui.available_width() > 560.0 && !why.is_empty() {
+    if ui.available_width() > 560.0 && !failure.trace.is_empty() {
         ui.columns_const(|[left, right]| {
             // Columns would spread the words over the line.
-            left.with_layout(Layout::top_down(Align::Min), |ui| summary(ui, scene, module, failure, actions));
-            right.with_layout(Layout::top_down(Align::Min), |ui| chain(ui, module, &why, actions));
+            left.with_layout(Layout::top_down(Align::Min), |ui| summary(ui, scene, module, failure));
+            right.with_layout(Layout::top_down(Align::Min), |ui| causes(ui, failure));
         });
     } else {
-        summary(ui, scene, module, failure, actions);
-        if !why.is_empty() {
-            heading(ui, "Why", Some(why.len()));
-            chain(ui, module, &why, actions);
+        summary(ui, scene, module, failure);
+        if !failure.trace.is_empty() {
+            heading(ui, "What led to it", Some(failure.trace.len()));
+            causes(ui, failure);
         }
     }
 }
 
-/// What led to the failure, without what the summary says already.
-pub fn causes(failure: &Failure) -> Vec<&str> {
-    let body = failure.trace.split_last().map(|(_, body)| body).unwrap_or_default();
-    let is_told = |line: &&String| **line == failure.message || line.ends_with("is still running, untouched");
-    body.iter().filter(|line| !is_told(line)).map(String::as_str).collect()
-}
-
-fn remedy(failure: &Failure) -> Option<&str> {
-    failure.trace.last().map(String::as_str)
-}
-
-fn summary(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, actions: &mut Vec<Action>) {
+fn summary(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure) {
     let palette = palette(ui);
     let colour = palette.status(module.status);
     card(ui, palette.tinted(colour, palette.canvas), theme::mix(palette.panel, colour, 0.5), |ui| {
@@ -60,49 +47,27 @@ fn summary(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, a
                     .on_hover_text(format::exact(entry.time));
             }
         });
-        passage::show(ui, &failure.message, palette.text, &module.path, actions);
-    });
-    card(ui, palette.canvas, palette.line, |ui| {
-        let (running, next) = consequence(scene, module);
-        let ended = matches!(scene.snapshot().map(|snapshot| &snapshot.connection), Some(Connection::Exited(_)));
-        let (icon, colour) =
-            if ended { (icons::EXITED, palette.text_secondary) } else { (icons::CURRENT, palette.current) };
-        point(ui, icon, colour, |ui| {
-            ui.label(RichText::new(running).color(palette.text));
-        });
-        if let Some(remedy) = remedy(failure) {
-            point(ui, icons::REMEDY, palette.accent_text, |ui| {
-                passage::show(ui, &sentence(remedy), palette.text, &module.path, actions);
-            });
-        }
-        if let Some(next) = next {
-            point(ui, icons::RELOADING, palette.text_secondary, |ui| {
-                ui.label(RichText::new(next).color(palette.text_secondary));
-            });
-        }
+        ui.label(RichText::new(&failure.message).color(palette.text));
+        ui.label(RichText::new(consequence(scene, module)).font(theme::small()).color(palette.text_secondary));
     });
 }
 
-/// A line behind an icon, its further lines below its text.
-fn point(ui: &mut Ui, icon: char, colour: Color32, content: impl FnOnce(&mut Ui)) {
-    ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
-        ui.spacing_mut().item_spacing.x = 8.0;
-        ui.label(RichText::new(icon).font(icons::outline(16.0)).color(colour));
-        ui.vertical(content);
-    });
-}
-
-/// The chain of causes: each line below what it explains, the user's own code bright.
-fn chain(ui: &mut Ui, module: &Module, why: &[&str], actions: &mut Vec<Action>) {
+fn causes(ui: &mut Ui, failure: &Failure) {
     let palette = palette(ui);
     card(ui, palette.canvas, palette.line, |ui| {
-        for (number, line) in why.iter().enumerate() {
+        for (number, line) in failure.trace.iter().enumerate() {
+            let last = number + 1 == failure.trace.len();
             ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
                 ui.spacing_mut().item_spacing.x = 8.0;
-                let digits = RichText::new((number + 1).to_string()).font(theme::code()).color(palette.text_weak);
+                let digits = RichText::new(number.to_string()).font(theme::code()).color(palette.text_weak);
                 ui.allocate_ui_with_layout(vec2(16.0, 16.0), Layout::right_to_left(Align::Min), |ui| ui.label(digits));
-                let colour = if passage::is_foreign(line) { palette.text_weak } else { palette.text_secondary };
-                ui.vertical(|ui| passage::show(ui, line, colour, &module.path, actions));
+                // The last line says what to do: it is for reading, the others for finding out.
+                let text = if last {
+                    RichText::new(line).color(palette.text)
+                } else {
+                    RichText::new(line).font(theme::code()).color(palette.text_secondary)
+                };
+                ui.vertical(|ui| ui.label(text));
             });
         }
     });
@@ -113,18 +78,10 @@ fn title(status: Status, failure: &Failure) -> String {
     format!("{verb} at stage {}", failure.stage)
 }
 
-/// With a capital letter and a full stop.
-fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
-    let stop = if text.ends_with(['.', '!', '?', '`']) { "" } else { "." };
-    format!("{first}{}{stop}", letters.as_str())
-}
-
 /// What still runs, and what happens next.
-fn consequence(scene: &Scene<'_>, module: &Module) -> (String, Option<&'static str>) {
+fn consequence(scene: &Scene<'_>, module: &Module) -> String {
     if let Some(Connection::Exited(_)) = scene.snapshot().map(|snapshot| &snapshot.connection) {
-        return ("The program has ended since.".to_owned(), None);
+        return "The program has ended since.".to_owned();
     }
     let running = if module.generation.0 == 0 {
         "The code the program was started with still runs, with its state untouched.".to_owned()
@@ -132,7 +89,7 @@ fn consequence(scene: &Scene<'_>, module: &Module) -> (String, Option<&'static s
         format!("Generation {} still runs, with its state untouched.", module.generation)
     };
     if !scene.is_live() {
-        return (running, None);
+        return running;
     }
     let mode = scene.snapshot().map(|snapshot| snapshot.mode).unwrap_or_default();
     let by_itself = match mode {
@@ -145,7 +102,7 @@ fn consequence(scene: &Scene<'_>, module: &Module) -> (String, Option<&'static s
     } else {
         "Auto does not cover this module: change the file and reload, or Try again now."
     };
-    (running, Some(next))
+    format!("{running} {next}")
 }
 
 fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
@@ -175,34 +132,20 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
             "Skipped",
             "Left alone by Auto and by Reload now. Mark it, or reload it by itself, to bring it in.",
         ),
-        (_, Some(entry)) => {
-            let runs = format!(
+        (_, Some(entry)) => nothing(
+            ui,
+            "Nothing went wrong",
+            &format!(
                 "Generation {} runs since {}, reloaded in {}.",
                 entry.receipt.generation,
                 format::age(entry.time, scene.now),
                 format::milliseconds(entry.receipt.timings_ms.total)
-            );
-            match failures_before_last(module) {
-                0 => nothing(ui, "Nothing went wrong", &runs),
-                n => {
-                    let tries = format::count(n, "attempt that did not succeed", "attempts that did not succeed");
-                    nothing(ui, "Recovered", &format!("{runs} Before that, there was {tries}; see History."));
-                }
-            }
-        }
+            ),
+        ),
         (_, None) => {
             nothing(ui, "Nothing went wrong", "The program runs what is on disk; no reload was needed so far.")
         }
     }
-}
-
-/// How many attempts in a row were refused or failed just before the last one, which succeeded.
-fn failures_before_last(module: &Module) -> usize {
-    let mut latest = module.history.iter().rev();
-    if latest.next().is_none_or(|entry| entry.receipt.outcome != Outcome::Reloaded) {
-        return 0;
-    }
-    latest.take_while(|entry| matches!(entry.receipt.outcome, Outcome::Refused | Outcome::Failed)).count()
 }
 
 /// The trace as text, for a bug report or a search.

@@ -1,0 +1,114 @@
+//! Shielding: a project's modules are made independent of their files on disk as soon as there is a copy of each.
+//!
+//! How it is done is the agent's business; that it cannot be done is no failure, but told.
+
+use std::path::PathBuf;
+
+use reload_protocol::{Range, Replacement, Segment};
+
+use super::{Event, modules::Tracked, record::Record, worker::Worker};
+use crate::{
+    model::{Addr, Class, LoadBias, Mark, Shield, file_name},
+    target::maps::Mapping,
+};
+
+/// Listings in which a module's shield is tried.
+const ATTEMPTS: u32 = 3;
+
+impl Worker {
+    /// Shields every module that is worth it and is not yet; `places` are the modules of the link map.
+    pub fn shield(&mut self, places: &[(LoadBias, Addr, Addr)], mappings: &[Mapping]) {
+        if !self.record.ledger.wishes.shield || self.record.ledger.detached {
+            return;
+        }
+        let mut replacements = Vec::new();
+        let mut covered = Vec::new();
+        for index in 0..self.modules.len() {
+            let module = &self.modules[index];
+            if module.shield_attempts == ATTEMPTS || !self.is_worth_a_shield(module) {
+                continue;
+            }
+            self.modules[index].shield_attempts += 1;
+            let module = &self.modules[index];
+            let place = places.iter().find(|(bias, ..)| *bias == module.bias);
+            let own = place.map_or_else(Vec::new, |(_, start, end)| self.replacements(module, *start, *end, mappings));
+            if own.is_empty() {
+                self.modules[index].shield_attempts = ATTEMPTS;
+            } else {
+                let bytes = own.iter().map(|replacement| replacement.segment.range.len).sum::<u64>();
+                covered.push((module.path.clone(), bytes));
+                replacements.extend(own);
+            }
+        }
+        if replacements.is_empty() {
+            return;
+        }
+        let Record { revision, ledger } = &self.record;
+        match self.engine.shield(&mut self.link, *revision, ledger, replacements) {
+            Ok((revision, ms, pause_ms)) => {
+                self.shielded(&covered);
+                self.record.revision = revision;
+                let noted = self.record.change(&mut self.link, |ledger| {
+                    for (path, bytes) in &covered {
+                        if let Some(module) = ledger.modules.get_mut(path) {
+                            module.shield = Some(Shield { bytes: *bytes, ms, pause_ms });
+                        }
+                    }
+                });
+                if let Err(error) = noted {
+                    tracing::debug!("what the shield cost was not noted: {error}");
+                }
+            }
+            // Another controller may be at it, or the loader in the middle of loading: the next listing tries again.
+            Err(error) if self.may_try_again(&covered) => tracing::debug!("not shielded yet: {error}"),
+            Err(error) => {
+                let names: Vec<String> = covered.iter().map(|(path, _)| file_name(path)).collect();
+                let message = format!(
+                    "{}: not shielded, so that overwriting the file in place would end the program: {error}",
+                    names.join(", ")
+                );
+                self.tell(Event::Notice { message });
+            }
+        }
+    }
+
+    fn shielded(&mut self, covered: &[(PathBuf, u64)]) {
+        for module in self.modules.iter_mut().filter(|module| covered.iter().any(|(path, _)| *path == module.path)) {
+            module.shield_attempts = ATTEMPTS;
+        }
+    }
+
+    fn may_try_again(&self, covered: &[(PathBuf, u64)]) -> bool {
+        let tried = |module: &Tracked| covered.iter().any(|(path, _)| *path == module.path);
+        self.modules.iter().filter(|module| tried(module)).all(|module| module.shield_attempts < ATTEMPTS)
+    }
+
+    fn is_worth_a_shield(&self, module: &Tracked) -> bool {
+        let Some(ledger) = self.record.module(&module.path) else { return false };
+        // Nobody can write to the file of a running program (ETXTBSY).
+        !ledger.generations.is_empty()
+            && (module.class == Class::Project || (module.class == Class::System && ledger.mark == Mark::Reload))
+    }
+
+    /// What of the module is mapped from the very file that its copy was made of.
+    fn replacements(&self, module: &Tracked, start: Addr, end: Addr, mappings: &[Mapping]) -> Vec<Replacement> {
+        let record = self.record.module(&module.path).and_then(|ledger| ledger.generations.first());
+        let Some((record, copy)) = record.and_then(|record| Some((record, record.file.to_str()?))) else {
+            return Vec::new();
+        };
+        let of_module = |mapping: &&Mapping| {
+            let file = mapping.file.as_ref();
+            mapping.start >= start
+                && mapping.start < end
+                && mapping.readable
+                && file.is_some_and(|file| file.inode == record.stamp.inode && file.path != record.file)
+        };
+        let replacement = |mapping: &Mapping| {
+            let bits = [(mapping.readable, 1), (mapping.writable, 2), (mapping.executable, 4)];
+            let range = Range { start: mapping.start.0, len: mapping.end.0 - mapping.start.0 };
+            let protection = bits.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
+            Replacement { segment: Segment { range, protection }, path: copy.to_owned(), offset: mapping.offset }
+        };
+        mappings.iter().filter(of_module).map(replacement).collect()
+    }
+}
