@@ -1,7 +1,7 @@
 //! Edits of types between real libraries, built here with debugging information: harmful ones are refused by name, harmless
 //! ones are not.
 
-use std::{collections::HashMap, path::Path, process::Command, sync::Arc};
+use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
 use reload_engine::{
     image::Image,
@@ -34,7 +34,7 @@ fn build(folder: &Path, language: Language, source: &str, flags: &[&str]) -> Arc
 }
 
 fn plan_between(old: &Arc<Image>, new: Arc<Image>, objections: Objections) -> Result<Plan, Vec<String>> {
-    let homes = Homes::of_original(old, LoadBias(0x10_0000), 1, &HashMap::new());
+    let homes = Homes::of_original(old, LoadBias(0x10_0000), 1, &BTreeMap::new());
     plan::plan(&Lineage::new(Arc::clone(old), LoadBias(0x10_0000), 1, homes), 0, new, objections)
 }
 

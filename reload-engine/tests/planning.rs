@@ -1,6 +1,6 @@
 //! Plans between real libraries, built here by the system's compilers: what counts as changed, kept, new, ambiguous.
 
-use std::{collections::HashMap, path::Path, process::Command, sync::Arc};
+use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
 use reload_engine::{
     image::Image,
@@ -32,7 +32,7 @@ fn plan_by(compiler: &str, old: &str, new: &str, flags: &[&str]) -> Result<Plan,
     let folder = tempfile::tempdir().expect("a folder");
     let old = build(folder.path(), compiler, old, flags);
     let new = build(folder.path(), compiler, new, flags);
-    let homes = Homes::of_original(&old, LoadBias(0x10_0000), 1, &HashMap::new());
+    let homes = Homes::of_original(&old, LoadBias(0x10_0000), 1, &BTreeMap::new());
     plan::plan(&Lineage::new(old, LoadBias(0x10_0000), 1, homes), 0, new, Objections::Refuse)
 }
 

@@ -1,6 +1,6 @@
 //! Who calls a function directly: asked only where an old entry cannot be redirected, so the code is decoded again for it.
 
-use std::collections::HashSet;
+use foldhash::{HashSet, HashSetExt as _};
 
 use super::{
     Image, Resolves,

@@ -2,11 +2,14 @@
 //!
 //! Says nothing about which references are to be changed; the planner decides that against the other generation.
 
+use std::ops::Range;
+
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::{
     Image, RelocationKind, Resolves, SectionKind,
     entry::{self, Entry, Facts, Padding},
+    layout::in_parallel,
     local_exec::LocalExec,
 };
 use crate::model::Vaddr;
@@ -85,36 +88,69 @@ pub struct Scan {
 /// # Errors
 /// A code section whose bytes are not in the file.
 pub fn scan(image: &Image, landing_pads: &[Vaddr]) -> Result<Scan, String> {
-    let mut scanner = Scanner::new(image);
-    scanner.stray_targets.extend_from_slice(landing_pads);
+    let mut stretches = Vec::new();
     for section in image.tables.sections.iter().filter(|section| section.kind.is_code()) {
         let code = image.bytes_from(Vaddr(section.address));
         if code.len() as u64 != section.size {
             return Err(format!("section {} lies outside the file", section.name));
         }
-        scanner.section(section.address, code);
+        cut(image, section.address, code, &mut stretches);
     }
-    Ok(scanner.finish())
+    let pairs = TlsPairs::of(image);
+    let parts: Vec<&[Stretch<'_>]> = stretches.chunks(PART).collect();
+    let parts = in_parallel(parts.len(), |index| {
+        let mut scanner = Scanner::new(image, &pairs);
+        parts[index].iter().for_each(|stretch| scanner.stretch(stretch));
+        scanner
+    });
+    Ok(joined(image, parts, landing_pads))
 }
 
-struct Scanner<'a> {
-    image: &'a Image,
-    scan: Scan,
-    facts: Vec<Facts>,
-    padding: Padding,
-    /// Where control arrives past the start of a function: branches from another one, landing pads.
-    stray_targets: Vec<Vaddr>,
-    /// Addresses taken of what may be tables of jumps, each with who takes it.
-    possible_tables: Vec<(u32, Vaddr)>,
+/// How many stretches one thread decodes at a time.
+const PART: usize = 4096;
+
+/// Bytes that begin at a function symbol, or at the section's start, and end at the next.
+struct Stretch<'a> {
+    /// The functions that begin here: aliases of one another.
+    functions: Option<Range<usize>>,
+    start: u64,
+    bytes: &'a [u8],
+    /// How many of the bytes are the functions'; padding follows, or something without a symbol.
+    body: usize,
+}
+
+/// Cuts a section into stretches.
+fn cut<'a>(image: &Image, start: u64, code: &'a [u8], stretches: &mut Vec<Stretch<'a>>) {
+    let functions = &image.functions;
+    let end = start + code.len() as u64;
+    let mut index = functions.partition_point(|function| function.address.0 < start);
+    let mut at = start;
+    while at < end {
+        let first = index;
+        let here = functions.get(first).is_some_and(|function| function.address.0 == at);
+        let mut size = 0;
+        while functions.get(index).is_some_and(|function| function.address.0 == at) {
+            size = size.max(functions[index].size);
+            index += 1;
+        }
+        let next = functions.get(index).map_or(end, |function| function.address.0.min(end));
+        let bytes = &code[(at - start) as usize..(next - start) as usize];
+        let body = if size == 0 { bytes.len() } else { (size as usize).min(bytes.len()) };
+        stretches.push(Stretch { functions: here.then_some(first..index), start: at, bytes, body });
+        at = next;
+    }
+}
+
+/// The pairs of the GOT that stand for thread-locals.
+struct TlsPairs {
     /// Slots of `DTPMOD64` relocations, ascending.
-    tls_pairs: Vec<Vaddr>,
+    all: Vec<Vaddr>,
     /// Those of them that give the module's whole block.
     local_dynamic: Vec<Vaddr>,
-    skeleton: Vec<u8>,
 }
 
-impl<'a> Scanner<'a> {
-    fn new(image: &'a Image) -> Self {
+impl TlsPairs {
+    fn of(image: &Image) -> TlsPairs {
         let pairs = || image.tables.relocations.iter().filter(|slot| slot.kind == RelocationKind::TlsModule);
         let block = |slot: &&super::elf::Relocation| {
             let second = Vaddr(slot.slot.0 + 8);
@@ -122,43 +158,45 @@ impl<'a> Scanner<'a> {
                 && image.relocation_at(second).is_none()
                 && super::elf::word_at(&image.bytes, &image.tables.segments, second) == Some(0)
         };
+        TlsPairs {
+            all: pairs().map(|slot| slot.slot).collect(),
+            local_dynamic: pairs().filter(block).map(|slot| slot.slot).collect(),
+        }
+    }
+}
+
+/// Decodes some stretches; what it finds of functions is joined with what others find by [`joined`].
+struct Scanner<'a> {
+    image: &'a Image,
+    pairs: &'a TlsPairs,
+    scan: Scan,
+    /// By index of the function; aliases share an entry.
+    functions: Vec<(Range<usize>, Facts, Body)>,
+    padding: Padding,
+    /// Where control arrives past the start of a function by branches from elsewhere.
+    stray_targets: Vec<Vaddr>,
+    /// Addresses taken of what may be tables of jumps, each with who takes it.
+    possible_tables: Vec<(u32, Vaddr)>,
+    skeleton: Vec<u8>,
+}
+
+impl<'a> Scanner<'a> {
+    fn new(image: &'a Image, pairs: &'a TlsPairs) -> Self {
         Scanner {
             image,
-            facts: image.functions.iter().map(|function| Facts { at: function.address, ..Facts::default() }).collect(),
+            pairs,
+            scan: Scan::default(),
+            functions: Vec::new(),
             padding: Padding::default(),
             stray_targets: Vec::new(),
             possible_tables: Vec::new(),
-            tls_pairs: pairs().map(|slot| slot.slot).collect(),
-            local_dynamic: pairs().filter(block).map(|slot| slot.slot).collect(),
             skeleton: Vec::new(),
-            scan: Scan { bodies: vec![Body::default(); image.functions.len()], ..Scan::default() },
         }
     }
 
-    /// Cuts a section into stretches that each begin at a function symbol, and decodes them.
-    fn section(&mut self, start: u64, code: &[u8]) {
-        let functions = &self.image.functions;
-        let end = start + code.len() as u64;
-        let mut index = functions.partition_point(|function| function.address.0 < start);
-        let mut at = start;
-        while at < end {
-            let first = index;
-            let here = functions.get(first).is_some_and(|function| function.address.0 == at);
-            let mut size = 0;
-            while functions.get(index).is_some_and(|function| function.address.0 == at) {
-                size = size.max(functions[index].size);
-                index += 1;
-            }
-            let next = functions.get(index).map_or(end, |function| function.address.0.min(end));
-            let bytes = &code[(at - start) as usize..(next - start) as usize];
-            let body = if size == 0 { bytes.len() } else { (size as usize).min(bytes.len()) };
-            self.stretch(here.then_some(first..index), at, bytes, body);
-            at = next;
-        }
-    }
-
-    /// Decodes `bytes` at `start`: `body` bytes of the given functions (aliases of one another), then what follows them.
-    fn stretch(&mut self, functions: Option<std::ops::Range<usize>>, start: u64, bytes: &[u8], body: usize) {
+    fn stretch(&mut self, stretch: &Stretch<'_>) {
+        let Stretch { functions, start, bytes, body } = stretch;
+        let (start, body) = (*start, *body);
         let index = functions.as_ref().map(|range| range.start);
         let owner = index.map(|index| index as u32);
         let body_end = start + body as u64;
@@ -229,7 +267,7 @@ impl<'a> Scanner<'a> {
                     if target.0 >= start && target.0 < start + bytes.len() as u64 {
                         facts.lands(target);
                     } else {
-                        self.stray_targets.push(target);
+                        self.stray(target);
                     }
                     if in_body && !(target.0 >= start && target.0 < body_end) {
                         result.mentions.push(Mention::Branch(target));
@@ -281,10 +319,14 @@ impl<'a> Scanner<'a> {
         }
         if let Some(functions) = functions {
             result.skeleton = twox_hash::XxHash3_128::oneshot(&self.skeleton);
-            for alias in functions {
-                self.facts[alias] = facts;
-                self.scan.bodies[alias] = result.clone();
-            }
+            self.functions.push((functions.clone(), facts, result));
+        }
+    }
+
+    /// A jump to a function's start lands inside no entry.
+    fn stray(&mut self, target: Vaddr) {
+        if self.image.function_starting_at(target).is_none() {
+            self.stray_targets.push(target);
         }
     }
 
@@ -298,9 +340,9 @@ impl<'a> Scanner<'a> {
         tls: &mut TlsTracker,
     ) {
         let address_taken = instruction.mnemonic() == Mnemonic::Lea;
-        if address_taken && self.tls_pairs.binary_search(&target).is_ok() {
+        if address_taken && self.pairs.all.binary_search(&target).is_ok() {
             self.scan.tls_uses.push(TlsUse { site, next, pair: target, function });
-            if self.local_dynamic.binary_search(&target).is_ok() {
+            if self.pairs.local_dynamic.binary_search(&target).is_ok() {
                 tls.block_requested();
             }
             return;
@@ -310,7 +352,7 @@ impl<'a> Scanner<'a> {
             Some(SectionKind::Code) => {
                 let entry = self.image.function_starting_at(target).is_some();
                 if !entry {
-                    self.stray_targets.push(target);
+                    self.stray(target);
                 }
                 address_taken && entry
             }
@@ -355,52 +397,71 @@ impl<'a> Scanner<'a> {
             field.fill(0);
         }
     }
+}
 
-    /// The cases of a switch: a table of 32-bit distances from its start into the function that takes its address.
-    fn note_cases(&mut self) {
-        self.possible_tables.sort_unstable();
-        self.possible_tables.dedup();
-        let mut left = MOST_CASES;
-        for (function, table) in &self.possible_tables {
-            let owner = &self.image.functions[*function as usize];
-            let entries = self.image.bytes_from(*table).chunks_exact(4).take(left);
-            let distances = entries.map(|entry| i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]));
-            let cases = distances.map(|distance| Vaddr(table.0.wrapping_add_signed(distance.into())));
-            let before = self.stray_targets.len();
-            self.stray_targets.extend(cases.take_while(|case| *case >= owner.address && *case < owner.end));
-            left -= self.stray_targets.len() - before;
-        }
+/// The cases of a switch: a table of 32-bit distances from its start into the function that takes its address.
+fn cases(image: &Image, mut possible_tables: Vec<(u32, Vaddr)>) -> Vec<Vaddr> {
+    possible_tables.sort_unstable();
+    possible_tables.dedup();
+    let mut found = Vec::new();
+    for (function, table) in possible_tables {
+        let owner = &image.functions[function as usize];
+        let entries = image.bytes_from(table).chunks_exact(4).take(MOST_CASES - found.len());
+        let distances = entries.map(|entry| i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]));
+        let cases = distances.map(|distance| Vaddr(table.0.wrapping_add_signed(distance.into())));
+        found.extend(cases.take_while(|case| *case >= owner.address && *case < owner.end));
     }
+    found
+}
 
-    fn finish(mut self) -> Scan {
-        // Labels whose addresses stand in data: computed jumps may arrive there.
-        self.stray_targets.extend(self.image.tables.relocations.iter().filter_map(
-            |relocation| match relocation.resolves {
-                Resolves::Here(target) if relocation.kind == RelocationKind::Address => Some(target),
-                _ => None,
-            },
-        ));
-        self.note_cases();
-        self.stray_targets.sort_unstable();
-        self.stray_targets.dedup();
-        for target in &self.stray_targets {
-            if let Some(covering) = self.image.function_covering(*target) {
-                let start = self.image.functions[covering].address;
-                for index in covering..self.image.functions.len() {
-                    if self.image.functions[index].address != start {
-                        break;
-                    }
-                    self.facts[index].lands(*target);
-                }
+/// What all parts found, in the order of the file, and what follows from the whole of it.
+fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Scan {
+    let mut scan = Scan { bodies: vec![Body::default(); image.functions.len()], ..Scan::default() };
+    let mut facts: Vec<Facts> =
+        image.functions.iter().map(|function| Facts { at: function.address, ..Facts::default() }).collect();
+    let mut padding = Padding::default();
+    let mut possible_tables = Vec::new();
+    // Labels whose addresses stand in data: computed jumps may arrive there.
+    let labels = image.tables.relocations.iter().filter_map(|relocation| match relocation.resolves {
+        Resolves::Here(target) if relocation.kind == RelocationKind::Address => Some(target),
+        _ => None,
+    });
+    let mut stray_targets: Vec<Vaddr> = labels.filter(|target| image.function_starting_at(*target).is_none()).collect();
+    stray_targets.extend_from_slice(landing_pads);
+    for part in parts {
+        scan.references.extend(part.scan.references);
+        scan.tls_uses.extend(part.scan.tls_uses);
+        scan.tls_displacements.extend(part.scan.tls_displacements);
+        scan.relative_tables.extend(part.scan.relative_tables);
+        padding.0.extend(part.padding.0);
+        stray_targets.extend(part.stray_targets);
+        possible_tables.extend(part.possible_tables);
+        for (mut aliases, found, body) in part.functions {
+            let Some(last) = aliases.next_back() else { continue };
+            for alias in aliases {
+                facts[alias] = found;
+                scan.bodies[alias] = body.clone();
             }
+            facts[last] = found;
+            scan.bodies[last] = body;
         }
-        self.padding.0.sort_unstable();
-        self.scan.entries = entry::decide(&self.facts, &mut self.padding);
-        self.scan.references.sort_unstable_by_key(|reference| reference.site);
-        self.scan.relative_tables.sort_unstable();
-        self.scan.relative_tables.dedup();
-        self.scan
     }
+    stray_targets.extend(cases(image, possible_tables));
+    stray_targets.sort_unstable();
+    stray_targets.dedup();
+    for target in stray_targets {
+        if let Some(covering) = image.function_covering(target) {
+            let start = image.functions[covering].address;
+            let aliases = image.functions[covering..].iter().take_while(|alias| alias.address == start).count();
+            facts[covering..covering + aliases].iter_mut().for_each(|facts| facts.lands(target));
+        }
+    }
+    padding.0.sort_unstable();
+    scan.entries = entry::decide(&facts, &mut padding);
+    scan.references.sort_unstable_by_key(|reference| reference.site);
+    scan.relative_tables.sort_unstable();
+    scan.relative_tables.dedup();
+    scan
 }
 
 /// How many cases of switches are looked at in one file; compilers write far fewer than a tenth of its bytes.

@@ -3,14 +3,16 @@
 //! Two functions with the same hash do the same: same instructions, same callees by name, same statics by name and size,
 //! same constants by value, same handling of exceptions. The other direction does not hold, and need not: patching an unchanged function is harmless.
 
-use std::collections::{HashMap, HashSet};
+use std::{borrow::Cow, collections::HashSet};
 
+use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
 
 use super::{
     Image, RelocationKind, Resolves, SectionKind,
     code::{Mention, Scan},
     exceptions::{self, Named},
+    layout::in_parallel,
 };
 use crate::model::Vaddr;
 
@@ -22,45 +24,75 @@ pub struct Hashes {
 
 /// How many pointers a description follows; what is nested deeper cannot be compared.
 const DEPTH: u32 = 64;
-/// How many constants are read for one file before the rest counts as incomparable; tables that refer to each other in
+/// How many constants are read for one file, each part having its share, before the rest counts as incomparable; tables that refer to each other in
 /// circles would otherwise be read over and over.
 const BUDGET: u32 = 2_000_000;
 
 /// Hashes everything in `image`.
 pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hashes {
-    let mut meaning = Meaning {
+    let counted_strings = image.functions.iter().any(|f| super::names::is_rust(image.function_name(f)));
+    let meaning = |boundaries| Meaning {
         image,
         exceptions,
         relative_tables: &scan.relative_tables,
-        boundaries: boundaries(image, scan),
+        boundaries,
         stubs: HashMap::new(),
-        counted_strings: image.functions.iter().any(|f| super::names::is_rust(image.function_name(f))),
+        counted_strings,
         known: HashMap::new(),
         open: HashSet::new(),
         circles: 0,
         incomplete: false,
-        budget: BUDGET,
+        budget: BUDGET / image.functions.len().max(image.objects.len()).div_ceil(PART).max(1) as u32,
     };
-    meaning.bound_what_tables_lead_to();
-    let own: Vec<Option<u128>> = (0..image.functions.len()).map(|index| meaning.function(index, scan)).collect();
+    let mut bounding = meaning(Cow::Owned(boundaries(image, scan)));
+    bounding.bound_what_tables_lead_to();
+    let boundaries = bounding.boundaries;
+    let part = |count: usize, part: usize| part * PART..count.min((part + 1) * PART);
+    let functions = image.functions.len();
+    let own = in_parallel(functions.div_ceil(PART), |index| {
+        let mut meaning = meaning(Cow::Borrowed(&boundaries));
+        part(functions, index).map(|function| meaning.function(function, scan)).collect::<Vec<_>>()
+    });
+    let own = own.concat();
+    let clones: Vec<(Vaddr, Vaddr)> =
+        image.functions.iter().filter(|of| of.auxiliary).map(|clone| (clone.address, clone.end)).collect();
     let functions = (0..own.len())
         .map(|index| {
             let comparable = !scan.bodies[index].opaque && image.tables.has_local_symbols;
-            comparable.then(|| with_clones(image, scan, &own, index)).flatten()
+            comparable.then(|| with_clones(image, scan, &own, &clones, index)).flatten()
         })
         .collect();
-    let objects = (0..image.objects.len()).map(|index| meaning.object(index, 0)).collect();
-    Hashes { functions, objects }
+    let objects = image.objects.len();
+    let objects = in_parallel(objects.div_ceil(PART), |index| {
+        let mut meaning = meaning(Cow::Borrowed(&boundaries));
+        part(objects, index).map(|object| meaning.object(object, 0)).collect::<Vec<_>>()
+    });
+    Hashes { functions, objects: objects.concat() }
 }
 
+/// How many functions or statics one thread describes at a time.
+const PART: usize = 8192;
+
 /// A function's hash together with those of the compiler's clones it reaches: they have no entry of their own.
-fn with_clones(image: &Image, scan: &Scan, own: &[Option<u128>], function: usize) -> Option<u128> {
+/// `clones` are the places of all of them, ascending.
+fn with_clones(
+    image: &Image,
+    scan: &Scan,
+    own: &[Option<u128>],
+    clones: &[(Vaddr, Vaddr)],
+    function: usize,
+) -> Option<u128> {
+    let is_clone = |target: Vaddr| {
+        let after = clones.partition_point(|(start, _)| *start <= target);
+        after > 0 && target < clones[after - 1].1
+    };
     let mut reached: Vec<usize> = Vec::new();
     let mut open = vec![function];
     while let Some(index) = open.pop() {
         for mention in &scan.bodies[index].mentions {
             let (Mention::Branch(target) | Mention::Memory(target)) = *mention else { continue };
-            if let Some(callee) = image.function_covering(target)
+            if is_clone(target)
+                && let Some(callee) = image.function_covering(target)
                 && image.functions[callee].auxiliary
                 && callee != function
                 && !reached.contains(&callee)
@@ -102,7 +134,7 @@ struct Meaning<'a> {
     image: &'a Image,
     exceptions: &'a exceptions::Tables,
     relative_tables: &'a [Vaddr],
-    boundaries: Vec<u64>,
+    boundaries: Cow<'a, [u64]>,
     /// What a stub of the procedure linkage table leads to.
     stubs: HashMap<u64, u128>,
     /// Strings carry their length beside them (Rust) instead of ending with a zero byte (C).
@@ -178,9 +210,10 @@ impl Meaning<'_> {
         let constant = |target: &Vaddr| self.image.section_at(*target).is_some_and(|s| s.kind == SectionKind::Constant);
         let targets = self.relative_tables.iter().flat_map(|table| self.distances(*table));
         let targets: Vec<u64> = targets.filter(constant).map(|target| target.0).collect();
-        self.boundaries.extend(targets);
-        self.boundaries.sort_unstable();
-        self.boundaries.dedup();
+        let boundaries = self.boundaries.to_mut();
+        boundaries.extend(targets);
+        boundaries.sort_unstable();
+        boundaries.dedup();
     }
 
     /// A table that provably holds distances, as what they lead to.

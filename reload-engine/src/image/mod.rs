@@ -26,6 +26,7 @@ mod exceptions;
 pub mod layout;
 mod local_exec;
 mod names;
+mod places;
 
 pub use callers::callers;
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
@@ -35,6 +36,7 @@ pub use names::{closure_family, demangle, is_file_start_up, is_static_initialise
 
 use elf::{RawKind, Relocation, Tables};
 use layout::Layouts;
+use places::Places;
 
 /// A name with what the compiler appends at whim taken off, hashed. Equal keys are candidates for a match, no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,6 +117,9 @@ pub struct Image {
     pub references: Vec<CodeReference>,
     pub tls_uses: Vec<TlsUse>,
     pub tls_displacements: Vec<TlsDisplacement>,
+    function_places: Places,
+    object_places: Places,
+    slot_places: Places,
     users: OnceLock<HashMap<u32, Vec<NameKey>>>,
     layouts: OnceLock<Layouts>,
 }
@@ -137,6 +142,9 @@ impl Image {
             references: Vec::new(),
             tls_uses: Vec::new(),
             tls_displacements: Vec::new(),
+            function_places: Places::default(),
+            object_places: Places::default(),
+            slot_places: Places::default(),
             users: OnceLock::new(),
             layouts: OnceLock::new(),
         };
@@ -170,12 +178,17 @@ impl Image {
         let mut functions = Vec::new();
         let mut objects = Vec::new();
         let mut thread_locals = Vec::new();
+        let mut last_file: Option<(Range<u32>, u128)> = None;
         for symbol in &self.tables.symbols {
             let name = text(&symbol.name);
             let address = Vaddr(symbol.address);
             // Rust's source files are codegen units with a hash in their name, and its symbols need none.
             let in_file = symbol.file.as_ref().filter(|_| !std::str::from_utf8(name).is_ok_and(names::is_rust));
-            let file = in_file.map(|file| XxHash3_128::oneshot(text(file)));
+            // Symbols of one file follow each other.
+            let file = in_file.map(|file| match &last_file {
+                Some((known, hash)) if known == file => *hash,
+                _ => last_file.insert((file.clone(), XxHash3_128::oneshot(text(file)))).1,
+            });
             let function = matches!(symbol.kind, RawKind::Function | RawKind::IndirectFunction);
             let key = NameKey(XxHash3_128::oneshot(names::normalise(name, symbol.local && !function)));
             if function {
@@ -234,6 +247,9 @@ impl Image {
         }
         objects.sort_by_key(|object| (object.address, object.size));
         thread_locals.sort_by_key(|object| (object.address, object.size));
+        self.function_places = Places::new(functions.iter().map(|function| function.address.0));
+        self.object_places = Places::new(objects.iter().map(|object| object.address.0));
+        self.slot_places = Places::new(self.tables.relocations.iter().map(|relocation| relocation.slot.0));
         self.functions = functions;
         self.objects = objects;
         self.thread_locals = thread_locals;
@@ -287,21 +303,22 @@ impl Image {
 
     /// Index of the first function that starts at `address`.
     pub fn function_starting_at(&self, address: Vaddr) -> Option<usize> {
-        let index = self.functions.partition_point(|function| function.address < address);
+        let index = self.function_places.below(address.0);
         (self.functions.get(index)?.address == address).then_some(index)
     }
 
     /// Index of the function whose extent covers `address`.
     pub fn function_covering(&self, address: Vaddr) -> Option<usize> {
-        let after = self.functions.partition_point(|function| function.address <= address);
+        let after = self.function_places.up_to(address.0);
         let start = self.functions[..after].last()?.address;
-        let index = self.functions.partition_point(|function| function.address < start);
+        let aliases = self.functions[..after].iter().rev().take_while(|function| function.address == start).count();
+        let index = after - aliases;
         (address < self.functions[index].end).then_some(index)
     }
 
     /// The object that contains `address`, or a zero-sized one exactly there.
     pub fn object_at(&self, address: Vaddr) -> Option<usize> {
-        let after = self.objects.partition_point(|object| object.address <= address);
+        let after = self.object_places.up_to(address.0);
         // Nested symbols are rare (a label inside an array): a short look back finds the enclosing one.
         (after.saturating_sub(8)..after).rev().find(|index| {
             let object = &self.objects[*index];
@@ -343,7 +360,7 @@ impl Image {
     /// The relocation whose slot is at `slot`.
     pub fn relocation_at(&self, slot: Vaddr) -> Option<&Relocation> {
         let relocations = &self.tables.relocations;
-        let index = relocations.partition_point(|relocation| relocation.slot < slot);
+        let index = self.slot_places.below(slot.0);
         relocations.get(index).filter(|relocation| relocation.slot == slot)
     }
 

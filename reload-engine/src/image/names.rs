@@ -3,6 +3,9 @@
 /// The part of a name that stays the same from build to build: without `.llvm.HASH`, `.lto_priv.N`, and, for local
 /// statics of C, without the `.N` that numbers function-local ones (in Rust it names a part of a static that LLVM took apart).
 pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
+    if !name.contains(&b'.') {
+        return name;
+    }
     let mut name = name;
     for suffix in [&b".llvm."[..], &b".lto_priv."[..]] {
         if let Some(at) = find(name, suffix) {
@@ -26,8 +29,9 @@ pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
 pub fn is_auxiliary(name: &[u8]) -> bool {
     const START_UP: [&[u8]; 4] =
         [b"deregister_tm_clones", b"register_tm_clones", b"__do_global_dtors_aux", b"frame_dummy"];
-    [".cold", ".part.", ".isra.", ".constprop."].iter().any(|mark| find(name, mark.as_bytes()).is_some())
-        || START_UP.contains(&name)
+    let marked =
+        || [".cold", ".part.", ".isra.", ".constprop."].iter().any(|mark| find(name, mark.as_bytes()).is_some());
+    (name.contains(&b'.') && marked()) || START_UP.contains(&name)
 }
 
 /// Whether this is what the compiler runs at start for a C++ source file: it sets up all of the file's statics.

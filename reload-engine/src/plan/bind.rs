@@ -3,7 +3,7 @@
 //!
 //! The shadow is not published yet: nothing executes or reads what is written here.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use reload_protocol::{Range, Segment, Write};
 
@@ -272,8 +272,9 @@ impl FunctionIdentities {
             .map(|(index, (function, partner))| {
                 let oldest = lineage.instances((*partner)?).first()?;
                 let old = lineage.function(*oldest);
-                let stays_whole =
-                    lineage.sharers(*oldest).all(|(_, family)| new_address.get(&family) == Some(&function.address));
+                let stays_whole = lineage
+                    .sharers(*oldest)
+                    .all(|(_, family)| new_address.get(family as usize) == Some(&Some(function.address)));
                 let same = old.content.is_some() && old.content == function.content;
                 let has_room = match lineage.lender(*oldest) {
                     Some(lender) => {

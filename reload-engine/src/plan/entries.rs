@@ -1,7 +1,8 @@
 //! The bytes that make old entries jump to the code that runs now, and the step from one such state to another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use foldhash::HashMap;
 use reload_protocol::{Patch, Range, Write};
 
 use super::lineage::{Instance, Lineage, Placed};

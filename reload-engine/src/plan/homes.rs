@@ -1,6 +1,8 @@
 //! Where each static and thread-local lives: in the storage of the generation that first had it, so that state stays.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::BTreeMap;
+
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::{
     lineage::{Lineage, Placed},
@@ -81,7 +83,7 @@ pub struct Homes {
 impl Homes {
     /// Generation 0 lives where the loader put it, except where `elsewhere` says that the process uses another copy of an
     /// exported object (COPY relocations, interposition).
-    pub fn of_original(image: &Image, bias: LoadBias, tls_module: u64, elsewhere: &HashMap<usize, Addr>) -> Homes {
+    pub fn of_original(image: &Image, bias: LoadBias, tls_module: u64, elsewhere: &BTreeMap<usize, Addr>) -> Homes {
         let tls_base = image.tables.thread_pointer().unwrap_or(0).wrapping_neg();
         let place = Place { bias, tls_module, tls_base };
         let object = |(index, object): (usize, &Object)| {
@@ -136,7 +138,8 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
         thread_locals: vec![TlsHome::Own; image.thread_locals.len()],
         ..PlannedHomes::default()
     };
-    for (placed, olds, news) in groups(lineage, parent, &image.objects, |image| &image.objects) {
+    let (groups_of_objects, unknown) = groups(lineage, parent, &image.objects, |image| &image.objects);
+    for (placed, olds, news) in groups_of_objects {
         // A single pair from the same file needs no more evidence than its name.
         let several = olds.len() + news.len() > 2 || placed.image.objects[olds[0]].file != image.objects[news[0]].file;
         let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
@@ -190,11 +193,9 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
             planned.kept.retain(|kept| *kept != index);
         }
     }
-    let known: HashMap<NameKey, ()> =
-        lineage.all().iter().flat_map(|placed| placed.image.objects.iter().map(|object| (object.key, ()))).collect();
-    planned.new.extend((0..image.objects.len()).filter(|index| {
+    planned.new.extend(unknown.into_iter().filter(|index| {
         let object = &image.objects[*index];
-        !object.constant && object.size > 0 && !known.contains_key(&object.key)
+        !object.constant && object.size > 0
     }));
 
     if same_thread_locals(&lineage.placed(parent).image, image) {
@@ -204,7 +205,8 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
         return planned;
     }
     let mut paired = vec![false; image.thread_locals.len()];
-    for (placed, olds, news) in groups(lineage, parent, &image.thread_locals, |image| &image.thread_locals) {
+    let (groups_of_thread_locals, _) = groups(lineage, parent, &image.thread_locals, |image| &image.thread_locals);
+    for (placed, olds, news) in groups_of_thread_locals {
         let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
             indices.iter().map(|index| Traits { file: image.thread_locals[*index].file, ..Traits::default() }).collect()
         };
@@ -235,22 +237,29 @@ fn same_thread_locals(old: &Image, new: &Image) -> bool {
     all(old) == all(new)
 }
 
+/// A generation, its objects of one name, and the new objects of that name.
+type Group<'a> = (&'a Placed, Vec<usize>, Vec<usize>);
+
 /// Per name that both sides know: the generation that has it, its objects and the new ones of that name. The newest on the
-/// way to `parent` comes first, then what was rolled back.
+/// way to `parent` comes first, then what was rolled back. Second, the new objects whose name no generation knows.
 fn groups<'a>(
     lineage: &'a Lineage,
     parent: usize,
     new: &[Object],
     table: impl Fn(&Image) -> &Vec<Object>,
-) -> Vec<(&'a Placed, Vec<usize>, Vec<usize>)> {
+) -> (Vec<Group<'a>>, Vec<usize>) {
     let mut by_key: HashMap<NameKey, Vec<usize>> = HashMap::with_capacity(new.len());
     for (index, object) in new.iter().enumerate() {
         by_key.entry(object.key).or_default().push(index);
     }
     let mut result = Vec::with_capacity(by_key.len());
     let path = lineage.path(parent);
-    let left_behind = (0..lineage.all().len()).filter(|generation| !path.contains(generation));
+    let left_behind = (0..lineage.all().len()).filter(|generation| path.binary_search(generation).is_err());
     for generation in path.iter().copied().rev().chain(left_behind.rev()) {
+        // Most find all they look for in the first.
+        if by_key.is_empty() {
+            break;
+        }
         let placed = lineage.placed(generation);
         let mut here: HashMap<NameKey, Vec<usize>> = HashMap::new();
         for (index, object) in table(&placed.image).iter().enumerate() {
@@ -265,7 +274,9 @@ fn groups<'a>(
         }
     }
     result.sort_by_key(|(_, _, news)| news[0]);
-    result
+    let mut unknown: Vec<usize> = by_key.into_values().flatten().collect();
+    unknown.sort_unstable();
+    (result, unknown)
 }
 
 /// `std::backtrace_rs::symbolize::gimli::Cache::with_global::MAPPINGS_CACHE`.

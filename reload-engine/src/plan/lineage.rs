@@ -3,7 +3,9 @@
 //!
 //! Rebuilt by replay from the ledger's generations: the same files in the same order always give the same answers.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::{
     Plan,
@@ -29,6 +31,8 @@ pub struct Family {
     pub key: NameKey,
     /// Oldest first; at most one per generation.
     pub instances: Vec<Instance>,
+    /// The family before this one in the chain of those with the same key.
+    namesake: Option<u32>,
 }
 
 /// A generation that has been loaded into the target.
@@ -56,17 +60,19 @@ pub struct Placed {
 pub struct Lineage {
     placed: Vec<Placed>,
     families: Vec<Family>,
+    /// The last family of each key; the others follow in its chain.
+    by_key: HashMap<NameKey, u32>,
 }
 
 impl Lineage {
     /// Generation 0: what the program loaded.
     pub fn new(image: Arc<Image>, bias: LoadBias, tls_module: u64, homes: Homes) -> Self {
-        let families = (0..image.functions.len())
-            .map(|function| Family {
-                key: image.functions[function].key,
-                instances: vec![Instance { generation: 0, function: function as u32 }],
-            })
-            .collect();
+        let count = image.functions.len();
+        let mut lineage =
+            Lineage { placed: Vec::new(), families: Vec::with_capacity(count), by_key: HashMap::with_capacity(count) };
+        for (function, of) in image.functions.iter().enumerate() {
+            lineage.found(of.key, Instance { generation: 0, function: function as u32 });
+        }
         let storage = storage(&image, &homes);
         let all = (0..image.functions.len() as u32).collect();
         let first = Placed {
@@ -81,7 +87,22 @@ impl Lineage {
             storage,
             rebound_entries: Vec::new(),
         };
-        Lineage { placed: vec![first], families }
+        lineage.placed.push(first);
+        lineage
+    }
+
+    /// Begins a family.
+    fn found(&mut self, key: NameKey, first: Instance) -> u32 {
+        let family = self.families.len() as u32;
+        let namesake = self.by_key.insert(key, family);
+        self.families.push(Family { key, instances: vec![first], namesake });
+        family
+    }
+
+    /// The families of this key, newest first.
+    pub fn namesakes(&self, key: NameKey) -> impl Iterator<Item = u32> {
+        let last = self.by_key.get(&key).copied();
+        std::iter::successors(last, |family| self.families[*family as usize].namesake)
     }
 
     /// Adds the planned generation where the loader put it, `code` being what [`super::bind::code`] found; returns its index.
@@ -95,11 +116,7 @@ impl Lineage {
                     self.families[*family as usize].instances.push(instance);
                     *family
                 }
-                None => {
-                    let key = plan.image.functions[function].key;
-                    self.families.push(Family { key, instances: vec![instance] });
-                    self.families.len() as u32 - 1
-                }
+                None => self.found(plan.image.functions[function].key, instance),
             };
             families.push(family);
         }
@@ -221,7 +238,7 @@ impl Lineage {
     /// The instance that runs a family, given [`Lineage::implementers`] and [`Lineage::path`] of the active generation;
     /// `None` where the family does not exist on that path.
     pub fn implementer(&self, implementers: &HashMap<u32, Instance>, path: &[usize], family: u32) -> Option<Instance> {
-        let first = || self.instances(family).iter().find(|instance| path.contains(&instance.generation));
+        let first = || self.instances(family).iter().find(|instance| path.binary_search(&instance.generation).is_ok());
         implementers.get(&family).or_else(first).copied()
     }
 }

@@ -2,10 +2,9 @@
 //!
 //! Values to values. Nothing here reads a process or a file; [`bind::bind`] is given a way to read words.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 mod attribution;
 pub mod bind;
@@ -77,10 +76,16 @@ impl Plan {
         }
     }
 
-    /// Where each continued family stands in the new file.
-    fn family_addresses(&self) -> HashMap<u32, Vaddr> {
-        let functions = self.image.functions.iter().zip(&self.partners);
-        functions.filter_map(|(function, family)| Some(((*family)?, function.address))).collect()
+    /// Where each continued family stands in the new file, by family; those behind the last are not continued.
+    fn family_addresses(&self) -> Vec<Option<Vaddr>> {
+        let most = self.partners.iter().flatten().max().map_or(0, |last| *last as usize + 1);
+        let mut addresses = vec![None; most];
+        for (function, family) in self.image.functions.iter().zip(&self.partners) {
+            if let Some(family) = family {
+                addresses[*family as usize] = Some(function.address);
+            }
+        }
+        addresses
     }
 
     /// Whether running code would notice anything.
@@ -178,33 +183,46 @@ fn guard_layouts(
     homes: &PlannedHomes,
 ) -> guard::Findings {
     let old = lineage.placed(parent);
-    let was: HashMap<u32, usize> = old.families.iter().enumerate().map(|(index, family)| (*family, index)).collect();
+    let mut was: Vec<Option<usize>> = vec![None; lineage.families().len()];
+    for (index, family) in old.families.iter().enumerate() {
+        was[*family as usize] = Some(index);
+    }
     let partners = partners.iter().enumerate();
     let matched: Vec<(usize, usize)> =
-        partners.filter_map(|(index, family)| Some((*was.get(&(*family)?)?, index))).collect();
+        partners.filter_map(|(index, family)| Some((was[(*family)? as usize]?, index))).collect();
     guard::check(&old.image, image, &matched, homes)
 }
 
 fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &mut Vec<String>) -> Vec<Option<u32>> {
     let mut partners = vec![None; image.functions.len()];
-    let mut groups: HashMap<NameKey, Vec<usize>> = HashMap::with_capacity(image.functions.len());
-    for (index, function) in image.functions.iter().enumerate() {
-        if !function.auxiliary && !function.indirect {
-            groups.entry(function.key).or_default().push(index);
-        }
+    let lasting = |function: &Function| !function.auxiliary && !function.indirect;
+    // New functions by key, each pointing at the one before it of the same key: no allocation for each name.
+    let mut last: HashMap<NameKey, usize> = HashMap::with_capacity(image.functions.len());
+    let mut before: Vec<Option<usize>> = vec![None; image.functions.len()];
+    for (index, function) in image.functions.iter().enumerate().filter(|(_, function)| lasting(function)) {
+        before[index] = last.insert(function.key, index);
     }
     let newest = |family: u32| lineage.instances(family).last().map(|instance| lineage.function(*instance));
-    let mut olds: HashMap<NameKey, Vec<u32>> = HashMap::with_capacity(groups.len());
-    for (family, record) in lineage.families().iter().enumerate() {
-        if groups.contains_key(&record.key)
-            && newest(family as u32).is_some_and(|function| !function.auxiliary && !function.indirect)
-        {
-            olds.entry(record.key).or_default().push(family as u32);
-        }
-    }
     let traits = |function: &Function| Traits { file: function.file, content: function.content, users: Vec::new() };
-    for (key, news) in &groups {
-        let Some(families) = olds.get(key) else { continue };
+    for (index, function) in image.functions.iter().enumerate() {
+        // Each key once, at its last function.
+        if !lasting(function) || last.get(&function.key) != Some(&index) {
+            continue;
+        }
+        let mut namesakes = lineage.namesakes(function.key).filter(|family| newest(*family).is_some_and(lasting));
+        let Some(family) = namesakes.next() else { continue };
+        let more = namesakes.next();
+        // Nearly all names are the only ones of their kind.
+        if more.is_none() && before[index].is_none() {
+            let old = newest(family).map(traits).unwrap_or_default();
+            let partner = pair(std::slice::from_ref(&old), std::slice::from_ref(&traits(function))).partners[0];
+            partners[index] = partner.map(|_| family);
+            continue;
+        }
+        let mut families: Vec<u32> = [family].into_iter().chain(more).chain(namesakes).collect();
+        families.reverse();
+        let mut news: Vec<usize> = std::iter::successors(Some(index), |index| before[*index]).collect();
+        news.reverse();
         let old: Vec<Traits> = families.iter().filter_map(|family| newest(*family).map(traits)).collect();
         let new: Vec<Traits> = news.iter().map(|index| traits(&image.functions[*index])).collect();
         let pairing = pair(&old, &new);
@@ -222,6 +240,13 @@ fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &m
     partners
 }
 
+/// By family: whether the new file continues it.
+fn partnered(lineage: &Lineage, partners: &[Option<u32>]) -> Vec<bool> {
+    let mut partnered = vec![false; lineage.families().len()];
+    partners.iter().flatten().for_each(|family| partnered[*family as usize] = true);
+    partnered
+}
+
 /// An inserted closure renumbers those after it: a name that stayed may mean another closure now. Where the closures of a
 /// function came or went, only those with the same content are paired; the others keep their old code.
 fn pair_renumbered_closures(
@@ -232,9 +257,9 @@ fn pair_renumbered_closures(
     warnings: &mut Vec<String>,
 ) {
     let old = lineage.placed(parent);
-    let partnered: HashSet<u32> = partners.iter().flatten().copied().collect();
+    let partnered = partnered(lineage, partners);
     let gone = (0..old.image.functions.len())
-        .filter(|index| !partnered.contains(&old.families[*index]))
+        .filter(|index| !partnered[old.families[*index] as usize])
         .filter_map(|index| closure_family(old.image.function_name(&old.image.functions[index])));
     let came = (0..image.functions.len())
         .filter(|index| partners[*index].is_none())
@@ -330,11 +355,11 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
             }
         }
     }
-    let partnered: HashSet<u32> = plan.partners.iter().flatten().copied().collect();
+    let partnered = partnered(lineage, &plan.partners);
     let old = lineage.placed(plan.parent);
     let mut removed = Names::default();
     for (index, function) in old.image.functions.iter().enumerate() {
-        if !function.auxiliary && !function.indirect && !partnered.contains(&old.families[index]) {
+        if !function.auxiliary && !function.indirect && !partnered[old.families[index] as usize] {
             removed.note(function.address.0, old.image.function_name(function));
         }
     }
@@ -355,7 +380,9 @@ fn bring_callers_along(lineage: &Lineage, plan: &mut Plan) {
         let Some(family) = plan.partners[function as usize] else { return false };
         let address = plan.image.functions[function as usize].address;
         lineage.instances(family).iter().any(|instance| {
-            lineage.sharers(*instance).any(|(_, other)| new_address.get(&other).is_some_and(|new| *new != address))
+            lineage.sharers(*instance).any(|(_, other)| {
+                new_address.get(other as usize).is_some_and(|new| new.is_some_and(|new| new != address))
+            })
         })
     };
     let mut lending = Lending::of(lineage, plan);

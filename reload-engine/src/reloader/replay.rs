@@ -1,6 +1,6 @@
 //! The generations of a module, analysed again from the ledger: same files, same order, same answers.
 
-use std::{collections::HashMap, fs, sync::Arc};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use tracing::debug;
 
@@ -60,7 +60,7 @@ pub fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<
 
 /// Exported statics that the process keeps elsewhere than in this module: copied into the executable by a COPY relocation,
 /// or defined by another module too. The module's own GOT, as the loader filled it, says where.
-fn exported_elsewhere(link: &mut AgentLink, image: &Image, bias: LoadBias) -> Result<HashMap<usize, Addr>> {
+fn exported_elsewhere(link: &mut AgentLink, image: &Image, bias: LoadBias) -> Result<BTreeMap<usize, Addr>> {
     let mut slots = Vec::new();
     let mut objects = Vec::new();
     for relocation in &image.tables.relocations {
@@ -73,7 +73,7 @@ fn exported_elsewhere(link: &mut AgentLink, image: &Image, bias: LoadBias) -> Re
             objects.push(object);
         }
     }
-    let mut elsewhere = HashMap::new();
+    let mut elsewhere = BTreeMap::new();
     for (object, value) in objects.into_iter().zip(link.read_words(&slots)?) {
         let own = bias.addr(image.objects[object].address);
         if let Some(value) = value.filter(|value| *value != 0 && *value != own.0) {

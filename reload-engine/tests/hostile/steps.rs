@@ -1,7 +1,7 @@
 //! Everything a file goes through before the target is touched, alone and as the successor of another. Shared by the test
 //! with mutated libraries and by the fuzz targets; results count for nothing here, only that there is one.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use reload_engine::{
     image::{Image, callers, demangle},
@@ -41,7 +41,7 @@ pub fn alone(bytes: &[u8]) -> Option<Arc<Image>> {
 
 /// A reload of `old` by `new`, and the way back.
 pub fn successor(old: &Arc<Image>, new: &Arc<Image>) {
-    let elsewhere: HashMap<usize, Addr> =
+    let elsewhere: BTreeMap<usize, Addr> =
         (0..old.objects.len()).step_by(7).map(|index| (index, Addr(0x5000))).collect();
     let homes = Homes::of_original(old, PLACES[0].bias, 1, &elsewhere);
     let mut lineage = Lineage::new(Arc::clone(old), PLACES[0].bias, 1, homes);
