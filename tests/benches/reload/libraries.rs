@@ -27,6 +27,8 @@ const UNIT: usize = 5_000;
 pub enum Language {
     C,
     Rust,
+    /// A module instead of a library, for IPython.
+    Python,
 }
 
 /// Which functions a save changes.
@@ -39,17 +41,24 @@ pub enum Changed {
 /// Two builds of a library and where their stamps stand.
 pub struct Library {
     pub name: String,
+    pub language: Language,
     builds: [(Vec<u8>, Vec<usize>); 2],
 }
 
 impl Library {
     /// Generates and builds, or takes what an earlier run built from the same sources.
     pub fn build(language: Language, functions: usize, cache: &Path) -> Library {
-        let name = format!("{}{functions}", if language == Language::C { "c" } else { "rust" });
+        let prefix = match language {
+            Language::C => "c",
+            Language::Rust => "rust",
+            Language::Python => "python",
+        };
+        let name = format!("{prefix}{functions}");
         let builds = [0, 1].map(|layout| {
             let built = match language {
                 Language::C => build_c(functions, layout, cache),
                 Language::Rust => build_rust(functions, layout, cache),
+                Language::Python => return python(functions),
             };
             let bytes = fs::read(&built).expect("just built");
             let sections = elf::read(&built, &bytes).expect("a library").sections;
@@ -64,11 +73,14 @@ impl Library {
             assert_eq!(places.len(), functions, "{}: one stamp per function", built.display());
             (bytes, places)
         });
-        Library { name, builds }
+        Library { name, language, builds }
     }
 
     pub fn file_name(&self) -> String {
-        format!("lib{}.so", self.name)
+        match self.language {
+            Language::Python => format!("{}.py", self.name),
+            Language::C | Language::Rust => format!("lib{}.so", self.name),
+        }
     }
 
     /// The file of version `version`, from 1.
@@ -80,8 +92,10 @@ impl Library {
             Changed::One => &places[..1],
             Changed::All => &places[..],
         };
+        let digits = format!("{version:5}");
+        let stamp = if self.language == Language::Python { digits.as_bytes() } else { &version.to_le_bytes() };
         for &place in places {
-            bytes[place..place + 2].copy_from_slice(&version.to_le_bytes());
+            bytes[place..place + stamp.len()].copy_from_slice(stamp);
         }
         bytes
     }
@@ -120,6 +134,8 @@ fn c_unit(functions: std::ops::Range<usize>, layout: usize) -> String {
             // The second layout pushes everything behind it along.
             let longer = if layout == 1 { "__asm__ volatile(\".skip 40, 0x90\"); " } else { "" };
             writeln!(text, "long value(void) {{ {longer}return {VALUE}; }}").expect("memory");
+            // What subsecond finds its way by.
+            writeln!(text, "int main(void) {{ return 0; }}").expect("memory");
             continue;
         }
         let linkage = if index % 10 == 0 { "" } else { "static " };
@@ -174,6 +190,20 @@ fn build_rust(functions: usize, layout: usize, cache: &Path) -> PathBuf {
         // Panics name the file: both layouts by the same path, as two builds of a project do.
         run(Command::new("rustc").current_dir(folder).args(FLAGS).arg("-o").arg(output).arg("library.rs"));
     })
+}
+
+/// A module of Python, and where the digits of its versions stand.
+fn python(functions: usize) -> (Vec<u8>, Vec<usize>) {
+    let mut text = String::from("state = {}\n\ndef value():\n    return ");
+    let mut places = vec![text.len()];
+    text += "    1\n";
+    for index in 1..functions {
+        write!(text, "\ndef f_{index}(x):\n    state[{index}] = x\n    return x * {} + ", index % 7 + 2)
+            .expect("memory");
+        places.push(text.len());
+        text += "    1\n";
+    }
+    (text.into_bytes(), places)
 }
 
 /// Builds into a folder that is named after what is built.

@@ -23,17 +23,22 @@ mod clock;
 mod dashboard;
 mod floor;
 mod libraries;
+mod peers;
 mod report;
 mod subject;
 
 use libraries::{Changed, Language, Library};
+use peers::{Peer, Peers};
 use report::{FLOOR, Report, TOOL};
 use subject::{Save, Subject};
 
 #[derive(Parser)]
 #[command(about = "Measures whole reloads, side by side with others")]
 struct Options {
-    /// Few samples of the small libraries.
+    /// Without peers, which have to be fetched and built first.
+    #[arg(long)]
+    no_peers: bool,
+    /// Few samples of the small libraries, without peers.
     #[arg(long)]
     short: bool,
     /// Only cases whose name contains this.
@@ -65,9 +70,10 @@ fn main() -> ExitCode {
     }
     let options = Options::parse();
     let mut report = Report::default();
+    let peers = (!options.short && !options.no_peers).then(|| Peers::build(&work_folder()));
     for case in CASES.iter().filter(|case| !options.short || case.short) {
         if case.name().contains(&options.only) {
-            reloads(case, &options, &mut report);
+            reloads(case, &options, peers.as_ref(), &mut report);
         }
     }
     print!("{}", report.table());
@@ -98,19 +104,25 @@ struct Case {
     short: bool,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 9] = [
     Case { language: Language::C, functions: 1, changed: Changed::One, samples: 200, short: true },
     Case { language: Language::C, functions: 2_000, changed: Changed::One, samples: 100, short: true },
     Case { language: Language::C, functions: 2_000, changed: Changed::All, samples: 100, short: true },
     Case { language: Language::C, functions: 100_000, changed: Changed::One, samples: 20, short: false },
     Case { language: Language::C, functions: 100_000, changed: Changed::All, samples: 10, short: false },
+    Case { language: Language::Python, functions: 1, changed: Changed::One, samples: 50, short: false },
+    Case { language: Language::Python, functions: 2_000, changed: Changed::One, samples: 20, short: false },
     Case { language: Language::Rust, functions: 1, changed: Changed::One, samples: 50, short: false },
     Case { language: Language::Rust, functions: 2_000, changed: Changed::One, samples: 50, short: true },
 ];
 
 impl Case {
     fn name(&self) -> String {
-        let language = if self.language == Language::C { "C" } else { "Rust debug" };
+        let language = match self.language {
+            Language::C => "C",
+            Language::Rust => "Rust debug",
+            Language::Python => "Python",
+        };
         match (self.functions, self.changed) {
             (1, _) => format!("{language}, 1 function"),
             (functions, Changed::One) => format!("{language}, {functions} functions, 1 changed"),
@@ -119,7 +131,7 @@ impl Case {
     }
 }
 
-fn reloads(case: &Case, options: &Options, report: &mut Report) {
+fn reloads(case: &Case, options: &Options, peers: Option<&Peers>, report: &mut Report) {
     let name = case.name();
     eprintln!("{name}...");
     let library = Library::build(case.language, case.functions, &work_folder());
@@ -131,19 +143,40 @@ fn reloads(case: &Case, options: &Options, report: &mut Report) {
         fs::create_dir_all(&place).expect("the folder is ours");
         place
     };
-    let mut save_tool = Save::first(&library, case.changed, &place("tool"));
-    let mut save_floor = Save::first(&library, case.changed, &place("floor"));
-    let mut tool = start_tool(&save_tool);
-    let mut floor = start_floor(&save_floor);
-    // In turns, so that what else the machine does befalls all alike. The first save of each is not counted.
-    for sample in 0..=samples {
-        let times = [(TOOL, save_tool.measure(&mut tool)), (FLOOR, save_floor.measure(&mut floor))];
-        for (subject, time) in times.into_iter().filter(|_| sample > 0) {
-            report.add(&name, subject, time);
+    let save = |subject: &str| Save::first(&library, case.changed, &place(subject));
+    let mut all: Vec<Peer<'_>> = Vec::new();
+    if case.language != Language::Python {
+        let starts: [(&str, fn(&Save<'_>) -> Subject); 2] = [(TOOL, start_tool), (FLOOR, start_floor)];
+        for (name, start) in starts {
+            let save = save(name);
+            all.push(Peer { name, subject: start(&save), save });
         }
     }
-    report.add_receipts(&name, &tool.receipts);
+    if case.functions < LARGE {
+        all.extend(peers.iter().flat_map(|peers| peers.start(&library, save)));
+    }
+    // In turns, so that what else the machine does befalls all alike. The first save of each is not counted.
+    for sample in 0..=samples {
+        for peer in &mut all {
+            // Half a second a time, for some.
+            if sample > MOST_OF_PEERS && ![TOOL, FLOOR].contains(&peer.name) {
+                continue;
+            }
+            let time = peer.save.measure(&mut peer.subject);
+            if sample > 0 {
+                report.add(&name, peer.name, time);
+            }
+        }
+    }
+    if let Some(tool) = all.iter().find(|peer| peer.name == TOOL) {
+        report.add_receipts(&name, &tool.subject.receipts);
+    }
 }
+
+/// From this number of functions on peers are left out.
+const LARGE: usize = 100_000;
+/// How often a peer reloads.
+const MOST_OF_PEERS: usize = 20;
 
 fn start_tool(save: &Save<'_>) -> Subject {
     let own = env::current_exe().expect("procfs is mounted");
