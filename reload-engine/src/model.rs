@@ -212,7 +212,7 @@ pub struct Module {
     pub last_ms: Option<f64>,
     pub failure: Option<Failure>,
     /// `None`: whoever overwrites the file in place overwrites the program.
-    #[serde(default)]
+    #[serde(skip)]
     pub shield: Option<Shield>,
     /// Newest last.
     #[serde(skip)]

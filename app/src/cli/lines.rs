@@ -84,6 +84,13 @@ fn sentence(event: &Event) -> Option<String> {
         Event::Loaded { module, .. } => format!("{module}: loaded by the target"),
         Event::Unloaded { module, .. } => format!("{module}: unloaded by the target"),
         Event::Changed { module } => format!("{module}: changed on disk"),
+        Event::Shielded { module, shield } => format!(
+            "{module}: shielded, so that its file may be overwritten; {} KiB in {:.1} ms, of which the target stood still \
+             {:.2} ms",
+            shield.bytes.div_ceil(1024),
+            shield.ms,
+            shield.pause_ms
+        ),
         Event::Reloading { .. } => return None,
         Event::Reloaded { receipt, .. } | Event::Refused { receipt, .. } | Event::Failed { receipt, .. } => {
             summary(receipt)

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Result},
-    model::{Mark, Mode, Receipt, Snapshot, rfc3339},
+    model::{Mark, Mode, Receipt, Shield, Snapshot, rfc3339},
     target::link::AgentLink,
 };
 
@@ -88,6 +88,11 @@ pub enum Event {
     },
     Changed {
         module: String,
+    },
+    /// The module's pages no longer follow its file on disk.
+    Shielded {
+        module: String,
+        shield: Shield,
     },
     /// A reload of this module has begun.
     Reloading {

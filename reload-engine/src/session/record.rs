@@ -121,6 +121,9 @@ pub fn differences(old: &Ledger, new: &Ledger) -> Vec<Event> {
         if before.mark != now.mark {
             events.push(Event::Mark { module: file_name(path), mark: now.mark });
         }
+        if let Some(shield) = now.shield.filter(|_| before.shield != now.shield) {
+            events.push(Event::Shielded { module: file_name(path), shield });
+        }
         let known = before.history.last().map(|line| line.time);
         let fresh = now.history.iter().filter(|line| known.is_none_or(|known| line.time > known));
         let mut failing = before.rejected.as_ref().is_some_and(is_failure);

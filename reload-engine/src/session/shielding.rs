@@ -58,6 +58,10 @@ impl Worker {
                 if let Err(error) = noted {
                     tracing::debug!("what the shield cost was not noted: {error}");
                 }
+                for (path, bytes) in covered {
+                    let shield = Shield { bytes, ms, pause_ms };
+                    self.tell(Event::Shielded { module: file_name(&path), shield });
+                }
             }
             // Another controller may be at it, or the loader in the middle of loading: the next listing tries again.
             Err(error) if self.may_try_again(&covered) => tracing::debug!("not shielded yet: {error}"),
