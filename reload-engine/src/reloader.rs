@@ -5,11 +5,10 @@
 
 use std::{
     collections::HashMap,
-    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use reload_protocol::{Range, Replacement, Segment, Transaction, Write};
@@ -35,6 +34,7 @@ use crate::{
 
 mod participation;
 mod replay;
+mod shadow_file;
 
 use participation::Hook;
 
@@ -45,7 +45,7 @@ const REACH: u64 = 0x3800_0000;
 #[derive(Clone, Debug)]
 pub struct Candidate {
     pub path: PathBuf,
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<Vec<u8>>,
     pub stamp: FileStamp,
     /// xxh3-128 of `bytes`, hexadecimal.
     pub content: String,
@@ -110,7 +110,7 @@ impl Engine {
         let number = Generation(entry.generations.iter().map(|record| record.number.0 + 1).max().unwrap_or(1));
         let (path, bytes) = (candidate.path, candidate.bytes);
         let mut image = uninterrupted(Stage::Parse, module, || Image::parse(&path, bytes))?;
-        image.path = shadow_path(&shadows, &name, number);
+        image.path = shadow_file::path(&shadows, &name, number);
         clock.lap(|timings| &mut timings.parse);
 
         let image = Arc::new(image);
@@ -139,7 +139,7 @@ impl Engine {
             stamp: candidate.stamp,
             content: candidate.content,
         };
-        write_shadow(&record.file, &plan.shadow())?;
+        shadow_file::write(&record.file, &plan.image, &plan.shadow())?;
         clock.lap(|timings| &mut timings.shadow);
 
         link.begin(revision)?;
@@ -161,6 +161,9 @@ impl Engine {
             }
         };
         receipt.timings_ms = clock.finish();
+        if let Err(error) = shadow_file::complete(&record.file, &plan.image) {
+            receipt.warnings.push(format!("debuggers and backtraces find no lines of this generation: {error}"));
+        }
         self.helper = StopHelper::spawn().ok();
         info!("{name}: generation {} after {:.1} ms", receipt.generation, receipt.timings_ms.total);
         Ok(Reloaded { receipt, ledger, revision })
@@ -395,7 +398,7 @@ impl Attempt<'_> {
             return Ok((receipt, ledger, revision));
         }
         // The agent closes the uncommitted shadow; its file is of no use any more.
-        remove_shadow(&record.file);
+        shadow_file::remove(&record.file);
         Err(error)
     }
 }
@@ -542,27 +545,6 @@ fn note_merged(lineage: &Lineage, entry: &ModuleLedger, (from, to): (usize, usiz
         for name in lines.flat_map(|line| &line.receipt.details.merged_statics) {
             receipt.warnings.push(format!("`{name}` keeps the value that generation {number} gave it"));
         }
-    }
-}
-
-fn shadow_path(shadows: &Path, name: &str, number: Generation) -> PathBuf {
-    // A folder of its own keeps the library's name for debuggers, and an abandoned attempt's inode out of the way.
-    let attempt = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    shadows.join(format!("{number}-{attempt:x}")).join(name)
-}
-
-fn write_shadow(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).and_then(|()| fs::write(path, bytes)).map_err(|source| {
-        remove_shadow(path);
-        Error::File { path: path.to_owned(), doing: "writing the shadow into the store", source }
-    })
-}
-
-/// Removes a shadow and the folder made for it.
-fn remove_shadow(path: &Path) {
-    if let Some(folder) = path.parent() {
-        let _ = fs::remove_dir_all(folder);
     }
 }
 

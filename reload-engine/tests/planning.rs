@@ -8,16 +8,17 @@ use reload_engine::{
     plan::{self, Objections, Plan, homes::Homes, lineage::Lineage},
 };
 
-/// `compiler` is one of gcc, g++ and rustc.
+/// `compiler` is one of gcc, g++ and rustc, or `program` for a C program.
 fn build(folder: &Path, compiler: &str, source: &str, flags: &[&str]) -> Arc<Image> {
     let (extension, basic): (_, &[&str]) = match compiler {
         "gcc" => ("c", &["-shared", "-fPIC"]),
         "g++" => ("cpp", &["-shared", "-fPIC"]),
+        "program" => ("c", &["-fPIE", "-pie"]),
         _ => ("rs", &["--edition=2024", "--crate-type=cdylib", "--crate-name=library"]),
     };
     let (input, output) = (folder.join(format!("library.{extension}")), folder.join("library.so"));
     std::fs::write(&input, source).expect("write the source");
-    let mut command = Command::new(compiler);
+    let mut command = Command::new(if compiler == "program" { "gcc" } else { compiler });
     command.args(basic).arg("-o").arg(&output).arg(&input).args(flags);
     let built = command.output().expect("the compiler is installed");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
@@ -150,4 +151,26 @@ fn a_table_of_distances_is_what_it_leads_to() {
     check("some words", "some quite different words, so that all the others move", &["before"]);
     check("\"third\"", "\"thrid\"", &["name"]);
     check("2 => \"second\", 3 => \"third\"", "3 => \"second\", 2 => \"third\"", &["name"]);
+}
+
+#[test]
+fn a_program_that_copies_another_modules_variable_late_is_told() {
+    let source = |body: &str| {
+        format!("extern char **environ; long first(void) {{ {body} }} int main(void) {{ return first(); }}")
+    };
+    let (without, with) = (source("return 1;"), source("return environ[0][0];"));
+    let plan = plan_by("program", &without, &with, &["-O1"]).expect("a plan");
+    assert!(plan.warnings.iter().any(|line| line.contains("environ") && line.contains("-fPIC")), "{:?}", plan.warnings);
+    // One that both have is shared, and code that asks the loader finds the variable itself.
+    let plan = plan_by("program", &with, &source("return environ[0][1];"), &["-O1"]).expect("a plan");
+    assert!(!plan.warnings.iter().any(|line| line.contains("environ")), "{:?}", plan.warnings);
+    let plan = plan_by("program", &without, &with, &["-O1", "-fPIC"]).expect("a plan");
+    assert!(!plan.warnings.iter().any(|line| line.contains("environ")), "{:?}", plan.warnings);
+}
+
+#[test]
+fn a_changed_main_takes_effect_later() {
+    let source = |number: u32| format!("int main(int count, char **words) {{ return count + {number}; }}");
+    let plan = plan_by("program", &source(1), &source(2), &["-O1"]).expect("a plan");
+    assert!(plan.warnings.iter().any(|line| line.starts_with("`main` is running")), "{:?}", plan.warnings);
 }

@@ -180,6 +180,62 @@ fn plain_program_release() {
 }
 
 #[test]
+fn main_and_thread_functions_take_effect_later() {
+    let room = Room::new();
+    let package = Package::new(&room, "ticker", &source("ticker.rs"), "", false);
+    let target = room.launch_silent(&package.program("ticker"), &[]);
+    package.edit(&[("rest(20)", "rest(21)"), ("rest(2)", "rest(3)")]);
+    let receipt = target.reload_one("ticker");
+    assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+    let warnings = receipt["warnings"].to_string();
+    assert!(
+        warnings.contains("`ticker::main` is running: its change takes effect when it is next entered"),
+        "{warnings}"
+    );
+    assert!(warnings.contains("`ticker::main::{{closure}}` is what a thread begins with"), "{warnings}");
+    // What returns is new at once and needs no word.
+    package.edit(&[("weight * 2", "weight * 3")]);
+    let receipt = target.reload_one("ticker");
+    assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+    assert!(!receipt["warnings"].to_string().contains("next entered"), "{receipt:#}");
+    assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
+fn what_was_inlined_into_main_is_named() {
+    let room = Room::new();
+    let package = Package::new(&room, "ticker", &source("ticker.rs"), "[profile.release]\ndebug = true\n", true);
+    let target = room.launch_silent(&package.program("ticker"), &[]);
+    package.edit(&[("from_millis(milliseconds)", "from_millis(milliseconds * 2)")]);
+    let receipt = target.reload_one("ticker");
+    assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+    let warnings = receipt["warnings"].as_array().expect("a list");
+    let of_main =
+        warnings.iter().filter_map(|line| line.as_str()).find(|line| line.starts_with("`ticker::main` is running"));
+    assert!(of_main.is_some_and(|line| line.contains("inlined into it: `ticker::rest`")), "{warnings:#?}");
+    assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
+fn thread_function_of_c_takes_effect_later() {
+    let room = Room::new();
+    let installed = room.path().join("host");
+    let source = toolchain::hosts().join("host.c");
+    let original = fs::read_to_string(&source).expect("a source of ours");
+    toolchain::program(&source, &["-O1"], &installed);
+    let target = room.launch(&installed, &[]);
+    let edited = room.path().join("host.c");
+    fs::write(&edited, original.replace("((function)f)(1)", "((function)f)(2)")).expect("the folder is ours");
+    let next = room.path().join("built/host");
+    toolchain::program(&edited, &["-O1"], &next);
+    install::by_rename(&next, &installed);
+    let receipt = target.reload_one("host");
+    assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+    assert!(receipt["warnings"].to_string().contains("`call_without_end` is what a thread begins with"), "{receipt:#}");
+    assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
 fn program_at_a_fixed_address_is_refused() {
     let room = Room::new();
     let installed = room.path().join("host");

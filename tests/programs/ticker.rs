@@ -76,12 +76,17 @@ fn tick(animal: &dyn Animal) {
     );
 }
 
+/// Small enough to be inlined where the compiler does that.
+fn rest(milliseconds: u64) {
+    thread::sleep(Duration::from_millis(milliseconds));
+}
+
 fn main() {
     let animal: Box<dyn Animal> = Box::new(Dog { weight: 7 });
     thread::spawn(|| {
         while !ENDED.load(Relaxed) {
             round();
-            thread::sleep(Duration::from_millis(2));
+            rest(2);
         }
     });
     thread::spawn(|| {
@@ -90,6 +95,6 @@ fn main() {
     });
     while !ENDED.load(Relaxed) {
         tick(&*animal);
-        thread::sleep(Duration::from_millis(20));
+        rest(20);
     }
 }

@@ -1,6 +1,8 @@
-//! Who calls a function directly: asked only where an old entry cannot be redirected, so the code is decoded again for it.
+//! Who calls a function directly, and whom it calls: asked of few functions, so the code is decoded again for it.
 
 use foldhash::{HashSet, HashSetExt as _};
+
+use iced_x86::{Decoder, DecoderOptions, OpKind};
 
 use super::{
     Image, Resolves,
@@ -26,6 +28,54 @@ pub fn callers(image: &Image, callees: &HashSet<u32>) -> HashSet<u32> {
     };
     let calling = scan.bodies.iter().enumerate().filter(|(_, body)| body.mentions.iter().any(calls));
     calling.map(|(function, _)| function as u32).collect()
+}
+
+/// Whom a function calls directly.
+#[derive(Debug, Default)]
+pub struct Callees {
+    /// Indices of this file's functions.
+    pub here: Vec<usize>,
+    /// Names of other modules'.
+    pub imported: Vec<String>,
+}
+
+/// Whom the function of this index calls, through the procedure linkage table or the GOT too.
+pub fn callees(image: &Image, function: usize) -> Callees {
+    let function = &image.functions[function];
+    let bytes = image.bytes_from(function.address);
+    let size = if function.size == 0 { function.end.0 - function.address.0 } else { function.size };
+    let bytes = &bytes[..bytes.len().min(size as usize)];
+    let mut callees = Callees::default();
+    for instruction in &mut Decoder::with_ip(64, bytes, function.address.0, DecoderOptions::NONE) {
+        let slot = match instruction.op0_kind() {
+            OpKind::NearBranch64 => {
+                let target = Vaddr(instruction.near_branch_target());
+                match image.function_starting_at(target) {
+                    Some(callee) => {
+                        callees.here.push(callee);
+                        continue;
+                    }
+                    None if (function.address..function.end).contains(&target) => continue,
+                    None => stub(image, target),
+                }
+            }
+            OpKind::Memory if instruction.is_ip_rel_memory_operand() => {
+                Some(Vaddr(instruction.ip_rel_memory_address()))
+            }
+            _ => None,
+        };
+        let Some(slot) = slot else { continue };
+        match through(image, slot) {
+            Some(callee) => callees.here.push(callee),
+            None => {
+                callees.imported.extend(image.relocation_at(slot).and_then(|relocation| match &relocation.resolves {
+                    Resolves::Symbol { name, here: None, .. } => Some(name.clone()),
+                    _ => None,
+                }))
+            }
+        }
+    }
+    callees
 }
 
 /// The GOT slot that a stub of the procedure linkage table jumps through.

@@ -180,6 +180,10 @@ pub struct Tables {
     pub tls_template: Option<TlsTemplate>,
     /// A dynamic relocation that a program's shadow has no use for: file offset of its entry, and the slot.
     pub spare_relocation: Option<(u64, Vaddr)>,
+    /// Where a program has its copies of other modules' variables (`COPY`).
+    pub copies: Vec<Vaddr>,
+    /// Where debugging information lies in the file, ascending.
+    pub debugging: Vec<Range<u64>>,
     /// File offset and value of `DT_FLAGS_1`.
     pub flags_1: Option<(u64, u64)>,
     /// Size in bytes of the TLS template (PT_TLS).
@@ -295,6 +299,11 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
     for section in sections.iter() {
         let flags = section.sh_flags(LE);
         if !flags.contains(elf::SHF_ALLOC) {
+            let name = sections.section_name(LE, section).unwrap_or_default();
+            if (name.starts_with(b".debug_") || name.starts_with(b".zdebug_")) && section.data(LE, bytes).is_ok() {
+                let start = section.sh_offset(LE);
+                tables.debugging.push(start..start + section.sh_size(LE));
+            }
             continue;
         }
         let name = sections.section_name(LE, section).map_err(parse("section name"))?;
@@ -321,6 +330,7 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
         });
     }
     tables.sections.sort_by_key(|section| section.address);
+    tables.debugging.sort_by_key(|range| range.start);
 
     let full = sections.symbols(LE, bytes, elf::SHT_SYMTAB).map_err(parse("symbol table"))?;
     let dynamic = sections.symbols(LE, bytes, elf::SHT_DYNSYM).map_err(parse("dynamic symbol table"))?;
@@ -383,6 +393,9 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
                     Resolves::Symbol { name: String::from_utf8_lossy(name).into_owned(), addend, here }
                 };
                 let slot = Vaddr(entry.r_offset(LE));
+                if entry.r_type(LE, false) == elf::R_X86_64_COPY {
+                    tables.copies.push(slot);
+                }
                 let spare = match &resolves {
                     Resolves::Symbol { name, here: None, .. } => {
                         kind == RelocationKind::Address && SPARE.contains(&name.as_str())

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     ops::Range,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use twox_hash::XxHash3_128;
@@ -23,15 +23,17 @@ mod content;
 pub mod elf;
 mod entry;
 mod exceptions;
+mod inlined;
 pub mod layout;
 mod local_exec;
 mod names;
 mod places;
 
-pub use callers::callers;
+pub use callers::{callees, callers};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
+pub use inlined::inlined_into;
 pub use names::{closure_family, demangle, is_file_start_up, is_static_initialiser};
 
 use elf::{RawKind, Relocation, Tables};
@@ -103,7 +105,7 @@ impl Object {
 pub struct Image {
     /// Where the file is kept; while it is being read, where it came from.
     pub path: PathBuf,
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<Vec<u8>>,
     pub tables: Tables,
     /// Ascending by address; several may share one.
     pub functions: Vec<Function>,
@@ -129,7 +131,8 @@ impl Image {
     ///
     /// # Errors
     /// [`Error::Image`]: not a shared object for this architecture, or a broken table.
-    pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Image> {
+    pub fn parse(path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<Image> {
+        let bytes = bytes.into();
         let tables = elf::read(path, &bytes)?;
         let mut image = Image {
             path: path.to_owned(),

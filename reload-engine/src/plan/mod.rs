@@ -11,6 +11,7 @@ pub mod bind;
 pub mod entries;
 mod guard;
 pub mod homes;
+mod lasting;
 pub mod lineage;
 mod matching;
 pub mod merge;
@@ -58,9 +59,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The file that the target's loader is to get.
-    pub fn shadow(&self) -> Vec<u8> {
-        shadow::bytes(&self.image, self.extra, &self.tls)
+    /// What the file that the target's loader is to get has in place of the new file's bytes.
+    pub fn shadow(&self) -> Vec<shadow::Edit> {
+        shadow::edits(&self.image, self.extra, &self.tls)
     }
 
     /// Where the additional TLS pair of this index stands.
@@ -161,9 +162,13 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         warnings,
         image,
     };
-    diff_functions(lineage, &mut plan);
+    let changed = diff_functions(lineage, &mut plan);
+    if objections != Objections::Settled {
+        plan.warnings.extend(lasting::warnings(lineage, &changed));
+    }
     bring_callers_along(lineage, &mut plan);
     count_statics(&mut plan);
+    warn_of_copies(&mut plan);
     if objections != Objections::Settled && !plan.changes_nothing() {
         let findings = guard_layouts(lineage, parent, &plan.image, &plan.partners, &plan.homes);
         plan.warnings.extend(findings.warnings);
@@ -321,13 +326,15 @@ fn stripped(lineage: &Lineage, parent: usize, image: &Image) -> Option<String> {
     })
 }
 
-fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
+/// Returns the oldest instances of the functions that changed.
+fn diff_functions(lineage: &Lineage, plan: &mut Plan) -> Vec<Instance> {
     let image = &plan.image;
     let implementers = lineage.implementers(plan.parent);
     let path = lineage.path(plan.parent);
     // Exact for functions that use no storage of their own, which are told apart anyway.
     let kept_storage = homes::storage(image, &plan.homes.placed(Place::default(), image));
     let mut changed = Names::default();
+    let mut oldest = Vec::new();
     let mut added = Names::default();
     for (index, function) in image.functions.iter().enumerate() {
         if function.auxiliary || function.indirect {
@@ -351,6 +358,8 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
                 }
                 if !same {
                     changed.note(function.address.0, image.function_name(function));
+                    let family = lineage.placed(running.generation).families[running.function as usize];
+                    oldest.extend(lineage.instances(family).first());
                 }
             }
         }
@@ -370,6 +379,7 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) {
         unpatchable: 0,
     };
     (plan.details.changed, plan.details.added, plan.details.removed) = (changed.names, added.names, removed.names);
+    oldest
 }
 
 /// Where an old entry cannot be made to jump, the functions that call it run in the new generation instead, where their
@@ -529,4 +539,21 @@ fn count_statics(plan: &mut Plan) {
             .iter()
             .map(|name| format!("`{name}` changed its size: it starts anew, and old code keeps using the old one")),
     );
+}
+
+/// A program is linked to have its own copy of another module's variable, which that module then uses as well; a copy that
+/// comes later is not the one. The other module's is out of the new code's reach.
+fn warn_of_copies(plan: &mut Plan) {
+    let image = &plan.image;
+    let own = |at: &Vaddr| {
+        let object = image.object_at(*at).filter(|object| plan.homes.objects[*object] == homes::Home::Own)?;
+        (!image.objects[object].constant).then(|| demangle(image.object_name(&image.objects[object])))
+    };
+    let names: Vec<String> = image.tables.copies.iter().filter_map(own).collect();
+    plan.warnings.extend(names.into_iter().map(|name| {
+        format!(
+            "`{name}` belongs to another module, and the program did not use it before: new code has a copy, as it is now; \
+             to share it, compile with -fPIC or restart the target"
+        )
+    }));
 }

@@ -35,56 +35,59 @@ pub fn place_of_pairs(image: &Image, pairs: &[Pair]) -> Result<Vaddr, String> {
     Ok(Vaddr(used.map(Section::end).max().unwrap_or(0).max(last.address).next_multiple_of(16)))
 }
 
-/// The shadow's bytes, with room for `pairs` at `place`.
-pub fn bytes(image: &Image, place: Vaddr, tls: &TlsPlan) -> Vec<u8> {
-    let mut bytes = image.bytes.clone();
+/// Bytes of the file that the shadow has in place of the new file's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// In the file.
+    pub offset: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// What makes a shadow of the new file, with room for additional TLS pairs at `place`.
+pub fn edits(image: &Image, place: Vaddr, tls: &TlsPlan) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    let mut put = |offset: u64, bytes: &[u8]| edits.push(Edit { offset, bytes: bytes.to_vec() });
     for tag in &image.tables.constructor_tags {
-        put(&mut bytes, *tag, &IGNORED_TAG.to_le_bytes());
+        put(*tag, &IGNORED_TAG.to_le_bytes());
     }
     if let Some((header, hidden)) = image.tables.interpreter_header {
-        put(&mut bytes, header, &hidden.to_le_bytes());
+        put(header, &hidden.to_le_bytes());
     }
     if let Some(template) = image.tables.tls_template.filter(|_| image.tables.program) {
         match &tls.own_block {
-            Some(own) => give_own_block(&mut bytes, &template, own),
-            None => put(&mut bytes, template.header_offset, &0u32.to_le_bytes()),
+            Some(own) => give_own_block(&mut put, &template, own),
+            // PT_NULL
+            None => put(template.header_offset, &0u32.to_le_bytes()),
         }
     }
     if let Some((place, flags)) = image.tables.flags_1 {
-        put(&mut bytes, place, &(flags & !PIE).to_le_bytes());
+        put(place, &(flags & !PIE).to_le_bytes());
     }
     let pairs = &tls.extra_pairs;
     if let Some(last) = last_segment(image).filter(|_| !pairs.is_empty()) {
         let size = (place.0 - last.address + pairs.len() as u64 * 16).max(last.memory_size);
-        put(&mut bytes, last.header_offset + MEMORY_SIZE_IN_HEADER, &size.to_le_bytes());
+        put(last.header_offset + MEMORY_SIZE_IN_HEADER, &size.to_le_bytes());
     }
-    bytes
+    edits
 }
 
 /// Cuts the template down to what is new, and has the loader tell where it puts it. That it is asked for by a `TPOFF64`
 /// relocation makes the block one of the threads' static ones.
-fn give_own_block(bytes: &mut [u8], template: &TlsTemplate, own: &OwnBlock) {
+fn give_own_block(mut put: impl FnMut(u64, &[u8]), template: &TlsTemplate, own: &OwnBlock) {
     let OwnBlock { range, entry, slot } = own;
     let in_file = template.file_size.min(range.end).saturating_sub(range.start);
     // p_offset, p_vaddr, p_paddr, p_filesz, p_memsz
     let address = template.address + range.start;
     let fields = [template.offset + range.start, address, address, in_file, range.end - range.start];
     for (index, field) in fields.into_iter().enumerate() {
-        put(bytes, template.header_offset + 8 + 8 * index as u64, &field.to_le_bytes());
+        put(template.header_offset + 8 + 8 * index as u64, &field.to_le_bytes());
     }
     // r_offset, r_info, r_addend
     for (index, field) in [slot.0, u64::from(TPOFF64), 0].into_iter().enumerate() {
-        put(bytes, entry + 8 * index as u64, &field.to_le_bytes());
+        put(entry + 8 * index as u64, &field.to_le_bytes());
     }
 }
 
 fn last_segment(image: &Image) -> Option<&LoadSegment> {
     image.tables.segments.iter().max_by_key(|segment| segment.address)
-}
-
-fn put(bytes: &mut [u8], offset: u64, value: &[u8]) {
-    let offset = offset as usize;
-    if let Some(place) = bytes.get_mut(offset..offset + value.len()) {
-        place.copy_from_slice(value);
-    }
 }

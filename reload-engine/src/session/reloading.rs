@@ -2,7 +2,7 @@
 //!
 //! How a reload is done is the reloader's business.
 
-use std::{thread, time::Instant};
+use std::{sync::Arc, thread, time::Instant};
 
 use super::{
     Event, failures,
@@ -262,6 +262,7 @@ impl Worker {
             return refused(Stage::Read, &reason, "restart the target");
         }
         let deadline = Instant::now() + BUSY_PATIENCE;
+        let bytes = Arc::new(reading.bytes);
         loop {
             let ledger = self.record.module(&path);
             let active = ledger.and_then(|of| of.generations.iter().find(|record| record.number == of.active));
@@ -270,7 +271,7 @@ impl Worker {
             }
             let candidate = Candidate {
                 path: path.clone(),
-                bytes: reading.bytes.clone(),
+                bytes: Arc::clone(&bytes),
                 stamp: reading.stamp.clone(),
                 content: reading.content.clone(),
             };

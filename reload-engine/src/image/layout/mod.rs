@@ -29,7 +29,7 @@ pub use describe::{Layout, Part, describe};
 use crate::model::Vaddr;
 use dies::Unit;
 
-type Reader<'data> = EndianSlice<'data, LittleEndian>;
+pub(super) type Reader<'data> = EndianSlice<'data, LittleEndian>;
 
 /// A qualified type name with its generics, hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,10 +157,10 @@ impl Layouts {
 const LARGEST_RATIO: u64 = 1032;
 
 /// The debug sections, uncompressed.
-struct Sections<'data>(HashMap<&'static str, Cow<'data, [u8]>>);
+pub(super) struct Sections<'data>(HashMap<&'static str, Cow<'data, [u8]>>);
 
 impl<'data> Sections<'data> {
-    fn load(bytes: &'data [u8]) -> Option<Self> {
+    pub fn load(bytes: &'data [u8]) -> Option<Self> {
         const READ: [SectionId; 9] = [
             SectionId::DebugInfo,
             SectionId::DebugAbbrev,
@@ -182,7 +182,7 @@ impl<'data> Sections<'data> {
         sections.contains_key(SectionId::DebugInfo.name()).then_some(Sections(sections))
     }
 
-    fn dwarf(&self) -> Dwarf<Reader<'_>> {
+    pub fn dwarf(&self) -> Dwarf<Reader<'_>> {
         let section = |id: SectionId| self.0.get(id.name()).map_or(&[][..], |bytes| bytes);
         let load = |id| Ok::<_, std::convert::Infallible>(EndianSlice::new(section(id), LittleEndian));
         match Dwarf::load(load) {
@@ -191,7 +191,7 @@ impl<'data> Sections<'data> {
     }
 }
 
-fn headers<'data>(dwarf: &Dwarf<Reader<'data>>) -> Vec<UnitHeader<Reader<'data>>> {
+pub(super) fn headers<'data>(dwarf: &Dwarf<Reader<'data>>) -> Vec<UnitHeader<Reader<'data>>> {
     let mut headers = Vec::new();
     let mut units = dwarf.units();
     while let Ok(Some(header)) = units.next() {

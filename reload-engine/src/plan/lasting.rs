@@ -1,0 +1,107 @@
+//! Changed functions whose frames are likely to outlive the reload, as they begin a program or a thread: what stands in them
+//! takes effect when they are next entered, and so does what was inlined into them.
+//!
+//! Known by their names and by who calls them. Stacks are not looked at: another function that waits in a call for long is
+//! not told of.
+
+use std::collections::HashSet;
+
+use super::lineage::{Instance, Lineage};
+use crate::image::{Image, callees, demangle, inlined_into};
+
+/// How many names of inlined functions are told.
+const TOLD: usize = 8;
+/// How deep library code lies between the start of a thread and its function.
+const DEPTH: u32 = 6;
+
+/// One line for each of `changed`, functions of the new file by their oldest instances, that begins a program or a thread.
+pub fn warnings(lineage: &Lineage, changed: &[Instance]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut roots: Option<(usize, HashSet<usize>)> = None;
+    for instance in changed {
+        let image = &*lineage.placed(instance.generation).image;
+        let function = instance.function as usize;
+        let name = demangle(lineage.name(*instance));
+        let what = if is_main(image, function) {
+            "is running"
+        } else {
+            if roots.as_ref().is_none_or(|(of, _)| *of != instance.generation) {
+                roots = Some((instance.generation, thread_roots(image)));
+            }
+            let known = roots.as_ref().is_some_and(|(_, roots)| roots.contains(&function));
+            if !known && !starts_thread(image, function) {
+                continue;
+            }
+            "is what a thread begins with"
+        };
+        let inlined = inlined_into(&image.bytes, image.functions[function].address);
+        let mut inlined: Vec<String> = inlined.into_iter().filter(|name| !is_library(name)).collect();
+        let more = inlined.len().saturating_sub(TOLD);
+        inlined.truncate(TOLD);
+        let inlined = match (inlined.is_empty(), more) {
+            (true, _) => String::new(),
+            (false, 0) => format!(", and so does what was inlined into it: `{}`", inlined.join("`, `")),
+            (false, more) => {
+                format!(", and so does what was inlined into it: `{}` and {more} more", inlined.join("`, `"))
+            }
+        };
+        lines.push(format!("`{name}` {what}: its change takes effect when it is next entered{inlined}"));
+    }
+    lines.sort();
+    lines.dedup();
+    lines
+}
+
+/// `main` of C, and the one that Rust's calls.
+fn is_main(image: &Image, function: usize) -> bool {
+    let name = image.function_name(&image.functions[function]);
+    image.tables.program
+        && (name == "main"
+            || (name.contains("4main") && {
+                let name = demangle(name);
+                name.strip_suffix("::main").is_some_and(|package| !package.contains("::"))
+            }))
+}
+
+/// Rust's and C++'s thread functions, found from the library code around them.
+fn thread_roots(image: &Image) -> HashSet<usize> {
+    let around = |name: &str| {
+        name.contains("__rust_begin_short_backtrace") || (name.contains("_State_impl") && name.contains("_M_run"))
+    };
+    let starts = (0..image.functions.len()).filter(|index| around(image.function_name(&image.functions[*index])));
+    let mut open: Vec<(usize, u32)> = starts.map(|start| (start, 0)).collect();
+    let mut roots: HashSet<usize> = open.iter().map(|(start, _)| *start).collect();
+    while let Some((function, depth)) = open.pop() {
+        for callee in callees(image, function).here {
+            if roots.insert(callee)
+                && depth < DEPTH
+                && is_library(&demangle(image.function_name(&image.functions[callee])))
+            {
+                open.push((callee, depth + 1));
+            }
+        }
+    }
+    roots.retain(|root| {
+        let name = image.function_name(&image.functions[*root]);
+        around(name) || !is_library(&demangle(name))
+    });
+    roots
+}
+
+/// Whether a function that starts a thread also takes this one's address: C's way to say what the thread is to do.
+fn starts_thread(image: &Image, function: usize) -> bool {
+    const STARTS: [&str; 2] = ["pthread_create", "thrd_create"];
+    let address = image.functions[function].address;
+    let takers = image.references.iter().filter(|reference| reference.address_taken && reference.target == address);
+    let mut takers: Vec<u32> = takers.filter_map(|reference| reference.function).collect();
+    takers.dedup();
+    takers
+        .into_iter()
+        .any(|taker| callees(image, taker as usize).imported.iter().any(|name| STARTS.contains(&name.as_str())))
+}
+
+/// Code of the languages' own libraries.
+fn is_library(name: &str) -> bool {
+    let name = name.trim_start_matches(['<', '&']).trim_start_matches("void ");
+    ["std::", "core::", "alloc::", "__gnu_cxx::", "hashbrown::"].iter().any(|root| name.starts_with(root))
+}

@@ -1,0 +1,83 @@
+//! The shadow as a file of the store: what the loader and a replay need is written before it is loaded, debugging
+//! information, most of a large file, once the new code runs.
+//!
+//! Meanwhile a hole stands for it: whoever looks at the file in between finds no lines, and nothing that is wrong.
+
+use std::{
+    fs::{self, File},
+    io,
+    ops::Range,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use crate::{
+    error::{Error, Result},
+    image::Image,
+    model::Generation,
+    plan::shadow::Edit,
+};
+
+/// Less is not worth a second visit, in bytes.
+const LITTLE: u64 = 1 << 20;
+
+pub fn path(shadows: &Path, name: &str, number: Generation) -> PathBuf {
+    // A folder of its own keeps the module's name for debuggers, and an abandoned attempt's inode out of the way.
+    let attempt = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    shadows.join(format!("{number}-{attempt:x}")).join(name)
+}
+
+/// Writes the shadow of `image` without its debugging information.
+///
+/// # Errors
+/// The store has no room, or is gone; nothing of the shadow is left.
+pub fn write(path: &Path, image: &Image, edits: &[Edit]) -> Result<()> {
+    let write = || {
+        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        let file = File::create(path)?;
+        let size = image.bytes.len() as u64;
+        file.set_len(size)?;
+        let mut at = 0;
+        for later in left_for_later(image).chain([size..size]) {
+            write_part(&file, image, at..later.start)?;
+            at = at.max(later.end);
+        }
+        edits.iter().try_for_each(|edit| file.write_all_at(&edit.bytes, edit.offset))
+    };
+    write().map_err(|source| {
+        remove(path);
+        Error::File { path: path.to_owned(), doing: "writing the shadow into the store", source }
+    })
+}
+
+/// Adds the debugging information.
+///
+/// # Errors
+/// The store has no room for it; the generation runs all the same.
+pub fn complete(path: &Path, image: &Image) -> io::Result<()> {
+    if left_for_later(image).next().is_none() {
+        return Ok(());
+    }
+    let file = File::options().write(true).open(path)?;
+    left_for_later(image).try_for_each(|part| write_part(&file, image, part))
+}
+
+/// Removes a shadow and the folder made for it.
+pub fn remove(path: &Path) {
+    if let Some(folder) = path.parent() {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+fn left_for_later(image: &Image) -> impl Iterator<Item = Range<u64>> {
+    image.tables.debugging.iter().filter(|range| range.end - range.start >= LITTLE).cloned()
+}
+
+fn write_part(file: &File, image: &Image, part: Range<u64>) -> io::Result<()> {
+    match image.bytes.get(part.start as usize..part.end as usize) {
+        Some(bytes) => file.write_all_at(bytes, part.start),
+        // Sections that overlap.
+        None => Ok(()),
+    }
+}
