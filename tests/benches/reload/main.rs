@@ -146,7 +146,7 @@ fn reloads(case: &Case, options: &Options, peers: Option<&Peers>, report: &mut R
     let save = |subject: &str| Save::first(&library, case.changed, &place(subject));
     let mut all: Vec<Peer<'_>> = Vec::new();
     if case.language != Language::Python {
-        let starts: [(&str, fn(&Save<'_>) -> Subject); 2] = [(TOOL, start_tool), (FLOOR, start_floor)];
+        let starts: [(&str, Start); 2] = [(TOOL, start_tool), (FLOOR, start_floor)];
         for (name, start) in starts {
             let save = save(name);
             all.push(Peer { name, subject: start(&save), save });
@@ -177,6 +177,9 @@ fn reloads(case: &Case, options: &Options, peers: Option<&Peers>, report: &mut R
 const LARGE: usize = 100_000;
 /// How often a peer reloads.
 const MOST_OF_PEERS: usize = 20;
+
+/// Starts a subject that runs the library of its first save.
+type Start = fn(&Save<'_>) -> Subject;
 
 fn start_tool(save: &Save<'_>) -> Subject {
     let own = env::current_exe().expect("procfs is mounted");
