@@ -1,4 +1,8 @@
-//! The dashboard as a library: the window and what works for it. The binary adds the command line.
+//! The dashboard as a library: the window, what works for it, and the user's file. The binary adds the command line.
 
+pub mod config;
+mod desktop;
+mod editor;
+mod sources;
 pub mod window;
 pub mod worker;

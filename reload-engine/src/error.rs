@@ -51,6 +51,10 @@ pub enum Error {
     #[error("another dashboard changed this target in the meantime")]
     Stale,
 
+    /// The user did not want it any more, and nothing had been done yet.
+    #[error("the reload of {module} was cancelled; nothing has changed")]
+    Cancelled { module: String },
+
     /// Another controller is in the middle of a reload.
     #[error("process {pid} is reloading this target just now")]
     Busy { pid: u32 },

@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod model;
 pub mod plan;
 pub mod policy;
+pub mod progress;
 pub mod reloader;
 pub mod session;
 pub mod target;

@@ -26,6 +26,7 @@ use crate::{
         lineage::{Instance, Lineage},
         merge,
     },
+    progress::Progress,
     target::{
         link::AgentLink,
         stop::{self, StopHelper},
@@ -62,6 +63,7 @@ pub struct Reloaded {
 /// Reloads modules of one process; keeps their analysed generations.
 #[derive(Debug)]
 pub struct Engine {
+    pub progress: Progress,
     shadows: PathBuf,
     lineages: HashMap<PathBuf, Lineage>,
     /// Started ahead of time: its start-up is no part of a reload.
@@ -69,9 +71,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Shadows are written into `shadows`, a folder of the target's store.
-    pub fn new(shadows: PathBuf) -> Self {
-        Engine { shadows, lineages: HashMap::new(), helper: None }
+    /// Shadows are written into `shadows`, a folder of the target's store; `progress` is told of each stage.
+    pub fn new(shadows: PathBuf, progress: Progress) -> Self {
+        Engine { progress, shadows, lineages: HashMap::new(), helper: None }
     }
 
     /// Reads and analyses the generations of `module`, so that its first reload does not have to.
@@ -82,6 +84,7 @@ impl Engine {
         if self.helper.is_none() {
             self.helper = Some(StopHelper::spawn()?);
         }
+        let _underway = self.progress.begin(&file_name(module), true);
         self.lineage(link, module, ledger).map(|_| ())
     }
 
@@ -102,16 +105,19 @@ impl Engine {
         let mut clock = Clock::start();
         let entry = module_ledger(ledger, module)?;
         let name = file_name(module);
+        let underway = self.progress.begin(&name, false);
         let shadows = self.shadows.clone();
         let lineage = self.lineage(link, module, entry)?;
         let parent = index_of(lineage, entry.active, &name)?;
         clock.lap(|timings| &mut timings.read);
+        underway.enter(Stage::Parse)?;
 
         let number = Generation(entry.generations.iter().map(|record| record.number.0 + 1).max().unwrap_or(1));
         let (path, bytes) = (candidate.path, candidate.bytes);
         let mut image = uninterrupted(Stage::Parse, module, || Image::parse(&path, bytes))?;
         image.path = shadow_file::path(&shadows, &name, number);
         clock.lap(|timings| &mut timings.parse);
+        underway.enter(Stage::Plan)?;
 
         let image = Arc::new(image);
         let objections = if force { Objections::Warn } else { Objections::Refuse };
@@ -124,6 +130,7 @@ impl Engine {
             })
         })?;
         clock.lap(|timings| &mut timings.plan);
+        underway.enter(Stage::Shadow)?;
 
         if plan.changes_nothing() {
             debug!("{name}: a new file, but no function or static differs");
@@ -141,6 +148,7 @@ impl Engine {
         };
         shadow_file::write(&record.file, &plan.image, &plan.shadow())?;
         clock.lap(|timings| &mut timings.shadow);
+        underway.enter(Stage::Load)?;
 
         link.begin(revision)?;
         let helper = self.take_helper()?;

@@ -299,3 +299,34 @@ fn one_file_name_in_two_folders_is_ambiguous() {
     assert_eq!(target.ask("call together 0"), "111", "the first of the two is untouched");
     assert_eq!(target.finish(), Some(0));
 }
+
+/// The file of the user's own that the dashboards of a room follow.
+fn configure(room: &Room, text: &str) {
+    let folder = room.path().join("config/reload-dashboard");
+    fs::create_dir_all(&folder).expect("the folder is ours");
+    fs::write(folder.join("reload-dashboard.toml"), text).expect("the folder is ours");
+}
+
+#[test]
+fn auto_mode_of_the_users_file_is_permanent() {
+    let room = Room::new();
+    let text = format!("auto = \"all\"\n\n[program.host]\nmark = [\"{}\"]\n", Greek::NAME);
+    configure(&room, &text);
+    let greek = Greek::new(&room, 2);
+    let mut target = greek_target(&room, &greek);
+    wait_for("the mark of the file", || (target.module(Greek::NAME)["mark"] == "reload").then_some(()));
+    wait_for("the mode of the file", || (target.list()["mode"] == "all").then_some(()));
+    greek.install(2);
+    target.ask_until("call together 0", "222");
+    assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
+fn a_flawed_file_is_told_with_its_line_and_the_program_runs() {
+    let room = Room::new();
+    configure(&room, "auto = \"all\"\nmarks = []\n");
+    let output = room.verb(&["run", "--headless", "--", "true"]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let text = told(&output);
+    assert!(text.contains("reload-dashboard.toml:2: unknown field `marks`"), "{text}");
+}

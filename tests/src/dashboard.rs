@@ -125,6 +125,7 @@ impl Room {
         command
             .env("XDG_RUNTIME_DIR", &self.runtime)
             .env("XDG_CONFIG_HOME", self.path().join("config"))
+            .env("XDG_DATA_HOME", self.path().join("data"))
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::null());
     }

@@ -13,7 +13,11 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use nix::{sys::signal::kill, unistd::Pid};
-use reload_dashboard::window::{self, Start, StartTarget, Wake};
+use reload_dashboard::{
+    config::{self, Program, wishes::Wishes},
+    window::{self, Start, StartTarget, Wake},
+    worker::shell_status,
+};
 use reload_engine::{
     ledger::NewWishes,
     model::{Mode, file_name},
@@ -48,6 +52,8 @@ pub struct Plan {
 pub fn run(plan: Plan) -> Result<ExitCode, Failure> {
     let signals = receive().map_err(|error| Failure::new(FAILED, format!("receiving signals: {error}")))?;
     let headless = plan.headless || !window_is_possible();
+    // Before the program begins to write: what is wrong with the file should not stand among its lines. A window reads it too.
+    let wishes = if headless { wishes(&plan.command, plan.mode) } else { Wishes::default() };
     let name = plan.command.first().map_or_else(String::new, |name| file_name(name.as_ref()));
     let Launched { child, pid, link } = launch(&plan.command, &LaunchOptions::default())?;
     let mut exit = Exit::watch(child);
@@ -82,8 +88,8 @@ pub fn run(plan: Plan) -> Result<ExitCode, Failure> {
             }
             status
         }
-        Some(session) if headless => follow(&session, &mut lines, &exit),
-        Some(session) => beside_window(session, Target { pid, name, wake }, lines, &mut exit)?,
+        Some(session) if headless => follow(&session, &mut lines, &exit, wishes),
+        Some(session) => beside_window(session, Target { pid, name, command: plan.command, wake }, lines, &mut exit)?,
     };
     if let Ok(root) = StoreRoot::find() {
         root.sweep();
@@ -102,9 +108,21 @@ fn window_is_possible() -> bool {
     }
 }
 
+/// What the user's file wants of the program; `mode` comes before its own.
+fn wishes(command: &[OsString], mode: Option<Mode>) -> Wishes {
+    let found = config::file::read().unwrap_or_else(|problem| {
+        eprintln!("reload-dashboard: {problem}; going on without it");
+        Default::default()
+    });
+    let program = command.first().map(|program| config::program_name(program.as_ref())).unwrap_or_default();
+    let decided = found.config.of(&program);
+    Wishes::new(Program { auto: mode.or(decided.auto), ..decided })
+}
+
 struct Target {
     pid: u32,
     name: String,
+    command: Vec<OsString>,
     wake: Wake,
 }
 
@@ -115,11 +133,12 @@ fn beside_window(
     lines: Option<Lines>,
     exit: &mut Exit,
 ) -> Result<ExitStatus, Failure> {
-    let Target { pid, name, wake } = target;
+    let Target { pid, name, command, wake } = target;
+    let command = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let lines = Arc::new(Mutex::new(lines));
     let session = teed(session, &lines, wake.clone());
     exit.end_process_when_told();
-    let shown = window::run(Start { target: Some(StartTarget::Session { pid, name, session }), wake });
+    let shown = window::run(Start { target: Some(StartTarget::Session { pid, name, session, command }), wake });
     exit.stay_after_all();
     if let Err(error) = shown {
         Failure::from(error).report();
@@ -131,7 +150,8 @@ fn beside_window(
     match reopened {
         Ok(session) => {
             let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(follow(&session, &mut lines, exit))
+            // The window has asked for what the user's file wants.
+            Ok(follow(&session, &mut lines, exit, Wishes::default()))
         }
         Err(error) => {
             tracing::debug!("following process {pid} without its window: {error}");
@@ -145,7 +165,7 @@ fn teed(session: Session, lines: &Arc<Mutex<Option<Lines>>>, wake: Wake) -> Sess
     if lines.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
         return session;
     }
-    let Session { orders, updates } = session;
+    let Session { orders, updates, progress } = session;
     let (sender, through) = unbounded();
     let lines = Arc::clone(lines);
     thread::spawn(move || {
@@ -160,15 +180,21 @@ fn teed(session: Session, lines: &Arc<Mutex<Option<Lines>>>, wake: Wake) -> Sess
             wake.wake();
         }
     });
-    Session { orders, updates: through }
+    Session { orders, updates: through, progress }
 }
 
-/// Writes events until the target has ended.
-fn follow(session: &Session, lines: &mut Option<Lines>, exit: &Exit) -> ExitStatus {
+/// Asks for what the user wants of the target, and writes events until it has ended.
+fn follow(session: &Session, lines: &mut Option<Lines>, exit: &Exit, mut wishes: Wishes) -> ExitStatus {
     let mut write = |update: &Update| {
         if let Some(lines) = lines {
             // Nobody may read the lines; the target goes on all the same.
             let _ = lines.write(update);
+        }
+        if let Update::Snapshot(snapshot) = update {
+            for command in wishes.commands(snapshot) {
+                // A session that has ended meanwhile tells so by itself.
+                let _ = session.orders.try_send(Order { command, reply: None });
+            }
         }
         matches!(update, Update::Event { event: Event::Exited { .. }, .. })
     };
@@ -293,11 +319,6 @@ fn end_if(told: bool, with_target: &Mutex<bool>, status: ExitStatus) {
         }
         std::process::exit(shell_status(status));
     }
-}
-
-/// As a shell tells it: 128 + signal for a program that was killed.
-fn shell_status(status: ExitStatus) -> i32 {
-    status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(i32::from(FAILED))
 }
 
 fn code(status: ExitStatus) -> ExitCode {

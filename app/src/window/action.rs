@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use eframe::egui::ThemePreference;
 use reload_engine::model::{Generation, Mark, Mode, Status};
 
-use crate::window::{dialogs::Dialog, rows::Column};
+use crate::{
+    desktop::Wanted,
+    sources::Place,
+    window::{details, dialogs::Dialog, rows::Column},
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -15,6 +19,8 @@ pub enum Action {
     Reload(PathBuf),
     /// This module, and what refused it only warns.
     ReloadAnyway(PathBuf),
+    /// Gives up the reload under way, as long as that can be.
+    Cancel,
     SetMode(Mode),
     Mark(PathBuf, Mark),
     /// To the generation before the active one where none is given.
@@ -25,15 +31,26 @@ pub enum Action {
 
     /// Opens a session with the process of this id and shows it.
     Open(u32),
+    /// Starts a program as a target and shows it.
+    Launch(Vec<String>),
     /// Opens the shown target's session anew.
     Retry,
     /// Shows the open target at this position.
     Show(usize),
-    /// Closes the open target at this position.
+    /// Shows the open target so many positions further, around the end.
+    ShowNext(isize),
+    /// Closes the open target at this position; one that is being opened is given up.
     Close(usize),
     /// Asks which processes there are.
     ListTargets,
-    PickFile,
+    /// Opens the desktop's file dialog beside the field of the open dialog.
+    Pick(Wanted),
+    /// Opens a source in the user's editor; the module is the one whose trace names it.
+    Edit(Place, PathBuf),
+    /// Opens the user's file in the editor.
+    EditConfig,
+    /// Writes a report about the shown target.
+    Export(PathBuf),
 
     Select(PathBuf),
     /// Moves the selection by so many rows.
@@ -41,11 +58,16 @@ pub enum Action {
     First,
     Last,
     Sort(Column),
+    /// Makes a column wider by so many points.
+    Widen(Column, f32),
+    ResetWidths,
     FilterStatus(Option<Status>),
     ClearFilter,
     FocusFilter,
     ToggleSystem,
     ToggleDetails,
+    /// Shows this tab of the details.
+    ShowDetails(details::Tab),
     ToggleCompact,
     SetTheme(ThemePreference),
     ToggleTheme,
@@ -53,5 +75,6 @@ pub enum Action {
     PickTarget,
     CloseDialogs,
     DismissNotice,
+    DismissToast(usize),
     Copy(String),
 }

@@ -112,7 +112,8 @@ pub fn show<T>(
     chosen
 }
 
-fn line<T>(ui: &mut Ui, entry: &Entry<T>, under_cursor: bool) -> (Rect, bool) {
+/// One line of a list, perhaps the one the keys stand on. Where it is, and whether it was clicked.
+pub fn line<T>(ui: &mut Ui, entry: &Entry<T>, under_cursor: bool) -> (Rect, bool) {
     let palette = palette(ui);
     let sense = if entry.enabled { Sense::CLICK } else { Sense::hover() };
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ENTRY), sense);

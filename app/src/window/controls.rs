@@ -41,6 +41,7 @@ pub struct Button<'a> {
     /// For a button that stays pressed.
     selected: Option<bool>,
     hint: &'a str,
+    height: f32,
 }
 
 impl<'a> Button<'a> {
@@ -54,6 +55,7 @@ impl<'a> Button<'a> {
             enabled: true,
             selected: None,
             hint: "",
+            height: CONTROL,
         }
     }
 
@@ -90,6 +92,10 @@ impl<'a> Button<'a> {
         Button { hint, ..self }
     }
 
+    pub fn height(self, height: f32) -> Self {
+        Button { height, ..self }
+    }
+
     pub fn show(self, ui: &mut Ui) -> Response {
         let palette = palette(ui);
         let painter = ui.painter();
@@ -101,7 +107,7 @@ impl<'a> Button<'a> {
         let content: f32 = parts.iter().filter_map(|part| part.as_ref()).map(|galley| galley.size().x).sum();
         let gaps = parts.iter().filter(|part| part.is_some()).count().saturating_sub(1) as f32 * 6.0;
         let sense = if self.enabled { Sense::click() } else { Sense::hover() };
-        let (rect, response) = ui.allocate_exact_size(vec2(content + gaps + 2.0 * padding, CONTROL), sense);
+        let (rect, response) = ui.allocate_exact_size(vec2(content + gaps + 2.0 * padding, self.height), sense);
         let (name, enabled, selected) = (self.name, self.enabled, self.selected);
         response.widget_info(|| match selected {
             Some(selected) => WidgetInfo::selected(Role::Button, enabled, selected, name),

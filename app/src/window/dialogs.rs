@@ -1,31 +1,32 @@
-//! Dialogs above the window: the command palette, loading a module, the help.
+//! Dialogs above the window: the command palette, what asks for a path, the help.
 
 use std::path::{Path, PathBuf};
 
 use eframe::egui::{
-    Align, Align2, Area, Color32, Frame, Grid, Id, Key, Label, Layout, Margin, Modal, Modifiers, RichText, ScrollArea,
-    Stroke, TextEdit, ThemePreference, Ui, vec2,
+    Align, Align2, Area, Color32, Frame, Grid, Id, Label, Layout, Margin, Modal, RichText, ScrollArea, Stroke,
+    ThemePreference, Ui, vec2,
 };
-use reload_engine::model::{Failure, Mark, Mode, Status};
+use reload_engine::model::{Failure, Mark, Mode, Snapshot, Status};
 
-use crate::window::{
-    action::Action,
-    chooser::{self, Chooser, Entry},
-    controls::{Button, Weight, palette},
-    dashboard::{Scene, View, table_id, toggled},
-    icons,
-    keys::{self, can_roll_back},
-    theme, top_bar,
+use crate::{
+    desktop::Wanted,
+    window::{
+        action::Action,
+        carry_out::path_dialog,
+        chooser::{self, Chooser, Entry},
+        controls::{Button, Weight, palette},
+        icons,
+        keys::{self, can_roll_back},
+        path_dialog::{self, PathField},
+        scene::{Scene, View, toggled},
+        theme, top_bar,
+    },
 };
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dialog {
     Palette(Chooser),
-    Load {
-        path: String,
-        /// The desktop's file dialog is open.
-        picking: bool,
-    },
+    Path(PathField),
     /// What is risked by reloading the module at this path although that was refused.
     Anyway(PathBuf),
     Help,
@@ -37,7 +38,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
     };
     let (id, width) = match dialog {
         Dialog::Palette(_) => ("palette", 560.0),
-        Dialog::Load { .. } => ("load", 520.0),
+        Dialog::Path(_) => ("path", 520.0),
         Dialog::Anyway(_) => ("anyway", 560.0),
         Dialog::Help => ("help", 560.0),
     };
@@ -45,7 +46,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
     let screen = ui.ctx().content_rect();
     let width = f32::min(width, screen.width() - 48.0);
     let area: Area = Modal::default_area(Id::unique(("dialog", id)));
-    let area = area.anchor(Align2::CENTER_TOP, vec2(0.0, (screen.height() * 0.14).min(110.0)));
+    let area = area.anchor(Align2::CENTER_TOP, vec2(0.0, distance_from_top(screen.height())));
     let frame = Frame::popup(ui.style())
         .fill(palette.popup)
         .stroke(Stroke::new(1.0, palette.line_strong))
@@ -57,7 +58,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
         ui.set_width(width);
         match &mut dialog {
             Dialog::Palette(chooser) => show_palette(ui, scene, view, chooser, actions),
-            Dialog::Load { path, picking } => show_load(ui, path, *picking, actions),
+            Dialog::Path(field) => path_dialog::show(ui, field, actions),
             Dialog::Anyway(path) => show_anyway(ui, scene, path, actions),
             Dialog::Help => show_help(ui, actions),
         }
@@ -67,6 +68,10 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
     if outside {
         actions.push(Action::CloseDialogs);
     }
+}
+
+fn distance_from_top(height: f32) -> f32 {
+    (height * 0.14).min(110.0)
 }
 
 fn show_palette(ui: &mut Ui, scene: &Scene<'_>, view: &View, chooser: &mut Chooser, actions: &mut Vec<Action>) {
@@ -103,6 +108,9 @@ fn commands(scene: &Scene<'_>, view: &View) -> Vec<Entry<Action>> {
         entries.push(entry);
     };
     add(Action::ReloadNow, icons::RELOAD, "Reload now".to_owned(), "F5", live);
+    if scene.tab().and_then(|tab| tab.doing.as_ref()).is_some_and(|doing| doing.can_be_cancelled()) {
+        add(Action::Cancel, icons::CLOSE, "Cancel the reload".to_owned(), "", live);
+    }
     if let Some(module) = scene.selected(view) {
         let (path, name) = (module.path.clone(), &module.name);
         add(Action::Reload(path.clone()), icons::RELOADING, format!("Reload {name}"), "R", live);
@@ -128,14 +136,31 @@ fn commands(scene: &Scene<'_>, view: &View) -> Vec<Entry<Action>> {
         let icon = if chosen { icons::CHECK } else { icons::RELOADING };
         add(Action::SetMode(mode), icon, label.to_owned(), key, live);
     }
-    let load = Action::Dialog(Dialog::Load { path: String::new(), picking: false });
-    add(load, icons::ADD, "Load a module".to_owned(), "Ctrl+O", live);
+    add(path_dialog(Wanted::Library), icons::ADD, "Load a module".to_owned(), "Ctrl+O", live);
+    add(path_dialog(Wanted::Program), icons::START, "Start a program".to_owned(), "Ctrl+Shift+O", true);
+    let snapshot = scene.snapshot();
+    let report = Action::Dialog(Dialog::Path(PathField::with(Wanted::Report, report_name(snapshot))));
+    add(report, icons::EXPORT, "Export a report".to_owned(), "Ctrl+E", snapshot.is_some());
     add(Action::FocusFilter, icons::SEARCH, "Filter modules".to_owned(), "/", scene.tab().is_some());
     add(Action::PickTarget, icons::TARGET, "Choose a target".to_owned(), "Ctrl+T", true);
     add(Action::ToggleDetails, icons::DETAILS, "Show or hide the details".to_owned(), "Ctrl+B", true);
     add(Action::ToggleSystem, icons::EMPTY, "Show or hide system modules".to_owned(), "", scene.tab().is_some());
     let rows = if scene.settings.compact { "Comfortable rows" } else { "Compact rows" };
     add(Action::ToggleCompact, icons::COMPACT, rows.to_owned(), "", true);
+    add(Action::ResetWidths, icons::COLUMNS, "Usual column widths".to_owned(), "", !scene.settings.widths.is_empty());
+    if scene.tabs.len() > 1 {
+        add(Action::ShowNext(1), icons::RIGHT, "Next target".to_owned(), "Ctrl+PageDown", true);
+    }
+    if let Some(tab) = scene.tab() {
+        add(Action::Close(scene.active), icons::CLOSE, format!("Close {}", tab.title()), "Ctrl+W", true);
+    }
+    add(
+        Action::EditConfig,
+        icons::SETTINGS,
+        "Edit reload-dashboard.toml".to_owned(),
+        "",
+        !scene.file.path.as_os_str().is_empty(),
+    );
     add(Action::SetTheme(ThemePreference::Dark), icons::MOON, "Dark theme".to_owned(), "", true);
     add(Action::SetTheme(ThemePreference::Light), icons::SUN, "Light theme".to_owned(), "", true);
     add(Action::SetTheme(ThemePreference::System), icons::SUN, "Theme of the desktop".to_owned(), "", true);
@@ -143,52 +168,10 @@ fn commands(scene: &Scene<'_>, view: &View) -> Vec<Entry<Action>> {
     entries
 }
 
-fn show_load(ui: &mut Ui, path: &mut String, picking: bool, actions: &mut Vec<Action>) {
-    let palette = palette(ui);
-    ui.label(RichText::new("Load a module").font(theme::title()));
-    let text = "The target opens the library with dlopen, and the module is marked for reload.";
-    ui.label(RichText::new(text).color(palette.text_secondary));
-    ui.add_space(4.0);
-    let enter = ui.input_mut(|input| input.consume_key(Modifiers::NONE, Key::Enter));
-    let typed = path.trim().to_owned();
-    let row = vec2(ui.available_width(), theme::CONTROL);
-    ui.allocate_ui_with_layout(row, Layout::right_to_left(Align::Center), |ui| {
-        let browse = Button::new("Browse").with_icon(icons::FOLDER).enabled(!picking);
-        if browse.show(ui).clicked() {
-            actions.push(Action::PickFile);
-        }
-        let field = TextEdit::singleline(path)
-            .id(Id::unique("load path"))
-            .hint_text("/path/to/library.so")
-            .font(theme::code())
-            .margin(vec2(9.0, 5.0))
-            .min_size(vec2(0.0, theme::CONTROL))
-            .align(Align2::LEFT_CENTER)
-            .desired_width(f32::INFINITY);
-        let field = ui.add(field);
-        if !picking && ui.memory(|memory| memory.focused().is_none_or(|id| id == table_id())) {
-            field.request_focus();
-        }
-    });
-    let absolute = typed.starts_with('/');
-    let problem = if picking {
-        "Choose a file in the desktop's dialog. Where none appears, type the path."
-    } else if typed.is_empty() || absolute {
-        ""
-    } else {
-        "The path must start at the root, as the target may run in another directory."
-    };
-    ui.label(RichText::new(problem).font(theme::small()).color(palette.text_secondary));
-    ui.allocate_ui_with_layout(row, Layout::right_to_left(Align::Center), |ui| {
-        let load = Button::new("Load").weight(Weight::Primary).enabled(absolute);
-        if (load.show(ui).clicked() || enter) && absolute {
-            actions.push(Action::CloseDialogs);
-            actions.push(Action::Load(PathBuf::from(typed)));
-        }
-        if Button::new("Cancel").show(ui).clicked() {
-            actions.push(Action::CloseDialogs);
-        }
-    });
+/// What a report is called where the user does not say.
+pub fn report_name(snapshot: Option<&Snapshot>) -> String {
+    let name = snapshot.map_or("target", |snapshot| snapshot.target.name.as_str());
+    format!("reload-report-{}.md", name.replace('/', "_"))
 }
 
 fn show_anyway(ui: &mut Ui, scene: &Scene<'_>, path: &Path, actions: &mut Vec<Action>) {
@@ -248,15 +231,19 @@ fn show_help(ui: &mut Ui, actions: &mut Vec<Action>) {
         });
     });
     ui.spacing_mut().interact_size.y = 18.0;
-    for (group, keys) in keys::HELP {
-        ui.add_space(8.0);
-        ui.label(RichText::new(*group).font(theme::small_medium()).color(palette.text_weak));
-        Grid::new(*group).num_columns(2).min_col_width(190.0).spacing(vec2(12.0, 5.0)).show(ui, |ui| {
-            for (key, what) in *keys {
-                ui.label(RichText::new(*key).font(theme::code()).color(palette.accent_text));
-                ui.label(*what);
-                ui.end_row();
-            }
-        });
-    }
+    let screen = ui.ctx().content_rect().height();
+    let room = (screen - distance_from_top(screen) - 110.0).max(120.0);
+    ScrollArea::vertical().max_height(room).auto_shrink([false, true]).show(ui, |ui| {
+        for (group, keys) in keys::HELP {
+            ui.add_space(6.0);
+            ui.label(RichText::new(*group).font(theme::small_medium()).color(palette.text_weak));
+            Grid::new(*group).num_columns(2).min_col_width(190.0).spacing(vec2(12.0, 4.0)).show(ui, |ui| {
+                for (key, what) in *keys {
+                    ui.label(RichText::new(*key).font(theme::code()).color(palette.accent_text));
+                    ui.label(*what);
+                    ui.end_row();
+                }
+            });
+        }
+    });
 }

@@ -51,6 +51,12 @@ pub fn milliseconds(ms: f64) -> String {
     if ms < 9.95 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
+/// A short span of time: `0.4 s`, `12 s`.
+pub fn seconds(span: Duration) -> String {
+    let seconds = span.as_secs_f64();
+    if seconds < 9.95 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
+}
+
 /// `1 module`, `2 modules`.
 pub fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })

@@ -37,6 +37,12 @@ pub const EMPTY: char = '\u{e466}';
 pub const HELP: char = '\u{e2d8}';
 pub const COMPACT: char = '\u{e5a2}';
 pub const TARGET: char = '\u{e47c}';
+pub const START: char = '\u{e3d0}';
+pub const EXPORT: char = '\u{eaf0}';
+pub const COLUMNS: char = '\u{e546}';
+pub const SETTINGS: char = '\u{e272}';
+pub const CRASHED: char = '\u{e916}';
+pub const REMEDY: char = '\u{e63a}';
 pub const NO_MATCH: char = '\u{e26a}';
 
 pub fn outline(size: f32) -> FontId {

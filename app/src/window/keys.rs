@@ -3,10 +3,16 @@
 use eframe::egui::{Event, EventFilter, Key, KeyboardShortcut, Modifiers, Ui};
 use reload_engine::model::{Mark, Mode};
 
-use crate::window::{
-    action::Action,
-    dashboard::{Scene, View, filter_id, table_id, toggled},
-    dialogs::Dialog,
+use crate::{
+    desktop::Wanted,
+    window::{
+        action::Action,
+        carry_out::path_dialog,
+        details::Tab,
+        dialogs::{Dialog, report_name},
+        path_dialog::PathField,
+        scene::{Scene, View, filter_id, table_id, toggled},
+    },
 };
 
 /// Keys and what they do, for the help.
@@ -19,6 +25,7 @@ pub const HELP: &[(&str, &[(&str, &str)])] = &[
             ("Z", "Roll the selected module back"),
             ("Alt+1 2 3", "Auto: off, marked only, all except skipped"),
             ("Ctrl+O", "Load a module into the target"),
+            ("Ctrl+Shift+O", "Start a program as a target"),
         ],
     ),
     (
@@ -36,7 +43,11 @@ pub const HELP: &[(&str, &[(&str, &str)])] = &[
         &[
             ("Ctrl+K", "Commands, modules and targets"),
             ("Ctrl+T", "Choose a target"),
+            ("Ctrl+PageUp  PageDown", "Previous, next target"),
+            ("Ctrl+W", "Close the shown target; it runs on"),
             ("Ctrl+B", "Show or hide the details"),
+            ("Ctrl+1 2 3 4", "Trace, changes, history, info"),
+            ("Ctrl+E", "Export a report"),
             ("?", "This help"),
         ],
     ),
@@ -73,8 +84,31 @@ pub fn actions(ui: &Ui, scene: &Scene<'_>, view: &View) -> Vec<Action> {
     if pressed(CTRL, Key::T) {
         actions.push(Action::PickTarget);
     }
+    // The one with more modifiers first: the other would take its key.
+    if pressed(CTRL | Modifiers::SHIFT, Key::O) {
+        actions.push(path_dialog(Wanted::Program));
+    }
     if pressed(CTRL, Key::O) && live {
-        actions.push(Action::Dialog(Dialog::Load { path: String::new(), picking: false }));
+        actions.push(path_dialog(Wanted::Library));
+    }
+    if pressed(CTRL, Key::E) && scene.snapshot().is_some() {
+        let name = report_name(scene.snapshot());
+        actions.push(Action::Dialog(Dialog::Path(PathField::with(Wanted::Report, name))));
+    }
+    if pressed(CTRL, Key::W) && scene.tab().is_some() {
+        actions.push(Action::Close(scene.active));
+    }
+    for (key, steps) in [(Key::PageUp, -1), (Key::PageDown, 1)] {
+        if pressed(CTRL, key) && scene.tabs.len() > 1 {
+            actions.push(Action::ShowNext(steps));
+        }
+    }
+    for (key, tab) in
+        [(Key::Num1, Tab::Trace), (Key::Num2, Tab::Changes), (Key::Num3, Tab::History), (Key::Num4, Tab::Info)]
+    {
+        if pressed(CTRL, key) {
+            actions.push(Action::ShowDetails(tab));
+        }
     }
     if pressed(CTRL, Key::B) {
         actions.push(Action::ToggleDetails);

@@ -11,6 +11,7 @@ use reload_engine::session::Session;
 use crate::worker::Connector;
 
 pub mod action;
+mod carry_out;
 mod chooser;
 mod controls;
 mod dashboard;
@@ -21,17 +22,25 @@ mod fonts;
 mod format;
 mod icons;
 mod keys;
+mod news;
+mod path_dialog;
+mod report;
 mod rows;
+mod scene;
+mod settings;
 mod states;
 mod stats;
 mod status_bar;
+mod tab_strip;
 mod table;
 mod target_tab;
 mod theme;
+mod toasts;
 mod tool_bar;
 mod top_bar;
 
-pub use dashboard::{Dashboard, Settings};
+pub use dashboard::Dashboard;
+pub use settings::Settings;
 pub use target_tab::{Link, TargetTab};
 
 /// Why there is no window.
@@ -58,7 +67,13 @@ pub enum StartTarget {
     /// A process to attach to.
     Pid(u32),
     /// A session that is open already, as of a program just launched.
-    Session { pid: u32, name: String, session: Session },
+    Session {
+        pid: u32,
+        name: String,
+        session: Session,
+        /// The command it was started with.
+        command: Vec<String>,
+    },
 }
 
 /// Wakes a window that may not have been opened yet. Made before the session, whose `wake` it is, and handed to [`Start`].
@@ -90,7 +105,11 @@ pub fn run(start: Start) -> Result<(), Error> {
     let tabs = match target {
         None => Vec::new(),
         Some(StartTarget::Pid(pid)) => vec![TargetTab::new(pid, format!("process {pid}"), Link::Opening)],
-        Some(StartTarget::Session { pid, name, session }) => vec![TargetTab::new(pid, name, Link::Open(session))],
+        Some(StartTarget::Session { pid, name, session, command }) => {
+            let mut tab = TargetTab::new(pid, name, Link::Open(session));
+            tab.command = command;
+            vec![tab]
+        }
     };
     let viewport = ViewportBuilder::default()
         .with_app_id("reload-dashboard")

@@ -17,7 +17,7 @@ pub const STATUSES: [Status; 7] = [
 ];
 
 /// What the table is sorted by.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Column {
     #[default]
     Status,

@@ -1,41 +1,36 @@
 //! What stands in place of the table, or above it, while there is nothing to list: each state with its next step.
 
-use eframe::egui::{Align, Color32, Frame, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
-use reload_engine::model::Connection;
+use std::time::{Duration, SystemTime};
 
-use crate::window::{
-    action::Action,
-    controls::{Button, Weight, palette},
-    dashboard::{Scene, View},
-    dialogs::Dialog,
-    icons,
-    target_tab::Link,
-    theme,
+use eframe::egui::{Align, Color32, Frame, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
+use reload_engine::model::{Connection, HistoryEntry, Outcome, Snapshot};
+
+use crate::{
+    config,
+    desktop::Wanted,
+    window::{
+        action::Action,
+        carry_out::path_dialog,
+        chooser::{self, Entry},
+        controls::{Button, Weight, palette},
+        format, icons,
+        news::signal_name,
+        scene::{Scene, View},
+        target_tab::{Link, TargetTab},
+        theme,
+    },
 };
+
+/// A crash so soon after a reload is probably its doing.
+const SUSPICIOUS: Duration = Duration::from_secs(60);
+/// How many programs are offered where there is no target.
+const OFFERED: usize = 6;
 
 /// Shows the state that takes the table's place, if there is one.
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Action>) -> bool {
     let choose = [("Choose a target", Action::PickTarget)];
     let Some(tab) = scene.tab() else {
-        let waiting: Vec<(String, Action)> = scene
-            .candidates
-            .iter()
-            .filter(|candidate| candidate.attachable.is_ok())
-            .take(3)
-            .map(|candidate| (format!("Attach to {} · {}", candidate.name, candidate.pid), Action::Open(candidate.pid)))
-            .collect();
-        let mut steps: Vec<(&str, Action)> =
-            waiting.iter().map(|(label, action)| (label.as_str(), action.clone())).collect();
-        steps.extend(choose.clone());
-        page(
-            ui,
-            icons::DETACHED,
-            "Not attached",
-            "Choose a running process, or start a program with live reload:",
-            Some("reload-dashboard run -- COMMAND"),
-            &steps,
-            actions,
-        );
+        not_attached(ui, scene, actions);
         return true;
     };
     match (&tab.link, &tab.snapshot) {
@@ -46,7 +41,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Actio
                 text.push_str(line);
             }
             let steps = [("Try again", Action::Retry), ("Choose another target", Action::PickTarget)];
-            let title = format!("Could not attach to {}", tab.name);
+            let title = format!("Could not {} {}", if tab.pid == 0 { "start" } else { "attach to" }, tab.name);
             page(ui, icons::WARNING, &title, &text, None, &steps, actions);
             true
         }
@@ -64,14 +59,15 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Actio
             true
         }
         (Link::Opening | Link::Open(_), None) => {
-            let title = format!("Attaching to {}", tab.name);
+            let title = opening(tab);
             let text = "The list appears as soon as the program's modules have been read.";
-            page(ui, icons::ATTACHED, &title, text, None, &choose, actions);
+            let cancel = [("Cancel", Action::Close(scene.active)), ("Choose another target", Action::PickTarget)];
+            page(ui, icons::ATTACHED, &title, text, None, &cancel, actions);
             true
         }
         (_, Some(snapshot)) if snapshot.modules.is_empty() => {
             let text = "The program has loaded no module yet. Modules appear here as it loads them.";
-            let load = [("Load a module", Action::Dialog(Dialog::Load { path: String::new(), picking: false }))];
+            let load = [("Load a module", path_dialog(Wanted::Library))];
             let steps: &[_] = if tab.is_live() { &load } else { &choose };
             page(ui, icons::EMPTY, "No modules", text, None, steps, actions);
             true
@@ -95,6 +91,55 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Actio
         }
         _ => false,
     }
+}
+
+fn opening(tab: &TargetTab) -> String {
+    format!("{} {}", if tab.pid == 0 { "Starting" } else { "Attaching to" }, tab.name)
+}
+
+/// Nothing is shown yet: what could be.
+fn not_attached(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
+    let steps = [("Choose a target", Action::PickTarget), ("Start a program", path_dialog(Wanted::Program))];
+    let command = Some("reload-dashboard run -- COMMAND");
+    let text = "Choose a running process, or start a program with live reload:";
+    page(ui, icons::DETACHED, "Not attached", text, command, &steps, actions);
+    let offers = offers(scene);
+    if offers.is_empty() {
+        return;
+    }
+    ui.add_space(20.0);
+    ui.vertical_centered(|ui| {
+        ui.set_max_width(ui.available_width().min(520.0));
+        ui.spacing_mut().item_spacing.y = 2.0;
+        for offer in offers {
+            if chooser::line(ui, &offer, false).1 {
+                actions.push(offer.value.clone());
+            }
+        }
+    });
+}
+
+/// What runs and can be attached, the last target first, and what the user's file knows how to start.
+fn offers(scene: &Scene<'_>) -> Vec<Entry<Action>> {
+    let last = scene.settings.last_program.as_deref();
+    let mut running: Vec<_> = scene.candidates.iter().filter(|candidate| candidate.attachable.is_ok()).collect();
+    let program = |exe: &std::path::Path| config::program_name(exe);
+    running.sort_by_key(|candidate| Some(program(&candidate.exe).as_str()) != last);
+    let attach = running.iter().map(|candidate| {
+        let label = format!("Attach to {} · {}", candidate.name, candidate.pid);
+        let mut entry = Entry::new(Action::Open(candidate.pid), icons::TARGET, label);
+        entry.detail = candidate.exe.display().to_string();
+        entry
+    });
+    let mut known: Vec<_> =
+        scene.file.config.program.iter().filter(|(_, program)| !program.launch.is_empty()).collect();
+    known.sort_by_key(|(name, _)| Some(name.as_str()) != last);
+    let start = known.into_iter().map(|(name, program)| {
+        let mut entry = Entry::new(Action::Launch(program.launch.clone()), icons::START, format!("Start {name}"));
+        entry.detail = program.launch.join(" ");
+        entry
+    });
+    attach.take(OFFERED / 2).chain(start).take(OFFERED).collect()
 }
 
 fn page(
@@ -131,7 +176,9 @@ fn page(
             ui.add_space(((size.x - width) / 2.0).max(0.0));
             let start = ui.cursor().left();
             for (position, (label, action)) in steps.iter().enumerate() {
-                let weight = if position == 0 { Weight::Primary } else { Weight::Normal };
+                // Giving up is never what one is led to.
+                let leads = position == 0 && !matches!(action, Action::Close(_));
+                let weight = if leads { Weight::Primary } else { Weight::Normal };
                 if Button::new(label).weight(weight).show(ui).clicked() {
                     actions.push(action.clone());
                 }
@@ -156,16 +203,7 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         let other = ("Choose another target", Action::PickTarget);
         match (&tab.link, &snapshot.connection) {
             (Link::Opening, _) => {
-                banner(
-                    ui,
-                    "connection",
-                    icons::ATTACHED,
-                    palette.reloading,
-                    &format!("Attaching to {}", tab.name),
-                    &[],
-                    &[other],
-                    actions,
-                );
+                banner(ui, "connection", icons::ATTACHED, palette.reloading, &opening(tab), &[], &[other], actions);
             }
             (Link::Refused { message, detail }, _) => {
                 banner(ui, "connection", icons::WARNING, palette.failed, message, detail, &[retry, other], actions);
@@ -180,20 +218,7 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
                 let attach = ("Attach again", Action::Attach);
                 banner(ui, "connection", icons::DETACHED, palette.changed, text, &[], &[attach, other], actions);
             }
-            (Link::Open(_), Connection::Exited(status)) => {
-                let how = match status {
-                    Some(0) => " normally".to_owned(),
-                    // As a shell tells it.
-                    Some(code) if *code > 128 => format!(" by signal {}", code - 128),
-                    Some(code) => format!(" with status {code}"),
-                    None => String::new(),
-                };
-                let text = format!(
-                    "{} has ended{how}. Once `reload-dashboard run` starts it again, it is attached with these marks.",
-                    tab.name
-                );
-                banner(ui, "connection", icons::EXITED, palette.text_secondary, &text, &[], &[other], actions);
-            }
+            (Link::Open(_), Connection::Exited(status)) => ended(ui, tab, snapshot, *status, actions),
             (Link::Open(_), Connection::Lost(reason)) => {
                 let text = format!("Connection lost: {reason}. The program runs on as it is.");
                 banner(ui, "connection", icons::WARNING, palette.failed, &text, &[], &[retry, other], actions);
@@ -205,6 +230,46 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         let dismiss = [("Dismiss", Action::DismissNotice)];
         banner(ui, "notice", icons::WARNING, colour, &notice.message, &notice.detail, &dismiss, actions);
     }
+}
+
+/// The target has ended, perhaps by a crash.
+fn ended(ui: &mut Ui, tab: &TargetTab, snapshot: &Snapshot, status: Option<i32>, actions: &mut Vec<Action>) {
+    let palette = palette(ui);
+    let signal = status.filter(|status| *status > 128).map(|status| status - 128);
+    let how = match (status, signal) {
+        (Some(0), _) => " normally".to_owned(),
+        (_, Some(signal)) => format!(" by {}", signal_name(signal)),
+        (Some(code), _) => format!(" with status {code}"),
+        (None, _) => String::new(),
+    };
+    let mut headline = format!("{} has ended{how}.", tab.name);
+    let mut detail = Vec::new();
+    if signal.is_some()
+        && let Some((entry, after)) = tab.ended_at.and_then(|end| last_reload(snapshot, end))
+    {
+        let (name, generation) = (&entry.receipt.name, entry.receipt.generation);
+        let after = format::seconds(after);
+        detail.push(format!("{name} had gone to generation {generation} {after} before: look at its changes first."));
+    }
+    let mut steps = vec![("Choose another target", Action::PickTarget)];
+    if tab.command.is_empty() {
+        headline.push_str(" Once `reload-dashboard run` starts it again, it is attached with these marks.");
+    } else {
+        detail.push("Its marks, skips and mode wait for it.".to_owned());
+        steps.insert(0, ("Start again", Action::Launch(tab.command.clone())));
+    }
+    let (icon, colour) =
+        if signal.is_some() { (icons::CRASHED, palette.failed) } else { (icons::EXITED, palette.text_secondary) };
+    banner(ui, "connection", icon, colour, &headline, &detail, &steps, actions);
+}
+
+/// The last reload or rollback before `end`, and how long before; `None` where that was too long ago to matter.
+fn last_reload(snapshot: &Snapshot, end: SystemTime) -> Option<(&HistoryEntry, Duration)> {
+    let entries = snapshot.modules.iter().flat_map(|module| &module.history);
+    let done = entries.filter(|entry| entry.receipt.outcome == Outcome::Reloaded && entry.time <= end);
+    let last = done.max_by_key(|entry| entry.time)?;
+    let before = end.duration_since(last.time).ok()?;
+    (before <= SUSPICIOUS).then_some((last, before))
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is one visible part of the line")]

@@ -6,9 +6,9 @@ use reload_engine::model::Connection;
 use crate::window::{
     action::Action,
     controls::{Button, palette},
-    dashboard::Scene,
     dialogs::Dialog,
     format, icons,
+    scene::Scene,
     stats::Stats,
     theme,
 };
@@ -35,6 +35,15 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         let Some(tab) = scene.tab().filter(|_| scene.snapshot().is_some()) else {
             return;
         };
+        if let Some((doing, age)) = tab.long_work() {
+            let what = if doing.ahead { "Analysing" } else { "Reloading" };
+            let stage = if doing.ahead { String::new() } else { format!(" · {}", doing.stage) };
+            ui.label(text(format!("{what} {}{stage} · {}", doing.module, format::seconds(age))));
+            let cancel = Button::new("Cancel").named("Cancel the reload").enabled(doing.can_be_cancelled());
+            if !doing.ahead && cancel.height(22.0).show(ui).clicked() {
+                actions.push(Action::Cancel);
+            }
+        }
         let stats = tab.stats();
         let mut totals = format::count(stats.reloads, "reload", "reloads");
         if stats.failed > 0 {

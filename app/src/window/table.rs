@@ -1,10 +1,10 @@
 //! The table of modules. Only the rows in view are laid out; what is in which row comes from the cached index.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
 use eframe::egui::{
-    Align2, Color32, CursorIcon, FontId, Id, Painter, Pos2, Rangef, Rect, Response, Role, Sense, Stroke, Ui,
-    WidgetInfo, pos2, vec2,
+    Align2, Color32, CursorIcon, FontId, Id, Key, Modifiers, Painter, Pos2, Rangef, Rect, Response, Role, Sense,
+    Stroke, Ui, WidgetInfo, pos2, vec2,
 };
 use egui_extras::{Column as Width, TableBuilder, TableRow};
 use reload_engine::model::{Class, Mark, Module, Status};
@@ -12,9 +12,9 @@ use reload_engine::model::{Class, Mark, Module, Status};
 use crate::window::{
     action::Action,
     controls::{self, layout, palette, status_chip, tabular},
-    dashboard::{Scene, View, table_id, toggled},
     format, icons,
     rows::{self, Column, Row, Sort},
+    scene::{Scene, View, table_id, toggled},
     theme::{self, Palette, TABLE_HEADER},
 };
 
@@ -33,18 +33,30 @@ enum Cell {
 }
 
 impl Cell {
-    fn width(self) -> Width {
-        let exact = |width: f32| Width::initial(width).range(width..=width);
+    /// In points, unless the user has given it another one; `Name` needs this much at least.
+    fn usual_width(self) -> f32 {
         match self {
-            Cell::Mark => exact(38.0),
-            Cell::Status => exact(118.0),
+            Cell::Mark => 38.0,
+            Cell::Status => 118.0,
+            Cell::Name => 158.0,
+            Cell::Modified => 104.0,
+            Cell::Size => 84.0,
+            Cell::Generation => 60.0,
+            Cell::Last => 78.0,
+            Cell::Reload => 36.0,
+            Cell::Skip => 42.0,
+        }
+    }
+
+    fn width(self, widths: &Widths) -> f32 {
+        let own = self.header().and_then(|(column, _)| widths.get(&column));
+        own.copied().unwrap_or_else(|| self.usual_width())
+    }
+
+    fn column(self, widths: &Widths) -> Width {
+        match self {
             Cell::Name => Width::remainder().at_least(120.0).clip(true),
-            Cell::Modified => exact(104.0),
-            Cell::Size => exact(84.0),
-            Cell::Generation => exact(60.0),
-            Cell::Last => exact(78.0),
-            Cell::Reload => exact(36.0),
-            Cell::Skip => exact(42.0),
+            _ => Width::initial(self.width(widths)).range(Rangef::point(self.width(widths))),
         }
     }
 
@@ -61,21 +73,32 @@ impl Cell {
     }
 }
 
+/// Widths that the user has chosen, in points.
+type Widths = BTreeMap<Column, f32>;
+
 /// What there is room for: last, size and modified go first, in that order.
-fn cells(width: f32) -> Vec<Cell> {
-    let mut cells = vec![Cell::Mark, Cell::Status, Cell::Name];
-    if width >= 560.0 {
-        cells.push(Cell::Modified);
-    }
-    if width >= 640.0 {
-        cells.push(Cell::Size);
-    }
-    cells.push(Cell::Generation);
-    if width >= 720.0 {
-        cells.push(Cell::Last);
-    }
+fn cells(width: f32, widths: &Widths) -> Vec<Cell> {
+    let mut cells =
+        vec![Cell::Mark, Cell::Status, Cell::Name, Cell::Modified, Cell::Size, Cell::Generation, Cell::Last];
     cells.extend([Cell::Reload, Cell::Skip]);
+    for first_to_go in [Cell::Last, Cell::Size, Cell::Modified] {
+        let needed: f32 = cells.iter().map(|cell| cell.width(widths)).sum();
+        if needed <= width {
+            break;
+        }
+        cells.retain(|cell| *cell != first_to_go);
+    }
     cells
+}
+
+/// Makes a column wider by so many points, within what can be read and what leaves room for the others.
+pub fn widen(widths: &mut Widths, column: Column, by: f32) {
+    let all = [Cell::Status, Cell::Modified, Cell::Size, Cell::Generation, Cell::Last];
+    let Some(cell) = all.into_iter().find(|cell| cell.header().is_some_and(|(of, _)| of == column)) else {
+        return;
+    };
+    let width = cell.width(widths) + by;
+    widths.insert(column, width.clamp(cell.usual_width() * 0.7, cell.usual_width() * 3.0));
 }
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<Action>) {
@@ -90,14 +113,15 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
 
     let row_height = if scene.settings.compact { theme::ROW_COMPACT } else { theme::ROW };
     view.page = ((area.height() - TABLE_HEADER) / row_height) as usize;
-    let cells = cells(area.width());
+    let widths = &scene.settings.widths;
+    let cells = cells(area.width(), widths);
     let selected = view.selected.as_ref().and_then(|path| tab.module(path)).map(|(position, _)| position);
     ui.spacing_mut().item_spacing = vec2(0.0, 0.0);
     // The number of columns is part of the identity: kept widths of another set would not fit.
     let mut table = TableBuilder::new(ui).id_salt(("modules", cells.len())).auto_shrink([false, false]).vscroll(true);
     table = table.min_scrolled_height(0.0).animate_scrolling(false);
     for cell in &cells {
-        table = table.column(cell.width());
+        table = table.column(cell.column(widths));
     }
     if std::mem::take(&mut view.reveal)
         && let Some(row) = selected.and_then(|position| index.row_of(position))
@@ -152,8 +176,41 @@ fn header(ui: &mut Ui, cell: Cell, sort: Sort, actions: &mut Vec<Action>) {
         painter.text(at, Align2::LEFT_CENTER, icon, icons::filled(12.0), colour);
     }
     controls::focus_ring(painter, rect.shrink2(vec2(0.0, 3.0)), theme::RADIUS, &response, palette);
+    if response.has_focus() {
+        let pressed = |key| ui.input_mut(|input| input.count_and_consume_key(Modifiers::ALT, key)) as f32;
+        let by = 8.0 * (pressed(Key::ArrowRight) - pressed(Key::ArrowLeft));
+        if by != 0.0 {
+            actions.push(Action::Widen(column, by));
+        }
+    }
     if response.on_hover_cursor(CursorIcon::PointingHand).clicked() {
         actions.push(Action::Sort(column));
+    }
+    edge(ui, cell, (column, title), rect, actions);
+}
+
+/// The edge of a column towards the flexible one, to be dragged.
+fn edge(ui: &Ui, cell: Cell, (column, title): (Column, &str), rect: Rect, actions: &mut Vec<Action>) {
+    let (x, direction) = match cell {
+        Cell::Name => return,
+        Cell::Status => (rect.right() - 2.0, 1.0),
+        _ => (rect.left(), -1.0),
+    };
+    let palette = palette(ui);
+    let grip = Rect::from_x_y_ranges(x - 4.0..=x + 4.0, rect.y_range());
+    let response = ui.interact(grip, Id::unique(("edge", title)), Sense::DRAG);
+    response.widget_info(|| WidgetInfo::labeled(Role::Splitter, true, format!("Width of {title}")));
+    if response.hovered() || response.dragged() {
+        let colour = if response.dragged() { palette.accent_text } else { palette.line_strong };
+        let line = rect.shrink2(vec2(0.0, 7.0)).y_range();
+        ui.painter().with_clip_rect(ui.ctx().content_rect()).vline(x, line, Stroke::new(2.0, colour));
+    }
+    let response = response.on_hover_cursor(CursorIcon::ResizeHorizontal);
+    // The edge follows the pointer, wherever that has been before.
+    if response.drag_delta().x != 0.0
+        && let Some(at) = response.interact_pointer_pos()
+    {
+        actions.push(Action::Widen(column, direction * (at.x - x)));
     }
 }
 
@@ -407,20 +464,35 @@ fn is_fresh(time: SystemTime, now: SystemTime) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cell, cells};
+    use super::{Cell, Column, Widths, cells, widen};
 
     #[test]
     fn narrow_tables_drop_last_then_size_then_modified() {
-        let check = |width: f32, absent: &[Cell]| {
-            let cells = cells(width);
+        let check = |width: f32, widths: &Widths, absent: &[Cell]| {
+            let cells = cells(width, widths);
             for cell in [Cell::Last, Cell::Size, Cell::Modified] {
                 assert_eq!(!cells.contains(&cell), absent.contains(&cell), "{cell:?} at {width}");
             }
             assert!(cells.ends_with(&[Cell::Reload, Cell::Skip]), "actions are always there");
         };
-        check(900.0, &[]);
-        check(700.0, &[Cell::Last]);
-        check(600.0, &[Cell::Last, Cell::Size]);
-        check(500.0, &[Cell::Last, Cell::Size, Cell::Modified]);
+        let usual = Widths::new();
+        check(900.0, &usual, &[]);
+        check(700.0, &usual, &[Cell::Last]);
+        check(600.0, &usual, &[Cell::Last, Cell::Size]);
+        check(500.0, &usual, &[Cell::Last, Cell::Size, Cell::Modified]);
+        check(850.0, &Widths::from([(Column::Size, 250.0)]), &[Cell::Last]);
+    }
+
+    #[test]
+    fn columns_stay_readable_and_leave_room() {
+        let mut widths = Widths::new();
+        widen(&mut widths, Column::Size, 20.0);
+        assert_eq!(widths[&Column::Size], 104.0);
+        widen(&mut widths, Column::Size, -500.0);
+        assert_eq!(widths[&Column::Size], 84.0 * 0.7);
+        widen(&mut widths, Column::Size, 5000.0);
+        assert_eq!(widths[&Column::Size], 84.0 * 3.0);
+        widen(&mut widths, Column::Name, 50.0);
+        assert_eq!(widths.len(), 1, "the flexible column takes what is left");
     }
 }

@@ -1,21 +1,29 @@
 //! One target as the window knows it: its session's channels, the last snapshot, and what is derived from that.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use crossbeam_channel::{TryRecvError, TrySendError};
 use reload_engine::{
-    model::{Connection, Mark, Mode, Module, Snapshot},
+    model::{Connection, Mark, Mode, Module, Outcome, Snapshot},
+    progress::Doing,
     session::{Command, Event, Order, Session, Update},
 };
 
-use crate::window::{
-    rows::{Index, Query},
-    stats::Stats,
+use crate::{
+    config::{self, Config, wishes::Wishes},
+    window::{
+        news::News,
+        rows::{Index, Query},
+        stats::Stats,
+    },
 };
+
+/// What takes longer than this is told about while it lasts.
+const LONG: Duration = Duration::from_millis(300);
 
 /// How the window stands to a target.
 pub enum Link {
@@ -51,14 +59,28 @@ pub struct TargetTab {
     indexed: Option<(u64, Query)>,
     stats: Stats,
     counted: Option<u64>,
-    /// What to ask of the program when it runs again.
+    /// What is to be asked of the target; `None` until the user's file has been read.
     wishes: Option<Wishes>,
+    /// The user's file.
+    config: Option<Config>,
+    /// The command that starts it, where that is known.
+    pub command: Vec<String>,
+    /// Whether the user's file has been told of it.
+    command_told: bool,
+    /// What the session is busy with.
+    pub doing: Option<Doing>,
+    /// When it ended.
+    pub ended_at: Option<SystemTime>,
+    /// Orders of ours whose events are still to come; what comes besides was done by somebody else.
+    expected: Vec<Expected>,
 }
 
-/// What the user had decided about a program that has ended.
-struct Wishes {
-    mode: Mode,
-    marks: Vec<(PathBuf, Mark)>,
+/// An event that an order of ours leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Expected {
+    Mode,
+    Mark,
+    Detach,
 }
 
 impl TargetTab {
@@ -74,7 +96,24 @@ impl TargetTab {
             stats: Stats::default(),
             counted: None,
             wishes: None,
+            config: None,
+            command: Vec::new(),
+            command_told: false,
+            doing: None,
+            ended_at: None,
+            expected: Vec::new(),
         }
+    }
+
+    /// Name and process, as people tell targets apart.
+    pub fn title(&self) -> String {
+        if self.pid == 0 { self.name.clone() } else { format!("{} · {}", self.name, self.pid) }
+    }
+
+    /// Under which name the program stands in the user's file.
+    pub fn program(&self) -> Option<String> {
+        let snapshot = self.snapshot.as_ref()?;
+        Some(config::program_name(&snapshot.target.exe)).filter(|name| !name.is_empty())
     }
 
     /// The executable of a target that has ended, to know it again by.
@@ -84,46 +123,98 @@ impl TargetTab {
         ended.then_some(snapshot.target.exe.as_path())
     }
 
-    /// The ended program runs again as process `pid`; its session is being opened.
-    pub fn revive(&mut self, pid: u32) {
-        if let Some(snapshot) = &self.snapshot {
-            let marked = snapshot.modules.iter().filter(|module| module.mark != Mark::None);
-            let marks = marked.map(|module| (module.path.clone(), module.mark)).collect();
-            self.wishes = Some(Wishes { mode: snapshot.mode, marks });
+    /// Program and command, once after it was started by one.
+    pub fn command_to_remember(&mut self) -> Option<(String, Vec<String>)> {
+        let (program, known) = (self.program()?, self.config.as_ref()?);
+        if std::mem::replace(&mut self.command_told, true) || self.command.is_empty() {
+            return None;
         }
-        self.pid = pid;
-        self.link = Link::Opening;
+        let mut command = self.command.clone();
+        if command[0].contains('/') {
+            // Another day it may be another working directory.
+            let exe = self.snapshot.as_ref()?.target.exe.with_file_name(&program);
+            command[0] = exe.to_str()?.to_owned();
+        }
+        (known.of(&program).launch != command).then_some((program, command))
     }
 
-    /// Asks the revived program for what the user had decided, once it is known what it has loaded. What was decided about it
-    /// meanwhile stays.
+    /// The ended program runs again as process `pid`; its session is being opened.
+    pub fn revive(&mut self, pid: u32) {
+        self.start_again();
+        self.pid = pid;
+    }
+
+    /// The ended program is being started; it is to stand as it stood.
+    pub fn start_again(&mut self) {
+        if let Some(snapshot) = &self.snapshot {
+            self.wishes = Some(Wishes::as_in(snapshot));
+        }
+        self.pid = 0;
+        self.link = Link::Opening;
+        self.ended_at = None;
+        self.expected.clear();
+    }
+
+    /// The program that was being started runs.
+    pub fn started(&mut self, pid: u32, name: String, session: Session) {
+        self.pid = pid;
+        self.name = name;
+        self.link = Link::Open(session);
+    }
+
+    /// What the user's file says now, perhaps edited by hand.
+    pub fn heed(&mut self, config: &Config) {
+        if self.config.as_ref() == Some(config) {
+            return;
+        }
+        self.config = Some(config.clone());
+        if let (Some(program), Some(wishes)) = (self.program(), &mut self.wishes) {
+            wishes.revise(config.of(&program));
+        }
+        self.grant();
+    }
+
+    /// What the user's file says after the window has written into it.
+    pub fn told(&mut self, config: &Config) {
+        self.config = Some(config.clone());
+        if let (Some(program), Some(wishes)) = (self.program(), &mut self.wishes) {
+            wishes.settle(config.of(&program));
+        }
+    }
+
+    /// Asks of the target what the user's file wants of it, once it is known what it has loaded.
     fn grant(&mut self) {
-        let live = self.is_live();
-        let (Some(snapshot), Some(wishes)) = (&self.snapshot, self.wishes.take_if(|_| live)) else {
+        let (Some(snapshot), Some(program)) = (self.snapshot.clone(), self.program()) else {
             return;
         };
-        let unmarked =
-            |path: &Path| snapshot.modules.iter().any(|module| module.path == path && module.mark == Mark::None);
-        let mut commands: Vec<Command> = wishes
-            .marks
-            .into_iter()
-            .filter(|(path, _)| unmarked(path))
-            .map(|(path, mark)| Command::Mark { modules: vec![path.to_string_lossy().into_owned()], mark })
-            .collect();
-        if snapshot.mode == Mode::Off && wishes.mode != Mode::Off {
-            commands.push(Command::SetMode(wishes.mode));
+        if !self.is_live() {
+            return;
         }
+        let decided = self.config.as_ref().map(|config| config.of(&program));
+        if self.command.is_empty()
+            && let Some(decided) = &decided
+        {
+            self.command.clone_from(&decided.launch);
+        }
+        if self.wishes.is_none() {
+            self.wishes = decided.map(Wishes::new);
+        }
+        let commands = self.wishes.as_mut().map(|wishes| wishes.commands(&snapshot)).unwrap_or_default();
         for command in commands {
             self.order(command);
         }
     }
 
-    /// Takes in what the session has sent. True if a reload failed.
-    pub fn drain(&mut self) -> bool {
-        let mut failed = false;
+    /// Takes in what the session has sent, and tells what is news to the user.
+    pub fn drain(&mut self, now: SystemTime) -> Vec<News> {
+        let mut news = Vec::new();
+        self.doing = match &self.link {
+            Link::Open(session) => session.progress.doing(),
+            _ => None,
+        };
         loop {
             let Link::Open(session) = &self.link else {
-                return failed;
+                return news;
             };
             match session.updates.try_recv() {
                 Ok(Update::Snapshot(snapshot)) => {
@@ -132,19 +223,63 @@ impl TargetTab {
                     self.snapshot = Some(snapshot);
                     self.grant();
                 }
-                Ok(Update::Event { event, .. }) => match event {
-                    Event::Notice { message } => {
-                        self.notice = Some(Notice { message, detail: Vec::new(), failed: false });
-                    }
-                    Event::Failed { .. } | Event::Refused { .. } => failed = true,
-                    _ => {}
-                },
+                Ok(Update::Event { time, event }) => news.extend(self.hear(time, event)),
                 Ok(Update::CommandFailed { message, detail, .. }) => {
+                    self.expected.clear();
                     self.notice = Some(Notice { message, detail, failed: true });
                 }
-                Err(TryRecvError::Empty) => return failed,
-                Err(TryRecvError::Disconnected) => self.link = Link::Closed,
+                Err(TryRecvError::Empty) => return news,
+                Err(TryRecvError::Disconnected) => {
+                    self.link = Link::Closed;
+                    self.ended_at = Some(now);
+                }
             }
+        }
+    }
+
+    fn hear(&mut self, time: SystemTime, event: Event) -> Option<News> {
+        match event {
+            Event::Notice { message } => {
+                self.notice = Some(Notice { message, detail: Vec::new(), failed: false });
+                None
+            }
+            Event::Failed { module, receipt } | Event::Refused { module, receipt } => {
+                let message = receipt.failure.map(|failure| failure.message).unwrap_or_default();
+                let refused = receipt.outcome == Outcome::Refused;
+                Some(News::Stopped { module, message, refused, running: receipt.generation })
+            }
+            Event::Recovered { module } => Some(News::Recovered { module }),
+            Event::Exited { status } => {
+                self.ended_at = Some(time);
+                let signal = status.filter(|status| *status > 128).map(|status| status - 128)?;
+                Some(News::Crashed { program: self.name.clone(), signal })
+            }
+            Event::Mode { mode } => self.elsewhere(Expected::Mode, || {
+                let what = match mode {
+                    Mode::Off => "off",
+                    Mode::Marked => "marked only",
+                    Mode::All => "all except skipped",
+                };
+                format!("Auto was set to {what}")
+            }),
+            Event::Mark { module, mark } => self.elsewhere(Expected::Mark, || match mark {
+                Mark::Reload => format!("{module} was marked"),
+                Mark::Skip => format!("{module} was set to be skipped"),
+                Mark::None => format!("{module} was unmarked"),
+            }),
+            Event::Detached => self.elsewhere(Expected::Detach, || "The target was detached".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// News of what another window or terminal did; nothing where it was ordered here.
+    fn elsewhere(&mut self, kind: Expected, tell: impl FnOnce() -> String) -> Option<News> {
+        match self.expected.iter().position(|expected| *expected == kind) {
+            Some(position) => {
+                self.expected.remove(position);
+                None
+            }
+            None => Some(News::Elsewhere(tell())),
         }
     }
 
@@ -169,6 +304,14 @@ impl TargetTab {
         let Link::Open(session) = &self.link else {
             return;
         };
+        match &command {
+            // What is so already leads to no event.
+            Command::SetMode(mode) if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.mode == *mode) => {}
+            Command::SetMode(_) => self.expected.push(Expected::Mode),
+            Command::Mark { .. } | Command::Load(_) => self.expected.push(Expected::Mark),
+            Command::Detach => self.expected.push(Expected::Detach),
+            _ => {}
+        }
         match session.orders.try_send(Order { command, reply: None }) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
@@ -179,6 +322,20 @@ impl TargetTab {
                 });
             }
             Err(TrySendError::Disconnected(_)) => self.link = Link::Closed,
+        }
+    }
+
+    /// What has been going on for so long that people begin to wonder, and since when.
+    pub fn long_work(&self) -> Option<(&Doing, Duration)> {
+        let doing = self.doing.as_ref()?;
+        let age = doing.since.elapsed();
+        (age >= LONG).then_some((doing, age))
+    }
+
+    /// Asks that the reload under way be given up.
+    pub fn cancel(&self) {
+        if let Link::Open(session) = &self.link {
+            session.progress.cancel();
         }
     }
 

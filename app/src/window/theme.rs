@@ -12,6 +12,7 @@ use reload_engine::model::Status;
 use crate::window::fonts;
 
 pub const TOP_BAR: f32 = 52.0;
+pub const TAB_STRIP: f32 = 40.0;
 pub const TOOL_BAR: f32 = 46.0;
 pub const STATUS_BAR: f32 = 30.0;
 pub const ROW: f32 = 44.0;

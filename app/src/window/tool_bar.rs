@@ -4,14 +4,17 @@ use eframe::egui::{Align, Align2, FontId, Layout, RichText, TextEdit, Ui, vec2};
 
 use reload_engine::model::Status;
 
-use crate::window::{
-    action::Action,
-    controls::{self, Button, filter_chip, palette},
-    dashboard::{Scene, View, filter_id},
-    dialogs::Dialog,
-    format, icons,
-    rows::STATUSES,
-    theme::{self, CONTROL},
+use crate::{
+    desktop::Wanted,
+    window::{
+        action::Action,
+        carry_out::path_dialog,
+        controls::{self, Button, filter_chip, palette},
+        format, icons,
+        rows::STATUSES,
+        scene::{Scene, View, filter_id},
+        theme::{self, CONTROL},
+    },
 };
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<Action>) {
@@ -47,16 +50,20 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
             .map(|status| (status, index.count(status)))
             .filter(|(status, count)| *count > 0 || chosen == Some(*status))
             .collect();
-        // Where not all words fit, the icons speak for them.
-        let words: f32 = present.iter().map(|(status, count)| chip_width(ui, &chip_text(*status, *count))).sum();
+        // Where not all words fit, the icons of the less urgent ones speak for themselves.
         let at_the_right = if view.query.is_filtered() { 160.0 } else { 40.0 };
-        let with_words = words < ui.available_width() - at_the_right;
+        let icons: f32 = present.iter().map(|(_, count)| chip_width(ui, &count.to_string())).sum();
+        let mut spare = ui.available_width() - at_the_right - icons;
         for (status, count) in present {
             let selected = chosen == Some(status);
             let word = icons::status_word(status);
             let (icon, family) = icons::status(status);
             let icon = (icon, FontId::new(15.0, family), palette.status(status));
-            let text = if with_words { chip_text(status, count) } else { count.to_string() };
+            let (long, short) = (chip_text(status, count), count.to_string());
+            let more = chip_width(ui, &long) - chip_width(ui, &short);
+            let with_word = more <= spare;
+            spare -= if with_word { more } else { spare };
+            let text = if with_word { long } else { short };
             let chip = filter_chip(ui, &format!("{word}, {count}"), &text, Some(icon), selected);
             if chip.on_hover_text(word).clicked() {
                 actions.push(Action::FilterStatus((!selected).then_some(status)));
@@ -65,7 +72,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let load = Button::icon(icons::ADD, "Load a module").enabled(scene.is_live());
             if load.hint("Load a module into the target (Ctrl+O)").show(ui).clicked() {
-                actions.push(Action::Dialog(Dialog::Load { path: String::new(), picking: false }));
+                actions.push(path_dialog(Wanted::Library));
             }
             if view.query.is_filtered() && ui.available_width() > 64.0 {
                 let shown = format!("{} shown", format::count(index.matching, "module", "modules"));

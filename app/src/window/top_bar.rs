@@ -9,15 +9,19 @@ use reload_engine::{
     model::{Connection, Mode},
 };
 
-use crate::window::{
-    action::Action,
-    chooser::{self, Entry},
-    controls::{self, Button, Weight, focus_ring, palette, segmented},
-    dashboard::{Scene, View},
-    dialogs::Dialog,
-    format, icons, rows,
-    target_tab::{Link, TargetTab},
-    theme::{self, CONTROL, Palette, RADIUS},
+use crate::{
+    desktop::Wanted,
+    window::{
+        action::Action,
+        carry_out::path_dialog,
+        chooser::{self, Entry},
+        controls::{self, Button, Weight, focus_ring, palette, segmented},
+        dialogs::Dialog,
+        format, icons, rows,
+        scene::{Scene, View},
+        target_tab::{Link, TargetTab},
+        theme::{self, CONTROL, Palette, RADIUS},
+    },
 };
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<Action>) {
@@ -84,7 +88,7 @@ fn reload_now(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
 }
 
 /// Icon, colour and words of a connection.
-fn connection(palette: &Palette, tab: Option<&TargetTab>) -> (char, Color32, &'static str) {
+pub fn connection(palette: &Palette, tab: Option<&TargetTab>) -> (char, Color32, &'static str) {
     let Some(tab) = tab else {
         return (icons::DETACHED, palette.text_weak, "not attached");
     };
@@ -105,7 +109,7 @@ fn target_picker(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut 
     let palette = palette(ui);
     let tab = scene.tab();
     let (icon, colour, state) = connection(palette, tab);
-    let title = tab.map_or_else(|| "No target".to_owned(), |tab| format!("{} · {}", tab.name, tab.pid));
+    let title = tab.map_or_else(|| "No target".to_owned(), TargetTab::title);
     let (rect, response) = ui.allocate_exact_size(vec2(width, CONTROL), Sense::click());
     let name = match tab {
         Some(tab) => format!("Target: {}, pid {}, {state}", tab.name, tab.pid),
@@ -143,8 +147,9 @@ fn target_picker(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut 
             if let Some(action) =
                 chooser::show(ui, chooser, id, "Type a name or a process id", nothing, entries, max_height)
             {
-                actions.push(action);
+                // Closed first: the action may open a dialog.
                 actions.push(Action::CloseDialogs);
+                actions.push(action);
             }
         });
     }
@@ -161,7 +166,7 @@ fn room_below(ui: &Ui, rect: Rect) -> f32 {
 pub fn targets(scene: &Scene<'_>, typed: &str) -> Vec<Entry<Action>> {
     let mut entries = Vec::new();
     for (position, tab) in scene.tabs.iter().enumerate() {
-        let mut entry = Entry::new(Action::Show(position), icons::ATTACHED, format!("{} · {}", tab.name, tab.pid));
+        let mut entry = Entry::new(Action::Show(position), icons::ATTACHED, tab.title());
         entry.detail = tab.snapshot.as_ref().map(|s| s.target.exe.display().to_string()).unwrap_or_default();
         entry.aside = if position == scene.active { "shown".to_owned() } else { "open".to_owned() };
         entries.push(entry);
@@ -175,6 +180,9 @@ pub fn targets(scene: &Scene<'_>, typed: &str) -> Vec<Entry<Action>> {
         }
         entries.push(Entry::new(Action::Close(scene.active), icons::CLOSE, format!("Close {}", tab.name)));
     }
+    let mut start = Entry::new(path_dialog(Wanted::Program), icons::START, "Start a program");
+    "Ctrl+Shift+O".clone_into(&mut start.aside);
+    entries.push(start);
     let others = scene.candidates.iter().filter(|candidate| scene.tabs.iter().all(|tab| tab.pid != candidate.pid));
     let (can, cannot): (Vec<&Candidate>, Vec<&Candidate>) = others.partition(|candidate| candidate.attachable.is_ok());
     entries.extend(can.into_iter().map(entry));

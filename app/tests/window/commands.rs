@@ -1,8 +1,11 @@
 //! Every command, by key and by pointer: which order reaches the session.
 
-use eframe::egui::{Key, Modifiers, Role};
+use eframe::egui::{Key, Modifiers, Role, vec2};
 use egui_kittest::kittest::Queryable;
-use reload_dashboard::worker::{Reply, Request};
+use reload_dashboard::{
+    config::Change,
+    worker::{NoDialog, Place, Reply, Request, Wanted},
+};
 use reload_engine::{
     model::{Mark, Mode, Status},
     session::Command,
@@ -126,12 +129,139 @@ fn a_module_is_loaded_from_the_file_dialog() {
     window.requested();
     window.keys(CTRL, Key::O);
     window.click("Browse");
-    assert!(window.requested().contains(&Request::PickFile));
+    assert!(window.requested().contains(&Request::Pick(Wanted::Library)));
     window.assert_sees("Choose a file in the desktop's dialog");
-    window.replies.send(Reply::Picked(Some("/opt/libpicked.so".into()))).unwrap();
+    let answer = Ok(Some("/opt/libpicked.so".into()));
+    window.replies.send(Reply::Picked { wanted: Wanted::Library, answer }).unwrap();
     window.run();
     window.click("Load");
     assert_eq!(window.ordered(), Command::Load("/opt/libpicked.so".into()));
+}
+
+#[test]
+fn without_a_file_dialog_the_field_and_a_hint_remain() {
+    let mut window = window();
+    window.keys(CTRL, Key::O);
+    window.click("Browse");
+    window.replies.send(Reply::Picked { wanted: Wanted::Library, answer: Err(NoDialog) }).unwrap();
+    window.run();
+    window.assert_sees("neither a portal nor zenity");
+    window.text("/typed.so");
+    window.key(Key::Enter);
+    assert_eq!(window.ordered(), Command::Load("/typed.so".into()));
+}
+
+#[test]
+fn a_program_is_started_by_key_and_pointer() {
+    let mut window = window();
+    window.requested();
+    let launch = |words: &[&str]| Request::Launch { command: words.iter().map(|word| (*word).to_owned()).collect() };
+    window.keys(CTRL | Modifiers::SHIFT, Key::O);
+    window.text("./build/aurora --level 'the lake'");
+    window.key(Key::Enter);
+    assert!(window.requested().contains(&launch(&["./build/aurora", "--level", "the lake"])));
+    window.assert_sees("Starting aurora");
+    window.keys(CTRL, Key::K);
+    window.text("start a program");
+    window.key(Key::Enter);
+    window.click("Browse");
+    let answer = Ok(Some("/opt/my games/aurora".into()));
+    window.replies.send(Reply::Picked { wanted: Wanted::Program, answer }).unwrap();
+    window.run();
+    window.click("Start");
+    assert!(window.requested().contains(&launch(&["/opt/my games/aurora"])));
+}
+
+#[test]
+fn a_report_is_exported_by_key_and_palette() {
+    let mut window = window();
+    window.requested();
+    window.keys(CTRL, Key::E);
+    window.key(Key::Enter);
+    let exported = |window: &Window| {
+        window.requested().into_iter().find_map(|request| match request {
+            Request::Export { path, text } => Some((path, text)),
+            _ => None,
+        })
+    };
+    let (path, text) = exported(&window).expect("an export");
+    assert_eq!(path.to_str(), Some("reload-report-aurora.md"));
+    for part in ["# aurora (48213)", "| libphysics.so | Failed | 41 |", "field `gravity`", "Besides 3 system modules"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    window.keys(CTRL, Key::K);
+    window.text("export");
+    window.key(Key::Enter);
+    window.click("Export");
+    assert!(exported(&window).is_some());
+    window.replies.send(Reply::Failed("/reload-report-aurora.md: permission denied".to_owned())).unwrap();
+    window.run();
+    window.assert_sees("permission denied");
+    window.click("Dismiss this message");
+    assert!(!window.sees("/reload-report-aurora.md: permission denied"));
+}
+
+#[test]
+fn sources_named_in_a_trace_open_in_the_editor() {
+    let mut window = window();
+    window.file("editor = 'code -g {file}:{line}'");
+    window.requested();
+    window.click("Open src/world.rs:31 in the editor");
+    let expected = Request::Edit {
+        editor: Some("code -g {file}:{line}".to_owned()),
+        place: Place::Line { file: "src/world.rs".into(), line: 31 },
+        module: sample::path("libphysics.so").into(),
+    };
+    assert_eq!(window.requested(), [expected]);
+    window.click("libecs.so, Current");
+    window.keys(CTRL, Key::Num2);
+    window.click("physics::contact::warm_start");
+    let requests = window.requested();
+    let function = Place::Function("physics::contact::warm_start".to_owned());
+    assert!(matches!(&requests[..], [Request::Edit { place, .. }] if *place == function), "{requests:?}");
+}
+
+#[test]
+fn what_is_decided_in_the_window_is_kept_in_the_file() {
+    let mut window = window();
+    window.file("");
+    window.requested();
+    let remember = |change| [Request::Remember { program: "aurora".to_owned(), change }];
+    window.keys(Modifiers::ALT, Key::Num3);
+    assert_eq!(window.requested(), remember(Change::Auto(Mode::All)));
+    window.click("Skip libsave_format.so");
+    let change = Change::Mark { module: "libsave_format.so".to_owned(), mark: Mark::Skip };
+    assert_eq!(window.requested(), remember(change));
+}
+
+#[test]
+fn the_details_tabs_and_columns_by_key_and_pointer() {
+    let mut window = window();
+    window.keys(CTRL, Key::Num4);
+    window.assert_sees("Load bias");
+    window.keys(CTRL, Key::Num3);
+    window.click("Failed, generation 41, 9.0 ms, 10 s ago, in the picture");
+    window.assert_sees("Stopped at stage plan");
+    window.keys(CTRL, Key::Num1);
+    window.assert_sees("Failed at stage plan");
+    let size = |window: &Window| window.harness.get_by_label("Sort by Size").rect().width();
+    let before = size(&window);
+    window.harness.get_by_label("Sort by Size").focus();
+    window.run();
+    window.keys(Modifiers::ALT, Key::ArrowRight);
+    assert_eq!(size(&window), before + 8.0, "by the keyboard");
+    let edge = window.harness.get_by_label("Width of Size").rect().center();
+    window.harness.drag_at(edge);
+    window.harness.run();
+    window.harness.hover_at(edge - vec2(20.0, 0.0));
+    window.harness.run();
+    window.harness.drop_at(edge - vec2(20.0, 0.0));
+    window.run();
+    assert!((size(&window) - before - 28.0).abs() < 3.0, "by the pointer: {}", size(&window) - before);
+    window.keys(CTRL, Key::K);
+    window.text("usual column");
+    window.key(Key::Enter);
+    assert_eq!(size(&window), before);
 }
 
 #[test]
@@ -140,7 +270,7 @@ fn a_cancelled_file_dialog_leaves_the_typed_path() {
     window.keys(CTRL, Key::O);
     window.text("/typed.so");
     window.click("Browse");
-    window.replies.send(Reply::Picked(None)).unwrap();
+    window.replies.send(Reply::Picked { wanted: Wanted::Library, answer: Ok(None) }).unwrap();
     window.run();
     window.key(Key::Enter);
     assert_eq!(window.ordered(), Command::Load("/typed.so".into()));

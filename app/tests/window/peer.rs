@@ -9,11 +9,13 @@ use egui_kittest::{
     kittest::{NodeT, Queryable},
 };
 use reload_dashboard::{
+    config::file::Found,
     window::{Dashboard, Link, TargetTab},
     worker::{Candidate, Connector, Reply, Request},
 };
 use reload_engine::{
     model::Snapshot,
+    progress::Progress,
     session::{Command, Order, Session, Update},
 };
 
@@ -23,13 +25,16 @@ use crate::raster::Raster;
 pub struct Peer {
     pub orders: Receiver<Order>,
     pub updates: Sender<Update>,
+    pub progress: Progress,
 }
 
 impl Peer {
     pub fn new() -> (Session, Peer) {
         let (orders, incoming) = bounded(64);
         let (updates, outgoing) = unbounded();
-        (Session { orders, updates: outgoing }, Peer { orders: incoming, updates })
+        let progress = Progress::default();
+        let session = Session { orders, updates: outgoing, progress: progress.clone() };
+        (session, Peer { orders: incoming, updates, progress })
     }
 }
 
@@ -63,13 +68,25 @@ impl Window {
     }
 
     pub fn build(tabs: Vec<TargetTab>, peer: Option<Peer>, snapshot: Snapshot, size: Vec2, theme: Theme) -> Window {
+        Window::scaled(tabs, peer, snapshot, (size, 1.0), theme)
+    }
+
+    /// As [`Window::build`], with so many pixels to a point.
+    pub fn scaled(
+        tabs: Vec<TargetTab>,
+        peer: Option<Peer>,
+        snapshot: Snapshot,
+        (size, scale): (Vec2, f32),
+        theme: Theme,
+    ) -> Window {
         let (requests, incoming) = unbounded();
         let (replies, outgoing) = unbounded();
         let connector = Connector { requests, replies: outgoing };
-        let harness =
-            Harness::builder().with_size(size).with_theme(theme).with_max_steps(12).renderer(Raster::default());
-        let harness =
-            harness.build_eframe(move |creation| Dashboard::new(&creation.egui_ctx, creation.storage, connector, tabs));
+        let harness = Harness::builder().with_size(size).with_theme(theme).with_max_steps(12);
+        let harness = harness.with_pixels_per_point(scale).renderer(Raster::default());
+        let harness = harness.build_eframe(move |creation| {
+            Dashboard::new(&creation.egui_ctx, creation.storage, connector, tabs).at(crate::sample::now)
+        });
         let mut window = Window { harness, peer, requests: incoming, replies, snapshot };
         window.run();
         window
@@ -165,12 +182,23 @@ impl Window {
         self.requests.try_iter().collect()
     }
 
-    /// Keeps a picture of the window in the build folder and returns it.
-    pub fn picture(&mut self, name: &str) -> image::RgbaImage {
-        let image = self.harness.render().expect("the window can be drawn");
-        let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("window");
-        std::fs::create_dir_all(&folder).unwrap();
-        image.save(folder.join(format!("{name}.png"))).unwrap();
-        image
+    /// What the window shows, drawn without a GPU.
+    pub fn picture(&mut self) -> image::RgbaImage {
+        self.harness.render().expect("the window can be drawn")
+    }
+
+    /// The user's file as the worker reads it, with this text in it.
+    pub fn file(&mut self, text: &str) {
+        let config = reload_dashboard::config::parse(text).unwrap();
+        let path = "/home/ada/aurora/reload-dashboard.toml".into();
+        self.replies.send(Reply::Config(Ok(Found { path, config }))).unwrap();
+        self.run();
+    }
+
+    /// The other window has the keyboard, or this one again.
+    pub fn focus(&mut self, focused: bool) {
+        self.harness.input_mut().focused = focused;
+        self.harness.event(eframe::egui::Event::WindowFocused(focused));
+        self.run();
     }
 }

@@ -1,92 +1,223 @@
-//! Pictures of the window in its states and sizes, kept in the build folder to be looked at. What can be checked without eyes
-//! is: nothing is blank, every control has a name, no glyph is missing.
+//! Pictures of the window in its states, sizes and themes, compared with those in `pictures/`. After a change that is meant,
+//!
+//! ```sh
+//! UPDATE_PICTURES=1 cargo test -p reload-dashboard --test window pictures
+//! ```
+//!
+//! draws them anew; look at every one that differs before committing it.
 
-use std::collections::HashSet;
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    env, fs,
+    io::BufWriter,
+    path::{Path, PathBuf},
+};
 
-use eframe::egui::{Key, Modifiers, Theme, vec2};
+use eframe::egui::{Key, Modifiers, Theme, Vec2, vec2};
+use image::{DynamicImage, RgbImage};
 use reload_dashboard::{
     window::{Link, TargetTab},
-    worker::Reply,
+    worker::{NoDialog, Reply, Wanted},
 };
-use reload_engine::{error::Error, model::Connection};
+use reload_engine::{
+    error::Error,
+    model::{Connection, Snapshot},
+    session::{Event, Update},
+};
 
 use crate::{
-    peer::{NARROW, WIDE, Window},
+    peer::{NARROW, Peer, WIDE, Window},
     sample, states,
 };
 
 const CTRL: Modifiers = Modifiers::COMMAND;
+const SMALL: Vec2 = vec2(640.0, 560.0);
+const MIDDLE: Vec2 = vec2(1100.0, 640.0);
 
+/// A channel may differ by so much, and so many of ten thousand pixels by more: the kept pictures have few colours, and
+/// another compiler may round otherwise.
+const TOLERANCE: u8 = 20;
+const OUTLIERS: usize = 10;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/window/pictures")
+}
+
+/// Compares what the window shows with the picture of that name.
+#[track_caller]
 fn look(window: &mut Window, name: &str) {
-    let image = window.picture(name);
-    let colours: HashSet<[u8; 4]> = image.pixels().map(|pixel| pixel.0).collect();
-    assert!(colours.len() > 100, "{name} is blank");
+    let drawn = DynamicImage::from(window.picture()).into_rgb8();
+    let reference = folder().join(format!("{name}.png"));
+    if env::var_os("UPDATE_PICTURES").is_some() {
+        return keep(&drawn, &reference);
+    }
+    let failed = |reason: String| -> ! {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("window");
+        fs::create_dir_all(&kept).unwrap();
+        let kept = kept.join(format!("{name}.png"));
+        keep(&drawn, &kept);
+        panic!("{name}: {reason}; the window now looks like {}", kept.display());
+    };
+    let expected = match image::open(&reference) {
+        Ok(image) => image.into_rgb8(),
+        Err(error) => failed(format!("{}: {error}", reference.display())),
+    };
+    if drawn.dimensions() != expected.dimensions() {
+        failed(format!("{:?} instead of {:?}", drawn.dimensions(), expected.dimensions()));
+    }
+    let differs =
+        |(a, b): &(&image::Rgb<u8>, &image::Rgb<u8>)| a.0.iter().zip(b.0).any(|(a, b)| a.abs_diff(b) > TOLERANCE);
+    let outliers = drawn.pixels().zip(expected.pixels()).filter(differs).count();
+    if outliers * 10_000 > OUTLIERS * (drawn.width() * drawn.height()) as usize {
+        failed(format!("{outliers} pixels differ"));
+    }
+}
+
+/// Writes a picture with the 256 colours it has most of, the others as the nearest of these: a quarter of the bytes.
+fn keep(image: &RgbImage, path: &Path) {
+    let mut counts: HashMap<[u8; 3], usize> = HashMap::new();
+    for pixel in image.pixels() {
+        *counts.entry(pixel.0).or_default() += 1;
+    }
+    let mut colours: Vec<([u8; 3], usize)> = counts.into_iter().collect();
+    // The same picture is to be the same bytes.
+    colours.sort_by_key(|(colour, count)| (Reverse(*count), *colour));
+    let distance = |a: [u8; 3], b: [u8; 3]| -> u32 { (0..3).map(|i| u32::from(a[i].abs_diff(b[i])).pow(2)).sum() };
+    let mut palette: Vec<[u8; 3]> = Vec::new();
+    for (colour, _) in &colours {
+        if palette.len() < 256 && palette.iter().all(|chosen| distance(*chosen, *colour) > 30) {
+            palette.push(*colour);
+        }
+    }
+    let nearest = |colour: [u8; 3]| -> u8 {
+        let found = (0..palette.len()).min_by_key(|position| distance(palette[*position], colour));
+        u8::try_from(found.unwrap_or_default()).expect("256 colours")
+    };
+    let indexes: HashMap<[u8; 3], u8> = colours.iter().map(|(colour, _)| (*colour, nearest(*colour))).collect();
+    let bytes: Vec<u8> = image.pixels().map(|pixel| indexes[&pixel.0]).collect();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut encoder = png::Encoder::new(BufWriter::new(fs::File::create(path).unwrap()), image.width(), image.height());
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_palette(palette.concat());
+    encoder.set_compression(png::Compression::High);
+    encoder.set_filter(png::Filter::NoFilter);
+    encoder.write_header().and_then(|mut writer| writer.write_image_data(&bytes)).unwrap();
+}
+
+fn window(size: Vec2, theme: Theme) -> Window {
+    Window::sized(sample::snapshot(), size, theme)
+}
+
+/// Without a target, or with one of which nothing is known yet.
+fn bare(tabs: Vec<TargetTab>, theme: Theme) -> Window {
+    Window::build(tabs, None, sample::snapshot(), vec2(900.0, 560.0), theme)
 }
 
 #[test]
 fn both_themes_wide_and_narrow() {
     for (theme, word) in [(Theme::Dark, "dark"), (Theme::Light, "light")] {
-        for (size, width) in [(WIDE, "1280"), (NARROW, "900"), (vec2(640.0, 560.0), "640")] {
-            let mut window = Window::sized(sample::snapshot(), size, theme);
-            look(&mut window, &format!("{word}-{width}"));
-        }
+        look(&mut window(WIDE, theme), &format!("wide-{word}"));
+        look(&mut window(NARROW, theme), &format!("narrow-{word}"));
+    }
+    look(&mut window(SMALL, Theme::Dark), "smallest-dark");
+}
+
+#[test]
+fn twice_as_many_pixels() {
+    for (theme, word) in [(Theme::Dark, "dark"), (Theme::Light, "light")] {
+        let (session, peer) = Peer::new();
+        let tab = TargetTab::new(48213, "aurora", Link::Open(session));
+        peer.updates.send(Update::Snapshot(std::sync::Arc::new(sample::snapshot()))).unwrap();
+        let mut window = Window::scaled(vec![tab], Some(peer), sample::snapshot(), (SMALL, 2.0), theme);
+        look(&mut window, &format!("twice-{word}"));
     }
 }
 
 #[test]
 fn dialogs() {
-    let mut window = Window::attached(sample::snapshot());
+    let mut window = window(MIDDLE, Theme::Dark);
     window.candidates(states::candidates());
     window.keys(CTRL, Key::K);
-    look(&mut window, "palette");
-    window.key(Key::Escape);
-    window.keys(CTRL, Key::T);
-    look(&mut window, "targets");
+    look(&mut window, "palette-dark");
     window.key(Key::Escape);
     window.text("?");
-    look(&mut window, "help");
+    look(&mut window, "help-dark");
+    let mut window = self::window(NARROW, Theme::Light);
+    window.candidates(states::candidates());
+    window.keys(CTRL, Key::T);
+    look(&mut window, "targets-light");
     window.key(Key::Escape);
     window.keys(CTRL, Key::O);
-    look(&mut window, "load");
+    window.click("Browse");
+    window.replies.send(Reply::Picked { wanted: Wanted::Library, answer: Err(NoDialog) }).unwrap();
+    window.run();
+    window.text("/home/ada/aurora/build/plugins/libnew.so");
+    look(&mut window, "load-light");
 }
 
 #[test]
 fn tabs_of_the_details() {
-    let mut window = Window::sized(sample::snapshot(), WIDE, Theme::Light);
+    let mut window = window(MIDDLE, Theme::Light);
     window.click("libecs.so, Current");
-    for tab in ["Trace", "Changes", "History", "Info"] {
-        window.click(tab);
-        if tab == "History" {
-            window.click("Reloaded, generation 23, 4 min ago");
-        }
-        look(&mut window, &format!("tab-{}", tab.to_lowercase()));
-    }
+    window.keys(CTRL, Key::Num2);
+    look(&mut window, "changes-light");
+    window.keys(CTRL, Key::Num4);
+    look(&mut window, "info-light");
+    let mut window = self::window(WIDE, Theme::Dark);
+    window.keys(CTRL, Key::Num3);
+    window.click("Reloaded, generation 41, 57 ms, 10 s ago, in the picture");
+    look(&mut window, "history-dark");
 }
 
 #[test]
 fn states_without_a_table() {
-    let mut window = Window::with_tabs(Vec::new(), None);
-    look(&mut window, "not-attached");
-    let mut window = Window::with_tabs(vec![TargetTab::new(9, "daemon", Link::Opening)], None);
-    look(&mut window, "attaching");
-    window.replies.send(Reply::Opened { pid: 9, session: Err(Error::NoAgent { pid: 9 }) }).unwrap();
+    let mut window = bare(Vec::new(), Theme::Dark);
+    window.candidates(states::candidates());
+    window.file("[program.aurora]\nlaunch = ['./build/aurora', '--level', '3']");
+    look(&mut window, "not-attached-dark");
+    let mut window = bare(vec![TargetTab::new(9, "daemon", Link::Opening)], Theme::Light);
+    look(&mut window, "attaching-light");
+    window.replies.send(Reply::Opened { pid: 9, session: Err(Error::NotPermitted { pid: 9 }) }).unwrap();
     window.run();
-    look(&mut window, "refused");
+    look(&mut window, "not-permitted-light");
+    let mut window = self::window(MIDDLE, Theme::Dark);
+    window.keys(CTRL, Key::F);
+    window.text("nowhere");
+    look(&mut window, "no-match-dark");
+    let empty = Snapshot { modules: Vec::new(), ..sample::snapshot() };
+    look(&mut Window::sized(empty, vec2(900.0, 560.0), Theme::Light), "no-modules-light");
 }
 
 #[test]
 fn states_above_the_table() {
-    let mut window = Window::attached(sample::snapshot());
-    window.update(|snapshot| snapshot.connection = Connection::Exited(Some(0)));
-    look(&mut window, "exited");
+    let mut window = window(MIDDLE, Theme::Dark);
+    window.file("[program.aurora]\nlaunch = ['./build/aurora']");
+    window.send(Update::Event { time: sample::now(), event: Event::Exited { status: Some(139) } });
+    window.update(|snapshot| snapshot.connection = Connection::Exited(Some(139)));
+    look(&mut window, "crashed-dark");
+    let mut window = self::window(NARROW, Theme::Light);
     window.update(|snapshot| snapshot.connection = Connection::Detached);
-    look(&mut window, "detached");
-    window.keys(CTRL, Key::F);
-    window.text("nowhere");
-    look(&mut window, "no-match");
-    window.key(Key::Escape);
+    look(&mut window, "detached-light");
+    window.update(|snapshot| snapshot.connection = Connection::Lost("broken pipe".to_owned()));
+    look(&mut window, "lost-light");
+}
+
+#[test]
+fn several_targets_and_news() {
+    let mut window = window(MIDDLE, Theme::Light);
+    window.candidates(states::candidates());
+    window.keys(CTRL, Key::T);
+    window.click("demo · 4711, /home/ada/demo");
+    window.keys(CTRL, Key::PageDown);
+    let message = "fs.inotify.max_user_watches is used up: raise it with sysctl".to_owned();
+    window.send(Update::Event { time: sample::now(), event: Event::Notice { message } });
+    let recovered = Event::Recovered { module: "libecs.so".to_owned() };
+    window.send(Update::Event { time: sample::now(), event: recovered });
+    window.replies.send(Reply::Failed("there is no editor known here; set $VISUAL".to_owned())).unwrap();
+    window.run();
     window.keys(CTRL, Key::K);
     window.text("compact");
     window.key(Key::Enter);
-    look(&mut window, "compact");
+    look(&mut window, "several-light");
 }

@@ -134,6 +134,8 @@ fn cross(a: Pos2, b: Pos2, c: Pos2) -> f32 {
 fn span(corners: [Pos2; 3], y: f32) -> Option<(f32, f32)> {
     let (mut left, mut right) = (f32::INFINITY, f32::NEG_INFINITY);
     for (from, to) in [(corners[0], corners[1]), (corners[1], corners[2]), (corners[2], corners[0])] {
+        // From the upper end to the lower one, so that both triangles of an edge agree on where it is.
+        let (from, to) = if (from.y, from.x) <= (to.y, to.x) { (from, to) } else { (to, from) };
         if (from.y <= y) != (to.y <= y) {
             let x = from.x + (y - from.y) / (to.y - from.y) * (to.x - from.x);
             left = left.min(x);

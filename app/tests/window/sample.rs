@@ -7,12 +7,17 @@ use reload_engine::model::{
     Module, Outcome, Receipt, Snapshot, Stage, StaticCounts, Status, Target, Timings,
 };
 
+/// When all of this is looked at: pictures show ages and times.
+pub fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_253_400)
+}
+
 pub fn path(name: &str) -> String {
     format!("/home/ada/aurora/build/plugins/{name}")
 }
 
 pub fn module(name: &str, status: Status, mark: Mark, generation: u32, age: u64, kib: u64) -> Module {
-    let now = SystemTime::now();
+    let now = now();
     let reloaded = status != Status::Skipped && generation > 0;
     let mut module = Module {
         name: name.to_owned(),
@@ -93,14 +98,14 @@ pub fn failure() -> Failure {
             "Move the new field to the end, restart the program, or reload with --force to start `WORLD` anew."
                 .to_owned(),
         ],
-        mtime: Some(SystemTime::now() - Duration::from_secs(14)),
+        mtime: Some(now() - Duration::from_secs(14)),
     }
 }
 
 pub fn snapshot() -> Snapshot {
     let mut physics = module("libphysics.so", Status::Failed, Mark::Reload, 41, 14, 1843);
     physics.failure = Some(failure());
-    let mut tried = entry("libphysics.so", SystemTime::now() - Duration::from_secs(12), Outcome::Failed, 41, 9.0);
+    let mut tried = entry("libphysics.so", now() - Duration::from_secs(12), Outcome::Failed, 41, 9.0);
     tried.receipt.failure = Some(failure());
     physics.history.push(tried);
     let mut modules = vec![

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use eframe::egui::{Key, Modifiers};
+use eframe::egui::{Key, Modifiers, Role, Theme, accesskit::Action};
+use egui_kittest::kittest::NodeT;
 use reload_dashboard::{
+    config::file::Problem,
     window::{Link, TargetTab},
-    worker::{Candidate, Reply, Request},
+    worker::{Candidate, Reply, Request, Started},
 };
 use reload_engine::{
     error::Error,
-    model::{Change, Connection, Mark, Mode},
+    model::{Change, Connection, Generation, Mark, Mode, Outcome, Receipt, Stage, Status},
     session::{Command, Event, Update},
 };
 
@@ -35,7 +37,7 @@ fn without_a_target_the_picker_is_the_next_step() {
     let mut window = Window::with_tabs(Vec::new(), None);
     window.assert_sees("Not attached");
     window.assert_sees("reload-dashboard run -- COMMAND");
-    assert_eq!(window.requested(), [Request::List]);
+    assert_eq!(window.requested(), [Request::ReadConfig, Request::List]);
     window.click("Choose a target");
     window.candidates(candidates());
     window.click("demo · 4711, /home/ada/demo");
@@ -165,7 +167,7 @@ fn an_ended_target_that_runs_again_is_taken_up_with_its_marks() {
 fn what_can_be_attached_is_offered_at_once() {
     let mut window = Window::with_tabs(Vec::new(), None);
     window.candidates(candidates());
-    window.click("Attach to demo · 4711");
+    window.click("Attach to demo · 4711, /home/ada/demo");
     assert!(window.requested().contains(&Request::Open { pid: 4711 }));
 }
 
@@ -277,7 +279,7 @@ fn a_rolled_back_file_is_not_counted_as_waiting() {
         let module = &mut snapshot.modules[1];
         let mut entry = module.history.last().cloned().expect("a history");
         entry.what = Change::Rollback;
-        entry.time = std::time::SystemTime::now();
+        entry.time = sample::now();
         module.history.push(entry);
     });
     assert!(window.sees("Reload now"), "nothing waits for it");
@@ -328,9 +330,211 @@ fn several_targets_are_open_at_once() {
     window.text("aurora 48213");
     window.key(Key::Enter);
     assert_eq!(window.rows()[0], "libphysics.so, Failed");
-    window.keys(Modifiers::COMMAND, Key::T);
-    window.click("Close aurora");
+    window.click("demo · 4711, attaching");
     window.assert_sees("Attaching to demo");
+    window.keys(Modifiers::COMMAND, Key::PageDown);
+    assert_eq!(window.rows()[0], "libphysics.so, Failed");
+    window.keys(Modifiers::COMMAND, Key::PageUp);
+    window.assert_sees("Attaching to demo");
+    window.click("Close demo · 4711");
+    assert_eq!(window.rows()[0], "libphysics.so, Failed");
+    window.keys(Modifiers::COMMAND, Key::W);
+    window.assert_sees("Not attached");
+}
+
+#[test]
+fn attaching_can_be_cancelled() {
+    let mut window = Window::with_tabs(vec![TargetTab::new(9, "daemon", Link::Opening)], None);
+    window.click("Cancel");
+    window.assert_sees("Not attached");
+    let (session, peer) = Peer::new();
+    window.replies.send(Reply::Opened { pid: 9, session: Ok(session) }).unwrap();
+    window.run();
+    assert!(peer.updates.send(Update::Snapshot(Arc::new(sample::snapshot()))).is_err(), "the late session is closed");
+}
+
+#[test]
+fn long_reloads_tell_their_stage_and_can_be_cancelled() {
+    let mut window = Window::attached(sample::snapshot());
+    let progress = window.peer.as_ref().unwrap().progress.clone();
+    let underway = progress.begin("librender_passes.so", false);
+    underway.enter(Stage::Plan).unwrap();
+    window.run();
+    assert!(!window.sees("Cancel the reload"), "most reloads are over before one could read of them");
+    std::thread::sleep(std::time::Duration::from_millis(320));
+    window.run();
+    window.assert_sees("Reloading librender_passes.so · plan");
+    window.click("librender_passes.so, Reloading");
+    window.assert_sees("The new code is being prepared at stage plan");
+    window.click("Cancel the reload");
+    assert!(underway.enter(Stage::Shadow).is_err());
+    drop(underway);
+    window.run();
+    assert!(!window.sees("Cancel the reload"));
+}
+
+#[test]
+fn a_crash_names_the_reload_before_it_and_starts_again() {
+    let mut window = Window::attached(sample::snapshot());
+    window.file("[program.aurora]\nlaunch = ['./build/aurora', '--level', '3']");
+    window.focus(false);
+    window.requested();
+    let event = Event::Exited { status: Some(128 + 11) };
+    window.send(Update::Event { time: sample::now(), event });
+    window.update(|snapshot| snapshot.connection = Connection::Exited(Some(128 + 11)));
+    window.assert_sees("aurora has ended by signal 11 (SIGSEGV)");
+    window.assert_sees("look at its changes first");
+    let notified = window.requested();
+    assert!(
+        matches!(&notified[..], [Request::Notify { summary, .. }, ..] if summary == "aurora has crashed"),
+        "{notified:?}"
+    );
+    window.click("Start again");
+    let command: Vec<String> = ["./build/aurora", "--level", "3"].map(str::to_owned).to_vec();
+    assert!(window.requested().contains(&Request::Launch { command: command.clone() }));
+    window.assert_sees("Starting aurora");
+    let (session, peer) = Peer::new();
+    let started = Ok(Started { pid: 50_000, name: "aurora".to_owned(), session });
+    window.replies.send(Reply::Launched { command, started }).unwrap();
+    window.peer = Some(peer);
+    window.update(|snapshot| {
+        snapshot.connection = Connection::Attached;
+        snapshot.target.pid = 50_000;
+        snapshot.mode = Mode::Off;
+        snapshot.modules.iter_mut().for_each(|module| module.mark = Mark::None);
+    });
+    let first = window.ordered();
+    assert!(matches!(&first, Command::Mark { mark: Mark::Reload, .. }), "{first:?}");
+}
+
+#[test]
+fn a_failure_is_notified_only_while_looking_elsewhere() {
+    let mut window = Window::attached(sample::snapshot());
+    let mut receipt = Receipt::empty("libecs.so", Outcome::Refused, Generation(23));
+    receipt.failure = Some(sample::failure());
+    let failure = || Update::Event {
+        time: sample::now(),
+        event: Event::Refused { module: "libecs.so".to_owned(), receipt: receipt.clone() },
+    };
+    window.requested();
+    window.send(failure());
+    assert_eq!(window.requested(), []);
+    window.focus(false);
+    window.send(failure());
+    let requests = window.requested();
+    let [Request::Notify { summary, body }] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!(summary, "libecs.so was refused");
+    assert!(body.contains("`physics::World`") && body.contains("Generation 23 runs on"), "{body}");
+    window.focus(true);
+    assert_eq!(window.requested(), [Request::ReadConfig], "the file may have been edited meanwhile");
+}
+
+#[test]
+fn recoveries_and_other_peoples_doings_are_told_in_passing() {
+    let mut window = Window::attached(sample::snapshot());
+    let event = |event| Update::Event { time: sample::now(), event };
+    window.send(event(Event::Recovered { module: "libphysics.so".to_owned() }));
+    window.assert_sees("libphysics.so has recovered");
+    window.send(event(Event::Mode { mode: Mode::All }));
+    window.assert_sees("Auto was set to all except skipped, by another dashboard or terminal");
+    window.keys(Modifiers::ALT, Key::Num1);
+    window.send(event(Event::Mode { mode: Mode::Off }));
+    assert!(!window.sees("Auto was set to off, by another dashboard or terminal"), "that was done here");
+    window.update(|snapshot| {
+        let module = &mut snapshot.modules[0];
+        module.status = Status::Current;
+        module.failure = None;
+        let mut entry = module.history[0].clone();
+        entry.time = sample::now();
+        module.history.push(entry);
+    });
+    window.assert_sees("Recovered");
+    window.assert_sees("1 attempt that did not succeed");
+}
+
+#[test]
+fn the_file_decides_about_a_new_target_and_edits_count_at_once() {
+    let mut window = Window::with_tabs(vec![TargetTab::new(48213, "aurora", Link::Opening)], None);
+    window.file("auto = 'all'\n[program.aurora]\nmark = ['libecs.so']\nskip = ['libweather.so']");
+    let (session, peer) = Peer::new();
+    window.replies.send(Reply::Opened { pid: 48213, session: Ok(session) }).unwrap();
+    window.peer = Some(peer);
+    window.update(|snapshot| {
+        snapshot.mode = Mode::Off;
+        snapshot.modules.iter_mut().for_each(|module| module.mark = Mark::None);
+    });
+    let mark = |name, mark| Command::Mark { modules: vec![sample::path(name)], mark };
+    assert_eq!(window.ordered(), mark("libecs.so", Mark::Reload));
+    assert_eq!(window.ordered(), mark("libweather.so", Mark::Skip));
+    assert_eq!(window.ordered(), Command::SetMode(Mode::All));
+    window.assert_no_order();
+    window.update(|snapshot| snapshot.mode = Mode::All);
+    window.file("auto = 'marked'\n[program.aurora]\nmark = ['libecs.so']\nskip = ['libweather.so']");
+    assert_eq!(window.ordered(), Command::SetMode(Mode::Marked));
+    window.assert_no_order();
+}
+
+#[test]
+fn a_flaw_in_the_file_is_told_once_with_its_line() {
+    let mut window = Window::attached(sample::snapshot());
+    let problem =
+        || Problem { path: "/p/reload-dashboard.toml".into(), line: Some(3), reason: "unknown field".to_owned() };
+    window.replies.send(Reply::Config(Err(problem()))).unwrap();
+    window.run();
+    window.assert_sees("/p/reload-dashboard.toml:3: unknown field");
+    window.click("Dismiss this message");
+    window.replies.send(Reply::Config(Err(problem()))).unwrap();
+    window.run();
+    assert!(!window.sees("/p/reload-dashboard.toml:3: unknown field"));
+}
+
+#[test]
+fn programs_of_the_file_are_offered() {
+    let mut window = Window::with_tabs(Vec::new(), None);
+    window.file("[program.aurora]\nlaunch = ['./build/aurora']");
+    window.requested();
+    window.click("Start aurora, ./build/aurora");
+    assert_eq!(window.requested(), [Request::Launch { command: vec!["./build/aurora".to_owned()] }]);
+    let error = Error::Unsupported("aurora is a static program".to_owned());
+    let command = vec!["./build/aurora".to_owned()];
+    window.replies.send(Reply::Launched { command: command.clone(), started: Err(error) }).unwrap();
+    window.run();
+    window.assert_sees("Could not start aurora");
+    window.click("Try again");
+    assert_eq!(window.requested(), [Request::Launch { command }]);
+}
+
+#[test]
+fn every_control_has_a_name() {
+    for tabs in ["Trace", "Changes", "History", "Info"] {
+        let mut window = Window::attached(sample::snapshot());
+        window.candidates(candidates());
+        window.click(tabs);
+        let unnamed: Vec<String> = window
+            .harness
+            .root()
+            .children_recursive()
+            .filter(|node| {
+                let node = node.accesskit_node();
+                let acts = node.data().supports_action(Action::Click) || node.data().supports_action(Action::Focus);
+                // What is egui's own, and text, which can be selected.
+                let own = matches!(node.role(), Role::Label | Role::TextRun | Role::ScrollBar);
+                acts && !own && node.label().is_none_or(|label| label.is_empty()) && node.data().placeholder().is_none()
+            })
+            .map(|node| format!("{:?} at {:?}", node.accesskit_node().role(), node.rect()))
+            .collect();
+        assert!(unnamed.is_empty(), "{tabs}: {unnamed:?}");
+    }
+}
+
+#[test]
+fn nothing_moves_by_itself() {
+    let window = Window::attached(sample::snapshot());
+    for theme in [Theme::Dark, Theme::Light] {
+        let style = window.harness.ctx.style_of(theme);
+        assert_eq!(style.animation_time, 0.0);
+        assert!(!style.visuals.text_cursor.blink);
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub fn receipt(
 ) -> Receipt {
     let outcome = match error {
         Error::Refused { .. } | Error::Unsuitable { .. } | Error::Unsupported(_) => Outcome::Refused,
+        Error::Cancelled { .. } => Outcome::Skipped,
         _ => Outcome::Failed,
     };
     let stage = stage(error, store);
@@ -38,6 +39,7 @@ pub fn is_transient(error: &Error) -> bool {
         error,
         Error::Busy { .. }
             | Error::Stale
+            | Error::Cancelled { .. }
             | Error::LinkLost { .. }
             | Error::LinkTimeout { .. }
             | Error::NoSuchProcess { .. }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     error::{Error, Result},
     model::{Mark, Mode, Receipt, Shield, Snapshot, rfc3339},
+    progress::Progress,
     target::link::AgentLink,
 };
 
@@ -169,6 +170,8 @@ pub struct TimedEvent<'a> {
 pub struct Session {
     pub orders: Sender<Order>,
     pub updates: Receiver<Update>,
+    /// What the session is doing, to be looked at and cancelled without waiting for it.
+    pub progress: Progress,
 }
 
 /// How many orders may wait; a window that finds no room says so instead of waiting.
@@ -209,12 +212,13 @@ impl Session {
         let (orders, incoming) = bounded(WAITING_ORDERS);
         let (outgoing, updates) = unbounded();
         let pid = link.pid();
-        let worker = Worker::start(link, role, outgoing, Box::new(wake))?;
+        let progress = Progress::default();
+        let worker = Worker::start(link, role, progress.clone(), outgoing, Box::new(wake))?;
         thread::Builder::new()
             .name(format!("session {pid}"))
             .spawn(move || worker.run(&incoming, &exit))
             .map_err(|source| Error::Launch { command: "the session's thread".into(), source })?;
-        Ok(Session { orders, updates })
+        Ok(Session { orders, updates, progress })
     }
 
     /// Gives an order and waits for its answer.

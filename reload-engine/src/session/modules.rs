@@ -249,7 +249,7 @@ impl Worker {
         match self.first_record(mapped.path) {
             Some(record) if record.bias == mapped.bias && !self.is_another_life(mapped, mappings) => return,
             // Its analysed generations are of no use any more either.
-            Some(_) => self.engine = Worker::engine(&self.folder),
+            Some(_) => self.engine = Worker::engine(&self.folder, self.engine.progress.clone()),
             None => {}
         }
         let kept = if class == Class::Executable {

@@ -21,6 +21,7 @@ use crate::{
     error::{Error, Result},
     ledger::{Ledger, ModuleLedger},
     model::{Class, Connection, Mark, Snapshot, Target},
+    progress::Progress,
     reloader::Engine,
     target::{
         link::AgentLink,
@@ -85,7 +86,13 @@ pub struct Worker {
 
 impl Worker {
     /// Takes up a target: reads its ledger, lists its modules, keeps their originals.
-    pub fn start(link: AgentLink, role: Role, updates: Sender<Update>, wake: Box<dyn Fn() + Send>) -> Result<Worker> {
+    pub fn start(
+        link: AgentLink,
+        role: Role,
+        progress: Progress,
+        updates: Sender<Update>,
+        wake: Box<dyn Fn() + Send>,
+    ) -> Result<Worker> {
         let pid = link.pid();
         let folder = TargetFolder::of_agent(pid).ok_or(Error::NoAgent { pid })?;
         let now = Instant::now();
@@ -93,7 +100,7 @@ impl Worker {
             pid,
             role,
             link,
-            engine: Worker::engine(&folder),
+            engine: Worker::engine(&folder, progress),
             folder,
             target: describe(pid)?,
             record: Record::default(),
@@ -114,8 +121,8 @@ impl Worker {
         Ok(worker)
     }
 
-    pub fn engine(folder: &TargetFolder) -> Engine {
-        Engine::new(folder.path().join("shadows"))
+    pub fn engine(folder: &TargetFolder, progress: Progress) -> Engine {
+        Engine::new(folder.path().join("shadows"), progress)
     }
 
     fn take_up(&mut self) -> Result<()> {
@@ -194,6 +201,8 @@ impl Worker {
     /// Analyses a module ahead of its first reload, while there is nothing else to do.
     fn prepare_next(&mut self) {
         let Some(index) = self.next_to_prepare() else { return };
+        // It may take a while; whoever looks is told what.
+        (self.wake)();
         let module = &mut self.modules[index];
         module.prepared = true;
         if let Some(ledger) = self.record.ledger.modules.get(&module.path)
@@ -363,7 +372,7 @@ impl Worker {
         let revision_lost = link.welcome().revision == 0;
         self.link = link;
         self.folder = TargetFolder::of_agent(self.pid).ok_or(Error::NoAgent { pid: self.pid })?;
-        self.engine = Worker::engine(&self.folder);
+        self.engine = Worker::engine(&self.folder, self.engine.progress.clone());
         self.target = describe(self.pid)?;
         self.modules.clear();
         if revision_lost {

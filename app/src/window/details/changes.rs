@@ -1,16 +1,20 @@
 //! The Changes tab: what the last reload changed, by name, with one search over all of it.
 
-use eframe::egui::{Align2, Color32, Id, Label, RichText, TextEdit, Ui, vec2};
+use eframe::egui::{Align2, Color32, CursorIcon, Id, Label, RichText, Role, Sense, TextEdit, Ui, WidgetInfo, vec2};
 use reload_engine::model::{Details, Module, Outcome, Receipt, StaticCounts};
 
-use crate::window::{
-    controls::palette,
-    details::{card, heading, nothing},
-    icons,
-    theme::{self, CONTROL},
+use crate::{
+    sources::Place,
+    window::{
+        action::Action,
+        controls::{self, palette},
+        details::{card, heading, nothing},
+        icons,
+        theme::{self, CONTROL},
+    },
 };
 
-pub fn show(ui: &mut Ui, module: &Module, search: &mut String) {
+pub fn show(ui: &mut Ui, module: &Module, search: &mut String, actions: &mut Vec<Action>) {
     let Some(entry) = module.history.iter().rev().find(|entry| entry.receipt.outcome == Outcome::Reloaded) else {
         nothing(ui, "No changes yet", "After a reload this lists the functions and statics it changed.");
         return;
@@ -53,8 +57,9 @@ pub fn show(ui: &mut Ui, module: &Module, search: &mut String) {
         ("Statics kept", &details.kept_statics, receipt.statics.kept, palette.text_secondary),
     ];
     let mut found = false;
-    for (title, names, count, colour) in groups {
-        found |= group(ui, title, names, count, colour, &wanted);
+    for (position, (title, names, count, colour)) in groups.into_iter().enumerate() {
+        let group = Group { title, names, count, colour, in_file: IN_FILE.contains(&position) };
+        found |= group.show(ui, &wanted, module, actions);
     }
     if !found {
         let text = if wanted.is_empty() { "No names were recorded." } else { "Nothing of that name." };
@@ -98,22 +103,49 @@ fn counts(ui: &mut Ui, receipt: &Receipt) {
     });
 }
 
-/// One list of names, filtered. False where nothing of it is shown.
-fn group(ui: &mut Ui, title: &str, names: &[String], count: usize, colour: Color32, wanted: &str) -> bool {
-    let palette = palette(ui);
-    let shown: Vec<&String> = names.iter().filter(|name| name.to_lowercase().contains(wanted)).collect();
-    if shown.is_empty() {
-        return false;
+/// The groups of functions that the file on disk has: these can be opened.
+const IN_FILE: [usize; 3] = [0, 1, 3];
+
+/// One list of names.
+struct Group<'a> {
+    title: &'a str,
+    names: &'a [String],
+    count: usize,
+    colour: Color32,
+    in_file: bool,
+}
+
+impl Group<'_> {
+    /// Shows what of it has the wanted text in its name. False where nothing does.
+    fn show(&self, ui: &mut Ui, wanted: &str, module: &Module, actions: &mut Vec<Action>) -> bool {
+        let palette = palette(ui);
+        let shown: Vec<&String> = self.names.iter().filter(|name| name.to_lowercase().contains(wanted)).collect();
+        if shown.is_empty() {
+            return false;
+        }
+        heading(ui, self.title, Some(if wanted.is_empty() { self.count } else { shown.len() }));
+        card(ui, palette.canvas, palette.line, |ui| {
+            for name in shown {
+                let text = RichText::new(name).font(theme::code()).color(self.colour);
+                if !self.in_file {
+                    ui.label(text);
+                    continue;
+                }
+                let response = ui.add(Label::new(text).sense(Sense::click()));
+                response.widget_info(|| WidgetInfo::labeled(Role::Link, true, name));
+                if response.has_focus() {
+                    controls::focus_ring(ui.painter(), response.rect.expand(2.0), theme::RADIUS, &response, palette);
+                }
+                let response = response.on_hover_cursor(CursorIcon::PointingHand);
+                if response.on_hover_text("Open it in the editor").clicked() {
+                    actions.push(Action::Edit(Place::Function(name.clone()), module.path.clone()));
+                }
+            }
+            if wanted.is_empty() && self.count > self.names.len() {
+                let rest = format!("and {} more; the list ends at {}", self.count - self.names.len(), Details::LIMIT);
+                ui.label(RichText::new(rest).font(theme::small()).color(palette.text_weak));
+            }
+        });
+        true
     }
-    heading(ui, title, Some(if wanted.is_empty() { count } else { shown.len() }));
-    card(ui, palette.canvas, palette.line, |ui| {
-        for name in shown {
-            ui.label(RichText::new(name).font(theme::code()).color(colour));
-        }
-        if wanted.is_empty() && count > names.len() {
-            let rest = format!("and {} more; the list ends at {}", count - names.len(), Details::LIMIT);
-            ui.label(RichText::new(rest).font(theme::small()).color(palette.text_weak));
-        }
-    });
-    true
 }

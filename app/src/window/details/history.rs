@@ -6,9 +6,12 @@ use reload_engine::model::{Change, HistoryEntry, Module, Outcome, Timings};
 use crate::window::{
     action::Action,
     controls::{self, Button, palette, tabular},
-    dashboard::Scene,
-    details::{card, nothing, pair},
+    details::{
+        card, nothing, pair,
+        timeline::{self, dot, stage_colour, stages},
+    },
     format, icons,
+    scene::Scene,
     theme::{self, Palette},
 };
 
@@ -17,6 +20,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, open: &mut Option<u
         nothing(ui, "No history yet", "Every reload and rollback of this module will be listed here.");
         return;
     }
+    timeline::show(ui, scene, module, open);
     ui.spacing_mut().item_spacing.y = 0.0;
     for (position, entry) in module.history.iter().enumerate().rev() {
         let is_open = *open == Some(position);
@@ -31,21 +35,22 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, open: &mut Option<u
     }
 }
 
-fn outcome(palette: &Palette, entry: &HistoryEntry) -> (char, Color32, &'static str) {
+fn outcome(palette: &Palette, entry: &HistoryEntry) -> (char, Color32) {
     match (entry.what, entry.receipt.outcome) {
-        (Change::Rollback, Outcome::Reloaded) => (icons::ROLLBACK, palette.changed, "Rolled back"),
-        (_, Outcome::Reloaded) => (icons::CURRENT, palette.current, "Reloaded"),
-        (_, Outcome::Unchanged) => (icons::CHECK, palette.text_secondary, "Unchanged"),
-        (_, Outcome::Refused) => (icons::REFUSED, palette.failed, "Refused"),
-        (_, Outcome::Failed) => (icons::FAILED, palette.failed, "Failed"),
-        (_, Outcome::Skipped) => (icons::SKIP, palette.text_secondary, "Skipped"),
+        (Change::Rollback, Outcome::Reloaded) => (icons::ROLLBACK, palette.changed),
+        (_, Outcome::Reloaded) => (icons::CURRENT, palette.current),
+        (_, Outcome::Unchanged) => (icons::CHECK, palette.text_secondary),
+        (_, Outcome::Refused) => (icons::REFUSED, palette.failed),
+        (_, Outcome::Failed) => (icons::FAILED, palette.failed),
+        (_, Outcome::Skipped) => (icons::SKIP, palette.text_secondary),
     }
 }
 
 fn line(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, open: bool) -> bool {
     let palette = palette(ui);
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 46.0), Sense::click());
-    let (icon, colour, word) = outcome(palette, entry);
+    let (icon, colour) = outcome(palette, entry);
+    let word = timeline::word(entry);
     let receipt = &entry.receipt;
     let age = format::age(entry.time, scene.now);
     let name = format!("{word}, generation {}, {age}", receipt.generation);
@@ -83,28 +88,6 @@ fn line(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, open: bool) -> boo
     response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(format::exact(entry.time)).clicked()
 }
 
-/// The stages of a reload with their times, in order.
-fn stages(timings: &Timings) -> [(&'static str, f64); 10] {
-    [
-        ("read", timings.read),
-        ("parse", timings.parse),
-        ("plan", timings.plan),
-        ("shadow", timings.shadow),
-        ("load", timings.load),
-        ("bind", timings.bind),
-        ("safe point", timings.safe_point),
-        ("hooks", timings.hooks),
-        ("stage", timings.stage),
-        ("commit", timings.commit),
-    ]
-}
-
-fn stage_colour(palette: &Palette, position: usize) -> Color32 {
-    let colours = [palette.reloading, palette.missing, palette.current, palette.changed];
-    let colour = colours[position % colours.len()];
-    if position < colours.len() { colour } else { theme::mix(palette.panel, colour, 0.55) }
-}
-
 fn stage_bar(ui: &Ui, palette: &Palette, timings: &Timings, rect: Rect) {
     let stages = stages(timings);
     let sum: f64 = stages.iter().map(|(_, ms)| ms).sum();
@@ -131,9 +114,8 @@ fn entry_details(ui: &mut Ui, scene: &Scene<'_>, module: &Module, entry: &Histor
         for (position, (stage, ms)) in stages(&receipt.timings_ms).into_iter().enumerate() {
             if ms > 0.0 {
                 ui.horizontal(|ui| {
-                    let (dot, _) = ui.allocate_exact_size(vec2(10.0, 16.0), Sense::hover());
-                    let dot = Rect::from_center_size(dot.center(), vec2(8.0, 8.0));
-                    ui.painter().rect_filled(dot, 2.0, stage_colour(palette, position));
+                    let (place, _) = ui.allocate_exact_size(vec2(10.0, 16.0), Sense::hover());
+                    dot(ui, place, stage_colour(palette, position));
                     ui.label(RichText::new(stage).color(palette.text_secondary));
                     let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 16.0), Sense::hover());
                     let at = rect.right_center();

@@ -6,9 +6,10 @@ use reload_engine::model::{Class, Mark, Module};
 use crate::window::{
     action::Action,
     controls::{Button, palette},
-    dashboard::Scene,
     details::{card, heading, pair},
-    format, icons, theme,
+    format, icons,
+    scene::Scene,
+    theme,
 };
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>) {

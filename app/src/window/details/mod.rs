@@ -8,18 +8,20 @@ use reload_engine::model::{Class, Module, Status};
 
 use crate::window::{
     action::Action,
-    controls::{self, Button, palette, status_chip},
-    dashboard::{Scene, View},
+    controls::{self, Button, Weight, palette, status_chip},
     dialogs::Dialog,
     icons,
     keys::can_roll_back,
+    scene::{Scene, View},
     theme,
 };
 
 mod changes;
 mod history;
 mod info;
-mod trace;
+mod passage;
+mod timeline;
+pub mod trace;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Tab {
@@ -47,8 +49,8 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
             // Lines of text, not of buttons.
             ui.spacing_mut().interact_size.y = 18.0;
             match view.tab {
-                Tab::Trace => trace::show(ui, scene, module),
-                Tab::Changes => changes::show(ui, module, &mut view.search),
+                Tab::Trace => trace::show(ui, scene, module, actions),
+                Tab::Changes => changes::show(ui, module, &mut view.search, actions),
                 Tab::History => history::show(ui, scene, module, &mut view.history_open, actions),
                 Tab::Info => info::show(ui, scene, module, actions),
             }
@@ -57,13 +59,16 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
     );
 }
 
-/// Details below the table are wide and low: there name and path share a line, tabs and buttons too.
+/// Details below the table are wide and low: there name and path share a line, tabs and buttons too. At the right they are
+/// never so wide, unless somebody makes them.
 fn is_low(ui: &Ui) -> bool {
-    ui.available_width() > 640.0
+    ui.available_width() > 560.0
 }
 
 fn head(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, actions: &mut Vec<Action>) {
     if is_low(ui) {
+        // Where words and tabs do not fit side by side, the icons speak for the words.
+        let words = ui.available_width() > 720.0;
         ui.horizontal(|ui| {
             name(ui, module);
             path(ui, module, actions);
@@ -72,13 +77,13 @@ fn head(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, action
             tabs(ui, module, view);
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 ui.spacing_mut().item_spacing.x = 6.0;
-                buttons(ui, scene, module, actions, true);
+                buttons(ui, scene, module, actions, (true, words));
             });
         });
     } else {
         name(ui, module);
         ui.horizontal(|ui| path(ui, module, actions));
-        ui.horizontal_wrapped(|ui| buttons(ui, scene, module, actions, false));
+        ui.horizontal_wrapped(|ui| buttons(ui, scene, module, actions, (false, true)));
         ui.add_space(2.0);
         ui.horizontal(|ui| tabs(ui, module, view));
     }
@@ -114,7 +119,7 @@ fn path(ui: &mut Ui, module: &Module, actions: &mut Vec<Action>) {
     let palette = palette(ui);
     ui.spacing_mut().item_spacing.x = 4.0;
     let path = module.path.display().to_string();
-    let font = theme::code();
+    let font = theme::code_small();
     let chip = if is_low(ui) { 120.0 } else { 0.0 };
     let room = (ui.available_width() - 38.0 - chip).max(40.0);
     let shown = controls::fit_code(ui.painter(), &path, &font, room);
@@ -124,18 +129,25 @@ fn path(ui: &mut Ui, module: &Module, actions: &mut Vec<Action>) {
     }
 }
 
-fn buttons(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>, from_right: bool) {
+/// `from_right`: laid out from the right edge; `words`: beside the icons.
+fn buttons(
+    ui: &mut Ui,
+    scene: &Scene<'_>,
+    module: &Module,
+    actions: &mut Vec<Action>,
+    (from_right, words): (bool, bool),
+) {
     let live = scene.is_live() && module.class != Class::Protected;
     let failed = matches!(module.status, Status::Failed | Status::Refused);
     let again = |ui: &mut Ui, actions: &mut Vec<Action>| {
         let label = if failed { "Try again" } else { "Reload" };
-        let button = Button::new(label).with_icon(icons::RELOAD).enabled(live && module.status != Status::Reloading);
+        let button = worded(icons::RELOAD, label, label, words).enabled(live && module.status != Status::Reloading);
         if button.hint("Reload this module (R)").show(ui).clicked() {
             actions.push(Action::Reload(module.path.clone()));
         }
     };
     let copy = |ui: &mut Ui, actions: &mut Vec<Action>| {
-        if failed && Button::new("Copy").named("Copy trace").with_icon(icons::COPY).show(ui).clicked() {
+        if failed && worded(icons::COPY, "Copy", "Copy trace", words).show(ui).clicked() {
             actions.push(Action::Copy(trace::text(module)));
         }
     };
@@ -147,7 +159,7 @@ fn buttons(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Ac
         }
     };
     if from_right {
-        roll_back(ui, live, module, actions);
+        roll_back(ui, live, module, actions, words);
         copy(ui, actions);
         anyway(ui, actions);
         again(ui, actions);
@@ -155,14 +167,20 @@ fn buttons(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Ac
         again(ui, actions);
         anyway(ui, actions);
         copy(ui, actions);
-        roll_back(ui, live, module, actions);
+        roll_back(ui, live, module, actions, words);
     }
 }
 
+/// A button with icon and text, or with the icon alone.
+fn worded<'a>(icon: char, text: &'a str, name: &'a str, words: bool) -> Button<'a> {
+    let button = if words { Button::new(text).with_icon(icon) } else { Button::icon(icon, name) };
+    button.named(name).weight(Weight::Normal)
+}
+
 /// Roll back: one press opens the earlier generations, newest first.
-fn roll_back(ui: &mut Ui, live: bool, module: &Module, actions: &mut Vec<Action>) {
+fn roll_back(ui: &mut Ui, live: bool, module: &Module, actions: &mut Vec<Action>, words: bool) {
     let enabled = live && can_roll_back(module);
-    let button = Button::new("Roll back").with_icon(icons::ROLLBACK).enabled(enabled);
+    let button = worded(icons::ROLLBACK, "Roll back", "Roll back", words).enabled(enabled);
     let hint = if enabled { "To an earlier generation (Z: the one before)" } else { "There is no earlier generation" };
     let response = button.hint(hint).show(ui);
     if !enabled {
@@ -201,7 +219,7 @@ fn menu_line(ui: &mut Ui, text: &str) -> bool {
 
 fn tabs(ui: &mut Ui, module: &Module, view: &mut View) {
     let palette = palette(ui);
-    let trace = module.failure.as_ref().map_or(0, |failure| failure.trace.len());
+    let trace = module.failure.as_ref().map_or(0, |failure| trace::causes(failure).len());
     let tabs = [
         (Tab::Trace, "Trace", trace),
         (Tab::Changes, "Changes", 0),

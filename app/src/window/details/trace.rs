@@ -1,38 +1,51 @@
-//! The Trace tab: what stopped a reload, what runs meanwhile, what happens next.
+//! The Trace tab: what stopped a reload, why, what runs meanwhile, what to do.
 
-use eframe::egui::{Align, FontId, Layout, RichText, Ui, vec2};
+use eframe::egui::{Align, Color32, FontId, Layout, RichText, Ui, vec2};
 use reload_engine::model::{Connection, Failure, Mark, Mode, Module, Outcome, Status};
 
 use crate::window::{
+    action::Action,
     controls::palette,
-    dashboard::Scene,
-    details::{card, heading, nothing},
+    details::{card, heading, nothing, passage},
     format, icons,
     rows::is_rolled_back,
+    scene::Scene,
     theme,
 };
 
-pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>) {
     let Some(failure) = &module.failure else {
         no_failure(ui, scene, module);
         return;
     };
-    if ui.available_width() > 560.0 && !failure.trace.is_empty() {
+    let why = causes(failure);
+    if ui.available_width() > 560.0 && !why.is_empty() {
         ui.columns_const(|[left, right]| {
             // Columns would spread the words over the line.
-            left.with_layout(Layout::top_down(Align::Min), |ui| summary(ui, scene, module, failure));
-            right.with_layout(Layout::top_down(Align::Min), |ui| causes(ui, failure));
+            left.with_layout(Layout::top_down(Align::Min), |ui| summary(ui, scene, module, failure, actions));
+            right.with_layout(Layout::top_down(Align::Min), |ui| chain(ui, module, &why, actions));
         });
     } else {
-        summary(ui, scene, module, failure);
-        if !failure.trace.is_empty() {
-            heading(ui, "What led to it", Some(failure.trace.len()));
-            causes(ui, failure);
+        summary(ui, scene, module, failure, actions);
+        if !why.is_empty() {
+            heading(ui, "Why", Some(why.len()));
+            chain(ui, module, &why, actions);
         }
     }
 }
 
-fn summary(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure) {
+/// What led to the failure, without what the summary says already.
+pub fn causes(failure: &Failure) -> Vec<&str> {
+    let body = failure.trace.split_last().map(|(_, body)| body).unwrap_or_default();
+    let is_told = |line: &&String| **line == failure.message || line.ends_with("is still running, untouched");
+    body.iter().filter(|line| !is_told(line)).map(String::as_str).collect()
+}
+
+fn remedy(failure: &Failure) -> Option<&str> {
+    failure.trace.last().map(String::as_str)
+}
+
+fn summary(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, actions: &mut Vec<Action>) {
     let palette = palette(ui);
     let colour = palette.status(module.status);
     card(ui, palette.tinted(colour, palette.canvas), theme::mix(palette.panel, colour, 0.5), |ui| {
@@ -47,27 +60,49 @@ fn summary(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure) {
                     .on_hover_text(format::exact(entry.time));
             }
         });
-        ui.label(RichText::new(&failure.message).color(palette.text));
-        ui.label(RichText::new(consequence(scene, module)).font(theme::small()).color(palette.text_secondary));
+        passage::show(ui, &failure.message, palette.text, &module.path, actions);
+    });
+    card(ui, palette.canvas, palette.line, |ui| {
+        let (running, next) = consequence(scene, module);
+        let ended = matches!(scene.snapshot().map(|snapshot| &snapshot.connection), Some(Connection::Exited(_)));
+        let (icon, colour) =
+            if ended { (icons::EXITED, palette.text_secondary) } else { (icons::CURRENT, palette.current) };
+        point(ui, icon, colour, |ui| {
+            ui.label(RichText::new(running).color(palette.text));
+        });
+        if let Some(remedy) = remedy(failure) {
+            point(ui, icons::REMEDY, palette.accent_text, |ui| {
+                passage::show(ui, &sentence(remedy), palette.text, &module.path, actions);
+            });
+        }
+        if let Some(next) = next {
+            point(ui, icons::RELOADING, palette.text_secondary, |ui| {
+                ui.label(RichText::new(next).color(palette.text_secondary));
+            });
+        }
     });
 }
 
-fn causes(ui: &mut Ui, failure: &Failure) {
+/// A line behind an icon, its further lines below its text.
+fn point(ui: &mut Ui, icon: char, colour: Color32, content: impl FnOnce(&mut Ui)) {
+    ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
+        ui.spacing_mut().item_spacing.x = 8.0;
+        ui.label(RichText::new(icon).font(icons::outline(16.0)).color(colour));
+        ui.vertical(content);
+    });
+}
+
+/// The chain of causes: each line below what it explains, the user's own code bright.
+fn chain(ui: &mut Ui, module: &Module, why: &[&str], actions: &mut Vec<Action>) {
     let palette = palette(ui);
     card(ui, palette.canvas, palette.line, |ui| {
-        for (number, line) in failure.trace.iter().enumerate() {
-            let last = number + 1 == failure.trace.len();
+        for (number, line) in why.iter().enumerate() {
             ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
                 ui.spacing_mut().item_spacing.x = 8.0;
-                let digits = RichText::new(number.to_string()).font(theme::code()).color(palette.text_weak);
+                let digits = RichText::new((number + 1).to_string()).font(theme::code()).color(palette.text_weak);
                 ui.allocate_ui_with_layout(vec2(16.0, 16.0), Layout::right_to_left(Align::Min), |ui| ui.label(digits));
-                // The last line says what to do: it is for reading, the others for finding out.
-                let text = if last {
-                    RichText::new(line).color(palette.text)
-                } else {
-                    RichText::new(line).font(theme::code()).color(palette.text_secondary)
-                };
-                ui.vertical(|ui| ui.label(text));
+                let colour = if passage::is_foreign(line) { palette.text_weak } else { palette.text_secondary };
+                ui.vertical(|ui| passage::show(ui, line, colour, &module.path, actions));
             });
         }
     });
@@ -78,10 +113,18 @@ fn title(status: Status, failure: &Failure) -> String {
     format!("{verb} at stage {}", failure.stage)
 }
 
+/// With a capital letter and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    let stop = if text.ends_with(['.', '!', '?', '`']) { "" } else { "." };
+    format!("{first}{}{stop}", letters.as_str())
+}
+
 /// What still runs, and what happens next.
-fn consequence(scene: &Scene<'_>, module: &Module) -> String {
+fn consequence(scene: &Scene<'_>, module: &Module) -> (String, Option<&'static str>) {
     if let Some(Connection::Exited(_)) = scene.snapshot().map(|snapshot| &snapshot.connection) {
-        return "The program has ended since.".to_owned();
+        return ("The program has ended since.".to_owned(), None);
     }
     let running = if module.generation.0 == 0 {
         "The code the program was started with still runs, with its state untouched.".to_owned()
@@ -89,7 +132,7 @@ fn consequence(scene: &Scene<'_>, module: &Module) -> String {
         format!("Generation {} still runs, with its state untouched.", module.generation)
     };
     if !scene.is_live() {
-        return running;
+        return (running, None);
     }
     let mode = scene.snapshot().map(|snapshot| snapshot.mode).unwrap_or_default();
     let by_itself = match mode {
@@ -102,7 +145,7 @@ fn consequence(scene: &Scene<'_>, module: &Module) -> String {
     } else {
         "Auto does not cover this module: change the file and reload, or Try again now."
     };
-    format!("{running} {next}")
+    (running, Some(next))
 }
 
 fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
@@ -126,26 +169,44 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
             "Changed on disk",
             "The file differs from what runs. Reload brings it into the program; nothing has been tried yet.",
         ),
-        (Status::Reloading, _) => nothing(ui, "Reloading", "The new code is being prepared; the old one still runs."),
+        (Status::Reloading, _) => {
+            let doing = scene.tab().and_then(|tab| tab.doing.as_ref()).filter(|doing| doing.module == module.name);
+            let stage = doing.map_or_else(String::new, |doing| format!(" at stage {}", doing.stage));
+            nothing(ui, "Reloading", &format!("The new code is being prepared{stage}; the old one still runs."));
+        }
         (Status::Skipped, _) => nothing(
             ui,
             "Skipped",
             "Left alone by Auto and by Reload now. Mark it, or reload it by itself, to bring it in.",
         ),
-        (_, Some(entry)) => nothing(
-            ui,
-            "Nothing went wrong",
-            &format!(
+        (_, Some(entry)) => {
+            let runs = format!(
                 "Generation {} runs since {}, reloaded in {}.",
                 entry.receipt.generation,
                 format::age(entry.time, scene.now),
                 format::milliseconds(entry.receipt.timings_ms.total)
-            ),
-        ),
+            );
+            match failures_before_last(module) {
+                0 => nothing(ui, "Nothing went wrong", &runs),
+                n => {
+                    let tries = format::count(n, "attempt that did not succeed", "attempts that did not succeed");
+                    nothing(ui, "Recovered", &format!("{runs} Before that, there was {tries}; see History."));
+                }
+            }
+        }
         (_, None) => {
             nothing(ui, "Nothing went wrong", "The program runs what is on disk; no reload was needed so far.")
         }
     }
+}
+
+/// How many attempts in a row were refused or failed just before the last one, which succeeded.
+fn failures_before_last(module: &Module) -> usize {
+    let mut latest = module.history.iter().rev();
+    if latest.next().is_none_or(|entry| entry.receipt.outcome != Outcome::Reloaded) {
+        return 0;
+    }
+    latest.take_while(|entry| matches!(entry.receipt.outcome, Outcome::Refused | Outcome::Failed)).count()
 }
 
 /// The trace as text, for a bug report or a search.

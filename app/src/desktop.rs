@@ -1,0 +1,156 @@
+//! What the desktop does for the window: notifications and file dialogs. Each call may wait; for the worker.
+
+use std::{collections::HashMap, env, path::PathBuf, time::Duration};
+
+use zbus::{
+    blocking::{Connection, connection},
+    names::BusName,
+    zvariant::Value,
+};
+
+/// How long the desktop may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Shows a notification, in place of the one before where the desktop can.
+///
+/// # Errors
+/// There is no session bus, or nobody on it shows notifications.
+pub fn notify(summary: &str, body: &str, replaces: u32) -> zbus::Result<u32> {
+    notify_over(&connection::Builder::session()?.method_timeout(PATIENCE).build()?, summary, body, replaces)
+}
+
+fn notify_over(connection: &Connection, summary: &str, body: &str, replaces: u32) -> zbus::Result<u32> {
+    let hints = HashMap::from([("urgency", Value::U8(1)), ("desktop-entry", Value::from("reload-dashboard"))]);
+    // org.freedesktop.Notifications, specification 1.2: the server decides how long it stays.
+    let arguments = ("reload-dashboard", replaces, "", summary, body, Vec::<&str>::new(), hints, -1_i32);
+    let name = "org.freedesktop.Notifications";
+    let reply =
+        connection.call_method(Some(name), "/org/freedesktop/Notifications", Some(name), "Notify", &arguments)?;
+    reply.body().deserialize()
+}
+
+/// A file that the user is to point at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wanted {
+    /// A library to load.
+    Library,
+    /// A program to start.
+    Program,
+    /// Where a report goes.
+    Report,
+}
+
+/// Asks with the desktop's dialog.
+///
+/// # Errors
+/// There is no dialog here: neither a portal nor `zenity`, which rfd falls back to. Its own answer is the same as to a cancel.
+pub fn pick(wanted: Wanted) -> Result<Option<PathBuf>, NoDialog> {
+    if !has_portal() && !has_zenity() {
+        return Err(NoDialog);
+    }
+    let dialog = rfd::FileDialog::new();
+    Ok(match wanted {
+        Wanted::Library => dialog
+            .set_title("Load a module into the target")
+            .add_filter("Shared libraries", &["so"])
+            .add_filter("All files", &["*"])
+            .pick_file(),
+        Wanted::Program => dialog.set_title("Choose a program to start").pick_file(),
+        Wanted::Report => dialog
+            .set_title("Export a report")
+            .set_file_name("reload-report.md")
+            .add_filter("Markdown", &["md"])
+            .save_file(),
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoDialog;
+
+fn has_portal() -> bool {
+    let name = "org.freedesktop.portal.Desktop";
+    let asked = || -> zbus::Result<bool> {
+        let connection = connection::Builder::session()?.method_timeout(PATIENCE).build()?;
+        let bus = zbus::blocking::fdo::DBusProxy::new(&connection)?;
+        if bus.name_has_owner(BusName::try_from(name)?)? {
+            return Ok(true);
+        }
+        Ok(bus.list_activatable_names()?.iter().any(|other| other.as_str() == name))
+    };
+    asked().unwrap_or(false)
+}
+
+fn has_zenity() -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join("zenity").is_file()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashMap,
+        io::{BufRead, BufReader},
+        process::{Child, Command, Stdio},
+        sync::mpsc::{Sender, channel},
+        time::Duration,
+    };
+
+    use zbus::{blocking::connection, interface, zvariant::OwnedValue};
+
+    use super::notify_over;
+
+    /// A bus of our own; it ends with the test.
+    struct Bus(Child);
+
+    impl Drop for Bus {
+        fn drop(&mut self) {
+            // Fails only where it has ended by itself.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// What a desktop's notification service is asked.
+    struct Desktop(Sender<(String, u32, String, String)>);
+
+    #[interface(name = "org.freedesktop.Notifications")]
+    impl Desktop {
+        #[expect(clippy::too_many_arguments, reason = "the specification's")]
+        fn notify(
+            &self,
+            application: String,
+            replaces: u32,
+            _icon: String,
+            summary: String,
+            body: String,
+            _actions: Vec<String>,
+            _hints: HashMap<String, OwnedValue>,
+            _timeout: i32,
+        ) -> u32 {
+            self.0.send((application, replaces, summary, body)).unwrap();
+            replaces.max(41) + 1
+        }
+    }
+
+    #[test]
+    fn notifications_reach_the_desktop_and_replace_each_other() {
+        let mut daemon = Command::new("dbus-daemon");
+        daemon.args(["--session", "--nofork", "--print-address=1"]).stdout(Stdio::piped());
+        let mut bus = Bus(daemon.spawn().expect("dbus-daemon; tests/run installs it"));
+        let mut address = String::new();
+        BufReader::new(bus.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        let connect = || connection::Builder::address(address.trim()).unwrap().method_timeout(Duration::from_secs(10));
+        let window = connect().build().unwrap();
+        assert!(notify_over(&window, "nobody", "listens", 0).is_err());
+
+        let (told, heard) = channel();
+        let desktop = connect().name("org.freedesktop.Notifications").unwrap();
+        let _desktop = desktop.serve_at("/org/freedesktop/Notifications", Desktop(told)).unwrap().build().unwrap();
+        let first = notify_over(&window, "libphysics.so was refused", "`World` grew", 0).unwrap();
+        let second = notify_over(&window, "libecs.so failed to reload", "", first).unwrap();
+        assert_eq!((first, second), (42, 43));
+        let text = |text: &str| text.to_owned();
+        let expected = (text("reload-dashboard"), 0, text("libphysics.so was refused"), text("`World` grew"));
+        assert_eq!(heard.recv().unwrap(), expected);
+        assert_eq!(heard.recv().unwrap().1, 42);
+    }
+}

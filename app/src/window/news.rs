@@ -1,0 +1,93 @@
+//! What happened that the user should learn of even while looking elsewhere. Pure: events in, words out.
+
+use reload_engine::model::Generation;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum News {
+    /// A reload was refused or failed.
+    Stopped { module: String, message: String, refused: bool, running: Generation },
+    /// A module that was refused or failed reloads again.
+    Recovered { module: String },
+    /// The target was ended by a signal.
+    Crashed { program: String, signal: i32 },
+    /// Somebody else changed something: another window, a terminal.
+    Elsewhere(String),
+}
+
+impl News {
+    /// What is said in the corner of the window. Failures are told by the table and the details.
+    pub fn toast(&self) -> Option<String> {
+        match self {
+            News::Recovered { module } => Some(format!("{module} has recovered and runs its new code")),
+            News::Elsewhere(what) => Some(format!("{what}, by another dashboard or terminal")),
+            News::Stopped { .. } | News::Crashed { .. } => None,
+        }
+    }
+}
+
+/// Headline and text of the desktop's notification, if something went wrong.
+pub fn notification(news: &[News]) -> Option<(String, String)> {
+    if let Some((program, signal)) = news.iter().find_map(|news| match news {
+        News::Crashed { program, signal } => Some((program, *signal)),
+        _ => None,
+    }) {
+        return Some((format!("{program} has crashed"), format!("It was ended by {}.", signal_name(signal))));
+    }
+    let stopped: Vec<(&str, &str, bool, Generation)> = news
+        .iter()
+        .filter_map(|news| match news {
+            News::Stopped { module, message, refused, running } => {
+                Some((module.as_str(), message.as_str(), *refused, *running))
+            }
+            _ => None,
+        })
+        .collect();
+    match stopped.as_slice() {
+        [] => None,
+        [(module, message, refused, running)] => {
+            let verb = if *refused { "was refused" } else { "failed to reload" };
+            Some((format!("{module} {verb}"), format!("{message}\nGeneration {running} runs on.")))
+        }
+        several => {
+            let names: Vec<&str> = several.iter().map(|(module, ..)| *module).collect();
+            Some((format!("{} modules did not reload", several.len()), names.join(", ")))
+        }
+    }
+}
+
+/// `signal 11 (SIGSEGV)`.
+pub fn signal_name(signal: i32) -> String {
+    match nix::sys::signal::Signal::try_from(signal) {
+        Ok(known) => format!("signal {signal} ({known})"),
+        Err(_) => format!("signal {signal}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reload_engine::model::Generation;
+
+    use super::{News, notification};
+
+    fn stopped(module: &str, refused: bool) -> News {
+        News::Stopped {
+            module: module.to_owned(),
+            message: "`World` grew".to_owned(),
+            refused,
+            running: Generation(41),
+        }
+    }
+
+    #[test]
+    fn one_failure_is_told_in_full_and_many_by_name() {
+        let told = |news: &[News]| notification(news).map(|(head, body)| format!("{head} | {body}"));
+        assert_eq!(told(&[News::Recovered { module: "a.so".to_owned() }]), None);
+        let one = told(&[stopped("a.so", true)]).unwrap();
+        assert_eq!(one, "a.so was refused | `World` grew\nGeneration 41 runs on.");
+        let two = told(&[stopped("a.so", true), stopped("b.so", false)]).unwrap();
+        assert_eq!(two, "2 modules did not reload | a.so, b.so");
+        let crash = News::Crashed { program: "aurora".to_owned(), signal: 11 };
+        let told = told(&[stopped("a.so", false), crash]).unwrap();
+        assert_eq!(told, "aurora has crashed | It was ended by signal 11 (SIGSEGV).");
+    }
+}

@@ -1,0 +1,149 @@
+//! Dialogs that ask for a path: a library to load, a program to start, where a report goes. A field, and the desktop's own
+//! dialog beside it where there is one.
+
+use std::path::PathBuf;
+
+use eframe::egui::{Align, Align2, Id, Key, Layout, Modifiers, RichText, TextEdit, Ui, vec2};
+
+use crate::{
+    desktop::Wanted,
+    window::{
+        action::Action,
+        controls::{Button, Weight, palette},
+        icons,
+        scene::table_id,
+        theme,
+    },
+};
+
+/// What is typed, and how the desktop's dialog stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PathField {
+    pub wanted: Wanted,
+    pub text: String,
+    /// The desktop's file dialog is open.
+    pub picking: bool,
+    /// There is none here.
+    no_dialog: bool,
+}
+
+/// The words of one kind.
+struct Words {
+    title: &'static str,
+    text: &'static str,
+    hint: &'static str,
+    button: &'static str,
+}
+
+impl PathField {
+    pub fn new(wanted: Wanted) -> PathField {
+        PathField::with(wanted, String::new())
+    }
+
+    pub fn with(wanted: Wanted, text: String) -> PathField {
+        PathField { wanted, text, picking: false, no_dialog: false }
+    }
+
+    /// The desktop's answer; an error where it has no dialog.
+    pub fn picked(&mut self, answer: Result<Option<PathBuf>, ()>) {
+        self.picking = false;
+        match answer {
+            Ok(Some(path)) if self.wanted == Wanted::Program => {
+                let path = path.display().to_string();
+                self.text = shlex::try_quote(&path).map_or(path.clone(), |quoted| quoted.into_owned());
+            }
+            Ok(Some(path)) => self.text = path.display().to_string(),
+            Ok(None) => {}
+            Err(()) => self.no_dialog = true,
+        }
+    }
+
+    fn words(&self) -> Words {
+        match self.wanted {
+            Wanted::Library => Words {
+                title: "Load a module",
+                text: "The target opens the library with dlopen, and the module is marked for reload.",
+                hint: "/path/to/library.so",
+                button: "Load",
+            },
+            Wanted::Program => Words {
+                title: "Start a program",
+                text: "It is started here with the agent preloaded, and keeps the terminal of the dashboard.",
+                hint: "./build/program --with arguments",
+                button: "Start",
+            },
+            Wanted::Report => Words {
+                title: "Export a report",
+                text: "Modules, traces and histories of the shown target, as Markdown.",
+                hint: "reload-report.md",
+                button: "Export",
+            },
+        }
+    }
+
+    /// What the text leads to, or what is wrong with it.
+    fn action(&self) -> Result<Action, &'static str> {
+        let typed = self.text.trim();
+        if typed.is_empty() {
+            return Err("");
+        }
+        match self.wanted {
+            Wanted::Library if typed.starts_with('/') => Ok(Action::Load(typed.into())),
+            Wanted::Library => Err("The path must start at the root, as the target may run in another directory."),
+            Wanted::Program => match shlex::split(typed) {
+                Some(words) if !words.is_empty() => Ok(Action::Launch(words)),
+                _ => Err("A quotation mark is not closed."),
+            },
+            Wanted::Report => Ok(Action::Export(typed.into())),
+        }
+    }
+}
+
+pub fn show(ui: &mut Ui, field: &mut PathField, actions: &mut Vec<Action>) {
+    let palette = palette(ui);
+    let Words { title, text, hint, button } = field.words();
+    ui.label(RichText::new(title).font(theme::title()));
+    ui.label(RichText::new(text).color(palette.text_secondary));
+    ui.add_space(4.0);
+    let enter = ui.input_mut(|input| input.consume_key(Modifiers::NONE, Key::Enter));
+    let row = vec2(ui.available_width(), theme::CONTROL);
+    ui.allocate_ui_with_layout(row, Layout::right_to_left(Align::Center), |ui| {
+        let browse = Button::new("Browse").with_icon(icons::FOLDER).enabled(!field.picking && !field.no_dialog);
+        if browse.show(ui).clicked() {
+            actions.push(Action::Pick(field.wanted));
+        }
+        let edit = TextEdit::singleline(&mut field.text)
+            .id(Id::unique("path"))
+            .hint_text(hint)
+            .font(theme::code())
+            .margin(vec2(9.0, 5.0))
+            .min_size(vec2(0.0, theme::CONTROL))
+            .align(Align2::LEFT_CENTER)
+            .desired_width(f32::INFINITY);
+        let edit = ui.add(edit);
+        if !field.picking && ui.memory(|memory| memory.focused().is_none_or(|id| id == table_id())) {
+            edit.request_focus();
+        }
+    });
+    let action = field.action();
+    let note = if field.no_dialog {
+        "This desktop has no file dialog (neither a portal nor zenity): type the path."
+    } else if field.picking {
+        "Choose a file in the desktop's dialog."
+    } else {
+        action.as_ref().err().copied().unwrap_or_default()
+    };
+    ui.label(RichText::new(note).font(theme::small()).color(palette.text_secondary));
+    ui.allocate_ui_with_layout(row, Layout::right_to_left(Align::Center), |ui| {
+        let confirm = Button::new(button).weight(Weight::Primary).enabled(action.is_ok());
+        if (confirm.show(ui).clicked() || enter)
+            && let Ok(action) = action
+        {
+            actions.push(Action::CloseDialogs);
+            actions.push(action);
+        }
+        if Button::new("Cancel").show(ui).clicked() {
+            actions.push(Action::CloseDialogs);
+        }
+    });
+}

@@ -1,0 +1,79 @@
+//! What panels see: the state they read and the little they may write themselves.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use eframe::egui::Id;
+use reload_engine::model::{Mark, Module, Snapshot};
+
+use crate::{
+    config::file::Found,
+    window::{
+        chooser::Chooser, details, dialogs::Dialog, rows::Query, settings::Settings, target_tab::TargetTab,
+        toasts::Toast,
+    },
+    worker::Candidate,
+};
+
+/// Where the keys of the table go.
+pub fn table_id() -> Id {
+    Id::unique("modules")
+}
+
+pub fn filter_id() -> Id {
+    Id::unique("filter")
+}
+
+/// What the user has typed, selected and opened.
+#[derive(Default)]
+pub struct View {
+    pub query: Query,
+    pub selected: Option<PathBuf>,
+    /// The table should bring the selected row into view.
+    pub reveal: bool,
+    pub tab: details::Tab,
+    /// The search field of the changes.
+    pub search: String,
+    /// Position of the opened line of the history.
+    pub history_open: Option<usize>,
+    pub dialog: Option<Dialog>,
+    pub focus_filter: bool,
+    /// The target picker's list, while it is open.
+    pub picker: Option<Chooser>,
+    /// How many rows fit on a page of the table.
+    pub page: usize,
+}
+
+/// What panels read.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    pub tabs: &'a [TargetTab],
+    pub active: usize,
+    pub candidates: &'a [Candidate],
+    pub settings: &'a Settings,
+    pub file: &'a Found,
+    pub toasts: &'a [Toast],
+    pub now: SystemTime,
+}
+
+impl<'a> Scene<'a> {
+    pub fn tab(&self) -> Option<&'a TargetTab> {
+        self.tabs.get(self.active)
+    }
+
+    pub fn snapshot(&self) -> Option<&'a Snapshot> {
+        self.tab()?.snapshot.as_deref()
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.tab().is_some_and(TargetTab::is_live)
+    }
+
+    pub fn selected(&self, view: &View) -> Option<&'a Module> {
+        Some(self.tab()?.module(view.selected.as_ref()?)?.1)
+    }
+}
+
+/// What a press of the mark key or button makes of a mark.
+pub fn toggled(mark: Mark, to: Mark) -> Mark {
+    if mark == to { Mark::None } else { to }
+}
