@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::model::{Class, file_name};
+use crate::model::{Class, file_name, split_root};
 
 /// Where distributions install; whatever lies here comes from a package, not from the user's build.
 const SYSTEM_ROOTS: &[&str] = &[
@@ -63,6 +63,7 @@ pub fn classify(path: &Path, executable: &Path, store: &Path) -> Class {
     if !path.is_absolute() || path.starts_with(store) {
         return Class::Protected;
     }
+    let (_, path) = split_root(path);
     let name = file_name(path);
     if (name.starts_with("libreload_agent") || name.starts_with("libreload-agent")) || protected(&name) {
         return Class::Protected;

@@ -414,6 +414,20 @@ pub struct Timings {
     pub total: f64,
 }
 
+/// Splits a path as this process opens it into the root of the process that it belongs to and the path as that one knows it.
+/// The root is `/`, or `/proc/PID/root` where that process lives in another mount namespace.
+pub fn split_root(path: &Path) -> (&Path, &Path) {
+    let Some(text) = path.to_str().and_then(|text| text.strip_prefix("/proc/")) else { return (Path::new("/"), path) };
+    let after_pid = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    match after_pid.strip_prefix("/root") {
+        Some(inner) if inner.starts_with('/') && after_pid.len() < text.len() => {
+            let whole = path.to_str().unwrap_or_default();
+            (Path::new(&whole[..whole.len() - inner.len()]), Path::new(inner))
+        }
+        _ => (Path::new("/"), path),
+    }
+}
+
 /// The file name of a path, for people.
 pub fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
@@ -451,5 +465,24 @@ pub mod rfc3339 {
                 None => Ok(None),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::split_root;
+
+    #[test]
+    fn root_of_another_process() {
+        let check = |path: &str, root: &str, inner: &str| {
+            assert_eq!(split_root(Path::new(path)), (Path::new(root), Path::new(inner)), "{path}");
+        };
+        check("/proc/77/root/usr/lib/x.so", "/proc/77/root", "/usr/lib/x.so");
+        check("/usr/lib/x.so", "/", "/usr/lib/x.so");
+        check("/proc/77/exe", "/", "/proc/77/exe");
+        check("/proc/77/rootless/x", "/", "/proc/77/rootless/x");
+        check("/proc/root/x", "/", "/proc/root/x");
     }
 }

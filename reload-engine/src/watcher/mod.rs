@@ -17,7 +17,7 @@ use notify::{
     event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode},
 };
 
-use crate::model::FileStamp;
+use crate::model::{FileStamp, split_root};
 
 mod completeness;
 mod look;
@@ -349,7 +349,9 @@ fn deciding_names(path: &Path) -> Vec<PathBuf> {
     const MOST_LINKS: usize = 40;
     let mut names = Vec::new();
     let mut links = 0;
-    let mut at = PathBuf::from("/");
+    // Where an absolute link leads from.
+    let (root, path) = split_root(path);
+    let mut at = root.to_owned();
     let mut rest: VecDeque<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
     while let Some(part) = rest.pop_front() {
         match part.components().next() {
@@ -378,7 +380,7 @@ fn deciding_names(path: &Path) -> Vec<PathBuf> {
             Some(Component::ParentDir) => {
                 at.pop();
             }
-            Some(Component::RootDir | Component::Prefix(_)) => at = PathBuf::from("/"),
+            Some(Component::RootDir | Component::Prefix(_)) => at = root.to_owned(),
             Some(Component::CurDir) | None => {}
         }
     }
