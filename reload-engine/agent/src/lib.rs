@@ -1,13 +1,15 @@
 //! The guest in the target process: a thread with a socket that lists modules, loads shadows, keeps the ledger and commits
 //! what the engine has planned.
 //!
-//! The library is preloaded. Its constructor does nothing unless the store's variable is set; then it starts one thread with
-//! every signal blocked, and everything else happens there. Deliberately absent: knowledge of ELF symbols, of policy and of
-//! what the ledger means; printing; ending or aborting the host.
+//! The library is preloaded, or loaded later by a thread that was made to. Its constructor does nothing unless the store's
+//! variable is set; [`reload_agent_start`] is for the other case. Either starts one thread with every signal blocked, and
+//! everything else happens there. Deliberately absent: knowledge of ELF symbols, of policy and of what the ledger means;
+//! printing; ending or aborting the host.
 
 mod commit;
 mod errands;
 mod fd;
+mod ledger;
 mod memory;
 mod modules;
 mod registers;
@@ -21,11 +23,14 @@ mod transaction;
 mod window;
 
 use std::{
-    ffi::{c_char, c_int},
+    ffi::{CStr, OsStr, c_char, c_int},
     mem::MaybeUninit,
+    os::unix::ffi::OsStrExt,
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
-    ptr, thread,
+    ptr,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
 };
 
 use reload_protocol::STORE_VARIABLE;
@@ -43,10 +48,30 @@ extern "C" fn constructor(count: c_int, arguments: *mut *mut c_char) {
     // A panic must not cross into the loader; there is nobody to tell.
     let _ = panic::catch_unwind(|| {
         if let Some(root) = std::env::var_os(STORE_VARIABLE) {
-            start(PathBuf::from(root));
+            // Before there are threads this is free.
+            window::prepare();
+            // Without its agent the host is as well as with it.
+            let _ = start(PathBuf::from(root));
         }
     });
 }
+
+/// Starts the agent with its folder in `store`: [`reload_protocol::START_SYMBOL`]. May be called by any thread, at a point where
+/// it holds no lock of the C library's.
+///
+/// # Safety
+/// `store` is a terminated string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn reload_agent_start(store: *const c_char) -> i64 {
+    // SAFETY: as promised.
+    let store = unsafe { CStr::from_ptr(store) };
+    let root = PathBuf::from(OsStr::from_bytes(store.to_bytes()));
+    let started = panic::catch_unwind(|| start(root));
+    started.unwrap_or(Err(libc::EFAULT)).map_or_else(|errno| -i64::from(errno), |started| if started { 0 } else { 1 })
+}
+
+/// The process that has an agent. In a forked child it is the parent.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// At `exit` of a process that nobody has looked at, nothing stays behind. (What was killed is swept by the next launch.)
 #[used]
@@ -57,19 +82,38 @@ extern "C" fn destructor() {
     let _ = panic::catch_unwind(socket::remove);
 }
 
-fn start(root: PathBuf) {
-    // This copy of the standard library belongs to the agent alone: the host's own hook is not touched, and a panic caught
-    // below leaves no text on the host's stderr.
-    panic::set_hook(Box::new(|_| {}));
-    // SAFETY: the handler is a plain function of this library, which is never unloaded (it is preloaded).
-    unsafe { libc::pthread_atfork(None, None, Some(after_fork_in_child)) };
-    window::prepare();
+/// `false` if it had been started in this process already.
+fn start(root: PathBuf) -> Result<bool, i32> {
+    let process = std::process::id();
+    let before = PROCESS.swap(process, Ordering::AcqRel);
+    if before == process {
+        return Ok(false);
+    }
+    if before == 0 {
+        // This copy of the standard library belongs to the agent alone: the host's own hook is not touched, and a panic caught
+        // below leaves no text on the host's stderr.
+        panic::set_hook(Box::new(|_| {}));
+        // SAFETY: the handler is a plain function of this library, which is never unloaded.
+        unsafe { libc::pthread_atfork(None, None, Some(after_fork_in_child)) };
+    }
     let blocked = AllSignalsBlocked::new();
-    // The thread inherits the mask, so no signal of the host's is ever delivered to it. Failure leaves a host without agent.
-    let _ = thread::Builder::new().name("reload-agent".into()).stack_size(STACK_SIZE).spawn(move || {
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| server::run(&root)));
+    // The thread inherits the mask, so no signal of the host's is ever delivered to it.
+    let started = thread::Builder::new().name("reload-agent".into()).stack_size(STACK_SIZE).spawn(move || {
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| {
+            window::prepare();
+            server::run(&root)
+        }));
+        // It could not begin: somebody may try again.
+        PROCESS.store(0, Ordering::Release);
     });
     drop(blocked);
+    match started {
+        Ok(_) => Ok(true),
+        Err(error) => {
+            PROCESS.store(0, Ordering::Release);
+            Err(error.raw_os_error().unwrap_or(libc::EAGAIN))
+        }
+    }
 }
 
 /// The agent's thread does not exist in the child: give up its descriptors, and leave no text closed behind.

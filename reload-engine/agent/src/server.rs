@@ -20,7 +20,7 @@ use crate::{
     commit::{self, Ended},
     errands::{Errand, Errands},
     fd::{self, GuestFd, MAX_OPEN},
-    memory, modules, safe_point,
+    ledger, memory, modules, safe_point,
     shadow::{Arenas, Shadow},
     signal_stop::{self, Stopped},
     socket,
@@ -65,8 +65,6 @@ struct Server {
     connections: Vec<Connection>,
     next_connection: ConnectionId,
     next_transaction: u64,
-    revision: u64,
-    ledger: Vec<u8>,
     owner: Option<Owner>,
     arenas: Arenas,
     errands: Errands,
@@ -110,8 +108,6 @@ impl Server {
             connections: Vec::new(),
             next_connection: 1,
             next_transaction: 1,
-            revision: 0,
-            ledger: Vec::new(),
             owner: None,
             arenas: Arenas::default(),
             errands,
@@ -239,7 +235,7 @@ impl Server {
         Answer::Reply(match request {
             Request::Hello { version } => self.hello(id, version),
             Request::Modules => Reply::Modules(modules::loaded()),
-            Request::Ledger => Reply::Ledger { revision: self.revision, ledger: self.ledger.clone() },
+            Request::Ledger => Reply::Ledger { revision: ledger::revision(), ledger: ledger::bytes() },
             Request::SetLedger { expected, ledger } => self.set_ledger(id, expected, ledger),
             Request::Begin { expected } => self.begin(id, peer, expected),
             Request::End => {
@@ -323,13 +319,13 @@ impl Server {
             version: VERSION,
             pid: std::process::id(),
             agent_threads: vec![self.thread, self.errands.thread],
-            revision: self.revision,
+            revision: ledger::revision(),
         })
     }
 
     fn set_ledger(&mut self, id: ConnectionId, expected: u64, ledger: Vec<u8>) -> Reply {
-        if expected != self.revision {
-            return Reply::Stale { revision: self.revision };
+        if expected != ledger::revision() {
+            return Reply::Stale { revision: ledger::revision() };
         }
         if let Some(owner) = self.owner.as_ref().filter(|owner| owner.connection != id) {
             return Reply::Busy { pid: owner.peer };
@@ -339,9 +335,15 @@ impl Server {
     }
 
     fn replace_ledger(&mut self, cause: ConnectionId, ledger: Vec<u8>) {
-        self.ledger = ledger;
-        self.revision += 1;
-        let Some(frame) = encode(&FromAgent::Notice(Notice::LedgerChanged { revision: self.revision })) else { return };
+        ledger::replace(ledger);
+        self.tell_ledger(cause);
+    }
+
+    /// Tells the other connections that it has changed.
+    fn tell_ledger(&mut self, cause: ConnectionId) {
+        let Some(frame) = encode(&FromAgent::Notice(Notice::LedgerChanged { revision: ledger::revision() })) else {
+            return;
+        };
         let others = self.connections.iter().filter(|connection| connection.greeted && connection.id != cause);
         let deaf: Vec<ConnectionId> =
             others.filter(|other| socket::send_all(&other.fd, &frame, false).is_err()).map(|other| other.id).collect();
@@ -354,8 +356,8 @@ impl Server {
         if let Some(owner) = self.owner.as_ref().filter(|owner| owner.connection != id) {
             return Reply::Busy { pid: owner.peer };
         }
-        if expected != self.revision {
-            return Reply::Stale { revision: self.revision };
+        if expected != ledger::revision() {
+            return Reply::Stale { revision: ledger::revision() };
         }
         if self.owner.is_none() {
             self.owner = Some(Owner { connection: id, peer, shadows: Vec::new(), staged: None });
@@ -458,6 +460,7 @@ impl Server {
         if !connection.input.is_empty() {
             return self.drop_connection(id, false);
         }
+        ledger::prepare(staged.ledger.clone());
         let ended = commit::drive(connection.fd.raw(), &staged);
         priority.restore();
         let disturbed = matches!(ended, Ended::Lost { .. });
@@ -466,7 +469,7 @@ impl Server {
         }
         match ended {
             Ended::Committed | Ended::Lost { committed: true } => {
-                self.committed(id, &staged);
+                self.committed(id);
                 let done = self.done();
                 self.reply(id, done);
             }
@@ -483,23 +486,24 @@ impl Server {
 
     fn commit_by_signal(&mut self, id: ConnectionId, staged: &Arc<Staged>) -> Reply {
         self.settle_window(true);
+        ledger::prepare(staged.ledger.clone());
         match signal_stop::commit(staged, &[self.thread, self.errands.thread]) {
             Stopped::Committed { pause_ns, threads } => {
-                self.committed(id, staged);
-                Reply::Committed(SignalStop { revision: self.revision, pause_ns, threads })
+                self.committed(id);
+                Reply::Committed(SignalStop { revision: ledger::revision(), pause_ns, threads })
             }
             Stopped::NotNow(reason) => Reply::NotNow { reason },
             Stopped::Failed(message) => Reply::Failed { message },
         }
     }
 
-    /// The shadows are live now and the ledger is the transaction's.
-    fn committed(&mut self, cause: ConnectionId, staged: &Staged) {
+    /// The shadows are live now, and the ledger has become the transaction's with the code.
+    fn committed(&mut self, cause: ConnectionId) {
         if let Some(owner) = &mut self.owner {
             owner.staged = None;
             owner.shadows.drain(..).for_each(Shadow::keep);
         }
-        self.replace_ledger(cause, staged.ledger.clone());
+        self.tell_ledger(cause);
     }
 
     /// Gives SIGSEGV back when its time has come; with `wait` that time is awaited.
@@ -526,7 +530,7 @@ impl Server {
     }
 
     fn done(&self) -> Reply {
-        Reply::Done { revision: self.revision }
+        Reply::Done { revision: ledger::revision() }
     }
 
     fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {

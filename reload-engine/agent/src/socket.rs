@@ -13,7 +13,7 @@ use std::{
     },
     path::{Path, PathBuf},
     ptr,
-    sync::OnceLock,
+    sync::atomic::{AtomicPtr, Ordering},
     time::{Duration, Instant},
 };
 
@@ -26,8 +26,13 @@ const LONGEST_PATH: usize = 100;
 /// How long a reply may block on a peer that does not read.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The process and the folder it listens in.
-static LISTENING: OnceLock<(u32, PathBuf)> = OnceLock::new();
+/// The process and the folder it listens in; never freed. A forked child with an agent of its own has another.
+static LISTENING: AtomicPtr<(u32, PathBuf)> = AtomicPtr::new(ptr::null_mut());
+
+fn listening() -> Option<&'static (u32, PathBuf)> {
+    // SAFETY: null, or a box that was leaked.
+    unsafe { LISTENING.load(Ordering::Acquire).as_ref() }
+}
 
 /// Makes `root/PID` (0700) and listens on `agent.sock` in it.
 pub fn listen(root: &Path) -> io::Result<GuestFd> {
@@ -48,14 +53,16 @@ pub fn listen(root: &Path) -> io::Result<GuestFd> {
     directory.set_permissions(Permissions::from_mode(0o700))?;
     remove_old_socket(&directory)?;
     let listener = bind(&folder, &directory)?;
-    LISTENING.get_or_init(|| (process, folder));
+    if listening().is_none_or(|(before, _)| *before != process) {
+        LISTENING.store(Box::into_raw(Box::new((process, folder))), Ordering::Release);
+    }
     listener.set_nonblocking(true)?;
     GuestFd::adopt(OwnedFd::from(listener))
 }
 
 /// Removes the socket, and the folder if nothing else is in it. Does nothing in a forked child, which has no agent.
 pub fn remove() {
-    if let Some((process, folder)) = LISTENING.get()
+    if let Some((process, folder)) = listening()
         && *process == std::process::id()
     {
         // Whatever cannot be removed is swept when the process is gone.

@@ -21,7 +21,7 @@ use std::{
 
 use reload_protocol::Segment;
 
-use crate::{errno, memory, registers, set_errno, shadow::range_of, shield::Cover, transaction::Staged};
+use crate::{errno, ledger, memory, registers, set_errno, shadow::range_of, shield::Cover, transaction::Staged};
 
 /// `MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE`
 const SYNC_CORE: libc::c_long = 1 << 5;
@@ -132,6 +132,7 @@ impl<'a> Window<'a> {
     pub fn write(self) {
         STATE.store(WRITING, Ordering::Release);
         store(self.staged);
+        ledger::publish();
         drop(self);
         // SAFETY: makes every core that runs this process serialise before it runs user code again.
         unsafe { libc::syscall(libc::SYS_membarrier, SYNC_CORE, 0, 0) };
@@ -185,6 +186,7 @@ pub fn finish_in_child() {
     let staged = unsafe { &*STAGED.load(Ordering::Acquire) };
     if state == WRITING {
         store(staged);
+        ledger::publish();
     }
     staged.covers.iter().for_each(|cover| reopen(&[cover.segment()]));
     reopen(&staged.data);

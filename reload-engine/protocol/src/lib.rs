@@ -24,6 +24,10 @@ pub const MAX_FRAME: usize = 256 << 20;
 /// Environment variable with the store's root folder. The agent starts only where it is set.
 pub const STORE_VARIABLE: &str = "RELOAD_DASHBOARD_STORE";
 
+/// The agent's exported function that starts it in a process into which it was not preloaded:
+/// `extern "C" fn(store: *const c_char) -> i64` gives 0 if it starts, 1 if it had been started, else a negative errno.
+pub const START_SYMBOL: &str = "reload_agent_start";
+
 /// Name of the agent's socket in the target's store folder (`ROOT/PID/`).
 pub const SOCKET_NAME: &str = "agent.sock";
 
