@@ -5,8 +5,8 @@ use std::process::ExitCode;
 mod cli;
 
 fn main() -> ExitCode {
-    // Before anything else: started by ourselves to stop a target's threads, this process must do nothing but that.
-    if let Some(code) = reload_engine::target::stop_helper_main() {
+    // Before anything else: started by ourselves to trace a target's threads, this process must do nothing but that.
+    if let Some(code) = reload_engine::target::helper_main() {
         return code;
     }
     cli::main()

@@ -2,11 +2,23 @@
 //!
 //! Looks only; attaching is the session's business.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
+    classes::classify,
     error::Error,
-    target::{link::AgentLink, process::Process, store::TargetFolder},
+    model::Class,
+    target::{
+        attach::{self, Obstacle},
+        link::AgentLink,
+        maps,
+        process::{self, Process},
+        store::{StoreRoot, TargetFolder},
+    },
 };
 
 /// A process of this machine.
@@ -16,33 +28,59 @@ pub struct Candidate {
     pub name: String,
     /// Empty where we may not look.
     pub exe: PathBuf,
-    /// Or why not, in one line.
-    pub attachable: Result<(), String>,
+    /// Since it was started.
+    pub age: Duration,
+    /// How many modules of the user's own it has mapped, the executable included; 0 where we may not look.
+    pub modules: usize,
+    /// It has an agent already.
+    pub agent: bool,
+    /// Or why not, and the remedy.
+    pub attachable: Result<(), Obstacle>,
 }
 
-/// Every process but kernel threads and this one; those that can be attached first, then by pid.
+/// Every process but kernel threads and this one. Those that can be attached come first: with an agent, with modules of the
+/// user's own, the youngest.
 pub fn candidates() -> Vec<Candidate> {
     let own = std::process::id();
+    let store = StoreRoot::find().map(|root| root.path().to_owned()).unwrap_or_default();
     let mut all: Vec<Candidate> = Process::all()
         .into_iter()
         .filter(|process| process.pid != own && !is_kernel_thread(process.pid))
-        .map(candidate)
+        .map(|process| candidate(process, &store))
         .collect();
-    all.sort_by_key(|candidate| (candidate.attachable.is_err(), candidate.pid));
+    all.sort_by_key(|candidate| {
+        let Candidate { pid, age, modules, agent, attachable, .. } = candidate;
+        (attachable.is_err(), !agent, *modules == 0, *age, *pid)
+    });
     all
 }
 
-fn candidate(process: Process) -> Candidate {
-    let Process { pid, name, exe, uid, .. } = process;
-    let user = nix::unistd::geteuid();
-    let attachable = if TargetFolder::of_agent(pid).is_some() {
-        AgentLink::connect(pid).map(drop).map_err(|error| error.to_string())
-    } else if !user.is_root() && uid != user.as_raw() {
-        Err(Error::NotPermitted { pid }.to_string())
-    } else {
-        Err("not launched by reload-dashboard; start it with `reload-dashboard run -- COMMAND`".to_owned())
+fn candidate(process: Process, store: &Path) -> Candidate {
+    let Process { pid, name, exe, start_time, .. } = process;
+    let exe = exe.unwrap_or_default();
+    let modules = project_modules(pid, &exe, store);
+    let connection = TargetFolder::of_agent(pid).map(|_| AgentLink::connect(pid));
+    let (agent, attachable) = match connection {
+        Some(Ok(_)) => (true, Ok(())),
+        Some(Err(Error::NoAgent { .. })) | None => {
+            (false, attach::obstacle(pid).map_or(Ok(()), |obstacle| obstacle.map_or(Ok(()), Err)))
+        }
+        Some(Err(error)) => (true, Err(Obstacle { reason: error.to_string(), remedy: "start it again".to_owned() })),
     };
-    Candidate { pid, name, exe: exe.unwrap_or_default(), attachable }
+    Candidate { pid, name, exe, age: process::age(start_time), modules, agent, attachable }
+}
+
+fn project_modules(pid: u32, exe: &Path, store: &Path) -> usize {
+    let mappings = maps::read(pid).unwrap_or_default();
+    let files = mappings.iter().filter(|mapping| mapping.executable).filter_map(|mapping| mapping.file.as_ref());
+    let paths: BTreeSet<&Path> = files.map(|file| file.path.as_path()).collect();
+    let own = |path: &&&Path| match classify(path, exe, store) {
+        Class::Project => true,
+        // As if it were a library: a program of the distribution's is not the user's.
+        Class::Executable => classify(path, Path::new(""), store) == Class::Project,
+        Class::System | Class::Protected => false,
+    };
+    paths.iter().filter(own).count()
 }
 
 /// Kernel threads have no command line, as zombies, which are not listed anyway.
@@ -52,25 +90,39 @@ fn is_kernel_thread(pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{process::Command, time::Duration};
+    use std::{
+        process::{Command, Stdio},
+        time::{Duration, Instant},
+    };
+
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
 
     use super::candidates;
 
     #[test]
-    fn process_without_an_agent_is_listed_with_the_reason() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        // Until `exec` the child still has this test's name.
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        let found = loop {
+    fn stopped_process_is_listed_with_reason_and_remedy() {
+        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let find = |wanted: fn(&super::Candidate) -> bool| loop {
+            // Until `exec` the child still has this test's name.
             let found = candidates().into_iter().find(|candidate| candidate.pid == child.id());
             match found {
-                Some(found) if found.exe.ends_with("sleep") || found.name.contains("sleep") => break found,
-                _ => assert!(std::time::Instant::now() < deadline, "not listed"),
+                Some(found) if wanted(&found) => break found,
+                _ => assert!(Instant::now() < deadline, "not listed so"),
             }
         };
+        let found =
+            find(|found| found.exe.file_name().is_some_and(|name| name != "engine") && found.attachable.is_ok());
+        assert!(!found.agent && found.age < Duration::from_secs(60));
+        kill(Pid::from_raw(found.pid as i32), Signal::SIGSTOP).unwrap();
+        let found = find(|found| found.attachable.is_err());
+        let obstacle = found.attachable.unwrap_err();
+        assert!(obstacle.reason.contains("stopped") && obstacle.remedy.contains("CONT"), "{obstacle}");
+        assert!(candidates().iter().all(|candidate| candidate.pid != std::process::id()));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(found.attachable.unwrap_err().contains("reload-dashboard run"));
-        assert!(candidates().iter().all(|candidate| candidate.pid != std::process::id()));
     }
 }

@@ -19,12 +19,17 @@ pub enum Error {
     #[error("several processes are called `{name}`: {}", list(.pids)) ]
     AmbiguousName { name: String, pids: Vec<u32> },
 
-    /// The process has no agent. Attaching to it from outside is work of its own.
-    #[error(
-        "process {pid} was not launched by reload-dashboard, and attaching to a running process is not supported yet; \
-         start it with `reload-dashboard run -- COMMAND`"
-    )]
+    /// The process has no agent, or not any more.
+    #[error("process {pid} has no agent")]
     NoAgent { pid: u32 },
+
+    /// What the process is or is doing keeps everybody from bringing an agent into it.
+    #[error("cannot attach to {name} ({pid}): {reason}; {remedy}")]
+    NotAttachable { pid: u32, name: String, reason: String, remedy: String },
+
+    /// The agent could not be brought into the process, which runs on as before.
+    #[error("cannot attach to {name} ({pid}): {reason}")]
+    Attach { pid: u32, name: String, reason: String },
 
     #[error("process {pid} belongs to another user; run as that user or as root")]
     NotPermitted { pid: u32 },

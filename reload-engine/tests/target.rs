@@ -22,11 +22,11 @@ use object::{Object, ObjectSymbol};
 use reload_engine::{
     error::Error,
     target::{
+        helper_main,
         launch::{LaunchOptions, Launched, launch},
         link::AgentLink,
         process,
         stop::{StopHelper, commit},
-        stop_helper_main,
         store::{StoreRoot, TargetFolder},
     },
 };
@@ -60,7 +60,7 @@ type Outcome = Result<(), Failed>;
 type Case = (&'static str, fn() -> Outcome);
 
 fn main() -> ExitCode {
-    if let Some(code) = stop_helper_main() {
+    if let Some(code) = helper_main() {
         return code;
     }
     let mut arguments = std::env::args().skip(1);

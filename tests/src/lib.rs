@@ -12,4 +12,5 @@ pub mod install;
 pub mod process;
 pub mod program;
 pub mod skip;
+pub mod stranger;
 pub mod toolchain;

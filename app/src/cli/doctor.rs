@@ -4,7 +4,7 @@ use std::{fs, process::ExitCode, thread};
 
 use nix::sys::statvfs::statvfs;
 use reload_dashboard::window;
-use reload_engine::target::store::StoreRoot;
+use reload_engine::target::{attach::yama_scope, store::StoreRoot};
 use serde::Serialize;
 
 use super::{
@@ -55,6 +55,7 @@ pub fn run(json: bool) -> Result<ExitCode, Failure> {
         platform(),
         glibc(libc_banner().as_deref()),
         ptrace_scope(read_number("/proc/sys/kernel/yama/ptrace_scope"), can_trace_anyone()),
+        attach(yama_scope(), can_trace_anyone()),
         store(),
         limit("inotify watches", "fs.inotify.max_user_watches", 8192, 524_288),
         limit("inotify instances", "fs.inotify.max_user_instances", 64, 1024),
@@ -132,6 +133,18 @@ fn ptrace_scope(scope: Option<u64>, capable: bool) -> Check {
     }
 }
 
+/// `reload-dashboard ps` tells it of each process.
+fn attach(scope: u32, capable: bool) -> Check {
+    const NAME: &str = "attach";
+    const REMEDY: &str = "start programs with `reload-dashboard run`, or: sudo sysctl kernel.yama.ptrace_scope=0";
+    match scope {
+        _ if capable => Check::ok(NAME, "running processes of this user, whatever they are (CAP_SYS_PTRACE)"),
+        0 => Check::ok(NAME, "running processes of this user"),
+        1 => Check::warn(NAME, "processes that were started without the dashboard cannot be attached", REMEDY),
+        _ => Check::warn(NAME, "nothing that runs can be attached", REMEDY),
+    }
+}
+
 fn store() -> Check {
     const NAME: &str = "store";
     /// Bytes: room for a few generations of a large library.
@@ -186,7 +199,7 @@ fn cores(count: usize) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::{State, cores, glibc, judge_limit, libc_banner, ptrace_scope};
+    use super::{State, attach, cores, glibc, judge_limit, libc_banner, ptrace_scope};
 
     #[test]
     fn this_machines_glibc_is_found() {
@@ -208,6 +221,11 @@ mod tests {
             (Some(3), true, State::Warn),
         ] {
             assert_eq!(ptrace_scope(scope, capable).state, expected, "{scope:?} {capable}");
+        }
+        for (scope, capable, expected) in
+            [(0, false, State::Ok), (1, false, State::Warn), (1, true, State::Ok), (3, false, State::Warn)]
+        {
+            assert_eq!(attach(scope, capable).state, expected, "{scope} {capable}");
         }
         assert_eq!(judge_limit("n", "fs.x", Some(8192), 8192, 9000).state, State::Ok);
         let low = judge_limit("n", "fs.x", Some(10), 8192, 9000);

@@ -43,6 +43,7 @@ impl From<Error> for Failure {
             | Error::NoSuchName { .. }
             | Error::AmbiguousName { .. }
             | Error::NoAgent { .. }
+            | Error::NotAttachable { .. }
             | Error::NotPermitted { .. }
             | Error::ProtocolVersion { .. }
             | Error::NoSuchModule { .. }
@@ -84,6 +85,9 @@ mod tests {
         check(Error::NoSuchProcess { pid: 7 }, 2);
         check(Error::NoAgent { pid: 7 }, 2);
         check(Error::NotPermitted { pid: 7 }, 2);
+        let (name, reason, remedy) = ("app".to_owned(), "it is stopped".to_owned(), "continue it".to_owned());
+        check(Error::NotAttachable { pid: 7, name, reason, remedy }, 2);
+        check(Error::Attach { pid: 7, name: "app".into(), reason: "no thread was at a safe point".into() }, 1);
         check(Error::NoSuchModule { wanted: "x".into(), candidates: Vec::new() }, 2);
         check(Error::Busy { pid: 7 }, 1);
         check(Error::Unsuitable { module: "libc.so.6".into(), reason: "protected".into() }, 1);

@@ -48,11 +48,19 @@ impl Lines {
     /// # Errors
     /// Nobody reads any more.
     pub fn write(&mut self, update: &Update) -> io::Result<()> {
+        self.write_of(None, update)
+    }
+
+    /// As [`Lines::write`], saying whose update it is among those of several processes.
+    ///
+    /// # Errors
+    /// Nobody reads any more.
+    pub fn write_of(&mut self, target: Option<u32>, update: &Update) -> io::Result<()> {
         match update {
-            Update::Event { time, event } => self.event(*time, event),
+            Update::Event { time, event } => self.line(target, *time, event),
             Update::CommandFailed { message, detail, .. } => {
                 let message = std::iter::once(message).chain(detail).cloned().collect::<Vec<_>>().join(": ");
-                self.event(SystemTime::now(), &Event::Notice { message })
+                self.line(target, SystemTime::now(), &Event::Notice { message })
             }
             Update::Snapshot(_) => Ok(()),
         }
@@ -63,12 +71,17 @@ impl Lines {
     /// # Errors
     /// Nobody reads any more.
     pub fn event(&mut self, time: SystemTime, event: &Event) -> io::Result<()> {
+        self.line(None, time, event)
+    }
+
+    fn line(&mut self, target: Option<u32>, time: SystemTime, event: &Event) -> io::Result<()> {
         let line = if self.json {
-            let mut line = serde_json::to_string(&TimedEvent { time, event }).map_err(io::Error::other)?;
+            let mut line = serde_json::to_string(&TimedEvent { time, target, event }).map_err(io::Error::other)?;
             line.push('\n');
             line
         } else {
             let Some(text) = sentence(event) else { return Ok(()) };
+            let text = target.map_or_else(|| text.clone(), |pid| format!("[{pid}] {text}"));
             let time = humantime::format_rfc3339_seconds(time);
             if self.prefix.is_empty() { format!("{time} {text}\n") } else { format!("{}{text}\n", self.prefix) }
         };
@@ -103,6 +116,7 @@ fn sentence(event: &Event) -> Option<String> {
         Event::Mode { mode } => format!("auto mode: {}", word(mode)),
         Event::Mark { module, mark } => format!("{module}: mark {}", word(mark)),
         Event::Detached => "detached: nothing is reloaded by itself any more".to_owned(),
+        Event::Forked { pid } => format!("forked: {pid} runs what it was forked with"),
         Event::Exited { status: Some(status) } => format!("the target has ended with status {status}"),
         Event::Exited { status: None } => "the target has ended".to_owned(),
         Event::Notice { message } => message.clone(),

@@ -95,11 +95,14 @@ enum Verb {
     },
     /// List the processes that can be attached, and why others cannot
     Ps {
-        /// As {"processes": [{"pid", "name", "exe", "attachable", "reason"}]}.
+        /// As {"processes": [{"pid", "name", "exe", "age_s", "modules", "agent", "attachable", "reason", "remedy"}]}.
         #[arg(long)]
         json: bool,
     },
-    /// Take up a target again after `detach`
+    /// Bring the agent into a running process, or take a target up again after `detach`
+    ///
+    /// Nothing has to be prepared in the process, and every other verb does this first where it is needed. One of its threads
+    /// is stopped for some milliseconds, at a point where that is safe.
     Attach {
         #[command(flatten)]
         target: TargetArgs,
@@ -194,6 +197,10 @@ enum Verb {
     Watch {
         #[command(flatten)]
         target: TargetArgs,
+        /// Also the processes that it forks and that run the same program, and itself when it has ended and is started again,
+        /// with its marks.
+        #[arg(long)]
+        follow: bool,
         /// Events as JSON objects, one per line: {"time", "event", ...}.
         #[arg(long)]
         json: bool,
@@ -332,7 +339,7 @@ fn carry_out(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Unmark { target, modules } => verbs::mark(target.pid()?, modules, Mark::None),
         Verb::Load { target, path } => verbs::load(target.pid()?, &path),
         Verb::Rollback { target, module, generation } => verbs::rollback(target.pid()?, module, generation),
-        Verb::Watch { target, json } => watch::run(target.pid()?, json),
+        Verb::Watch { target, follow, json } => watch::run(target.pid()?, json, follow),
         Verb::Detach { target } => verbs::detach(target.pid()?),
         Verb::Doctor { json } => doctor::run(json),
     }
@@ -386,6 +393,7 @@ mod tests {
             "rollback --pid 7 libfoo.so",
             "watch --pid 7",
             "watch --pid 7 --json",
+            "watch --name app --follow",
             "detach --pid 7",
             "doctor",
             "doctor --json",

@@ -18,15 +18,24 @@ struct Row {
     name: String,
     /// `null` where we may not look.
     exe: Option<PathBuf>,
+    age_s: u64,
+    /// Of the user's own, the executable included.
+    modules: usize,
+    agent: bool,
     attachable: bool,
     reason: Option<String>,
+    remedy: Option<String>,
 }
 
 impl From<Candidate> for Row {
     fn from(candidate: Candidate) -> Row {
-        let Candidate { pid, name, exe, attachable } = candidate;
+        let Candidate { pid, name, exe, age, modules, agent, attachable } = candidate;
         let exe = Some(exe).filter(|exe| !exe.as_os_str().is_empty());
-        Row { pid, name, exe, attachable: attachable.is_ok(), reason: attachable.err() }
+        let (reason, remedy) = match attachable {
+            Ok(()) => (None, None),
+            Err(obstacle) => (Some(obstacle.reason), Some(obstacle.remedy)),
+        };
+        Row { pid, name, exe, age_s: age.as_secs(), modules, agent, attachable: reason.is_none(), reason, remedy }
     }
 }
 
@@ -36,10 +45,25 @@ pub fn run(json: bool) -> Result<ExitCode, Failure> {
         print_json(&Processes { processes: rows })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = vec![["pid", "name", "attachable"].map(str::to_owned)];
+    let mut table = vec![["pid", "name", "age", "modules", "attachable"].map(str::to_owned)];
     for row in rows {
-        table.push([row.pid.to_string(), row.name, row.reason.unwrap_or_else(|| "yes".to_owned())]);
+        let attachable = match (row.reason, row.remedy) {
+            (Some(reason), Some(remedy)) => format!("no: {reason}; {remedy}"),
+            _ if row.agent => "yes, has an agent".to_owned(),
+            _ => "yes".to_owned(),
+        };
+        table.push([row.pid.to_string(), row.name, age(row.age_s), row.modules.to_string(), attachable]);
     }
-    say(columns(&table, &[0]).trim_end());
+    say(columns(&table, &[0, 2, 3]).trim_end());
     Ok(ExitCode::SUCCESS)
+}
+
+/// In the largest unit that fits.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }

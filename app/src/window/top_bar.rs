@@ -1,5 +1,7 @@
 //! The top bar: which target, how it reloads by itself, reload now, and the switches of the window.
 
+use std::time::SystemTime;
+
 use eframe::egui::{
     Align, Align2, Color32, CursorIcon, Id, Layout, Popup, PopupCloseBehavior, Rect, Role, Sense, Stroke, StrokeKind,
     Theme, Ui, WidgetInfo, pos2, vec2,
@@ -205,9 +207,14 @@ fn entry(candidate: &Candidate) -> Entry<Action> {
     let label = format!("{} · {}", candidate.name, candidate.pid);
     let mut entry = Entry::new(Action::Open(candidate.pid), icons::TARGET, label);
     match &candidate.attachable {
-        Ok(()) => entry.detail = candidate.exe.display().to_string(),
-        Err(reason) => {
-            entry.detail.clone_from(reason);
+        Ok(()) => {
+            entry.detail = candidate.exe.display().to_string();
+            let modules = format::count(candidate.modules, "module", "modules");
+            let now = SystemTime::now();
+            entry.aside = format!("{modules}, {}", format::age(now - candidate.age, now));
+        }
+        Err(obstacle) => {
+            entry.detail = obstacle.to_string();
             entry.enabled = false;
         }
     }

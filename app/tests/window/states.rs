@@ -1,6 +1,6 @@
 //! What the window shows where there is no table, or something went wrong; each state with its next step.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use eframe::egui::{Key, Modifiers, Role, Theme, accesskit::Action};
 use egui_kittest::kittest::NodeT;
@@ -13,6 +13,7 @@ use reload_engine::{
     error::Error,
     model::{Change, Connection, Generation, Mark, Mode, Outcome, Receipt, Stage, Status},
     session::{Command, Event, Update},
+    target::attach::Obstacle,
 };
 
 use crate::{
@@ -22,12 +23,26 @@ use crate::{
 
 pub fn candidates() -> Vec<Candidate> {
     vec![
-        Candidate { pid: 4711, name: "demo".to_owned(), exe: "/home/ada/demo".into(), attachable: Ok(()) },
+        Candidate {
+            pid: 4711,
+            name: "demo".to_owned(),
+            exe: "/home/ada/demo".into(),
+            age: Duration::from_secs(90),
+            modules: 3,
+            agent: true,
+            attachable: Ok(()),
+        },
         Candidate {
             pid: 1,
             name: "systemd".to_owned(),
             exe: "/usr/lib/systemd/systemd".into(),
-            attachable: Err("belongs to another user".to_owned()),
+            age: Duration::from_secs(90_000),
+            modules: 0,
+            agent: false,
+            attachable: Err(Obstacle {
+                reason: "it belongs to another user (0)".to_owned(),
+                remedy: "run as that user".to_owned(),
+            }),
         },
     ]
 }
@@ -53,7 +68,7 @@ fn a_process_that_cannot_be_attached_says_why_and_cannot_be_chosen() {
     window.keys(Modifiers::COMMAND, Key::T);
     window.assert_sees("1 other process cannot be attached");
     window.text("systemd");
-    window.click("systemd · 1, belongs to another user");
+    window.click("systemd · 1, it belongs to another user (0); run as that user");
     assert!(!window.requested().contains(&Request::Open { pid: 1 }));
 }
 
@@ -140,6 +155,9 @@ fn an_ended_target_that_runs_again_is_taken_up_with_its_marks() {
         pid: 50_000,
         name: "aurora".to_owned(),
         exe: "/home/ada/aurora/build/aurora".into(),
+        age: Duration::ZERO,
+        modules: 1,
+        agent: false,
         attachable: Ok(()),
     };
     window.candidates([candidates(), vec![again]].concat());

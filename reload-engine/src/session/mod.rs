@@ -9,10 +9,11 @@ use crate::{
     error::{Error, Result},
     model::{Mark, Mode, Receipt, Shield, Snapshot, rfc3339},
     progress::Progress,
-    target::link::AgentLink,
+    target::{attach, link::AgentLink},
 };
 
 mod failures;
+mod forks;
 mod modules;
 mod orders;
 mod originals;
@@ -130,6 +131,10 @@ pub enum Event {
         mark: Mark,
     },
     Detached,
+    /// The target has a child that runs the same program, as a server has workers. It is a target of its own.
+    Forked {
+        pid: u32,
+    },
     /// The target has ended.
     Exited {
         status: Option<i32>,
@@ -162,6 +167,9 @@ pub enum Update {
 pub struct TimedEvent<'a> {
     #[serde(with = "rfc3339")]
     pub time: SystemTime,
+    /// Whose event it is, where those of several processes are in one stream and it is not the one that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<u32>,
     #[serde(flatten)]
     pub event: &'a Event,
 }
@@ -178,13 +186,13 @@ pub struct Session {
 const WAITING_ORDERS: usize = 64;
 
 impl Session {
-    /// Opens a session with the agent of `pid` that follows files and reloads by itself as the mode says. `wake` is called
+    /// Opens a session with the agent of `pid`, which is brought into the process if it has none, that follows files and reloads by itself as the mode says. `wake` is called
     /// after each update.
     ///
     /// # Errors
-    /// There is no such process, it has no agent, or it belongs to somebody else.
+    /// There is no such process, the agent cannot be brought into it, or it belongs to somebody else.
     pub fn open(pid: u32, wake: impl Fn() + Send + 'static) -> Result<Session> {
-        Session::start(AgentLink::connect(pid)?, Role::Follower, never(), wake)
+        Session::start(attach::link(pid)?, Role::Follower, never(), wake)
     }
 
     /// Opens a session that only carries out orders, beside whoever else looks after the target.
@@ -192,7 +200,7 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub fn visit(pid: u32) -> Result<Session> {
-        Session::start(AgentLink::connect(pid)?, Role::Visitor, never(), || ())
+        Session::start(attach::link(pid)?, Role::Visitor, never(), || ())
     }
 
     /// As [`Session::open`] for a child of this process, whose exit status will come through `exit`.

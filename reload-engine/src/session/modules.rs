@@ -124,7 +124,10 @@ impl Worker {
                 },
                 path => PathBuf::from(path),
             };
-            if path.starts_with(self.folder.path()) || !seen.insert(path.clone()) {
+            // Generations, the process's own and those of one that it was forked from. The agent lies in the store itself.
+            let store = self.folder.path().parent();
+            let generation = store.is_some_and(|store| path.starts_with(store) && path.parent() != Some(store));
+            if generation || !seen.insert(path.clone()) {
                 continue;
             }
             let mapped = Mapped {

@@ -67,6 +67,35 @@ pub fn of_executable(module: Mapped<'_>) -> Result<GenerationRecord> {
     Ok(record(module, file, stamp, content_hash(&bytes)))
 }
 
+/// A generation's file that lies in the folder of the process from which this one was forked goes into this one's own: the
+/// other may end first, and its folder with it. Where it lies from now on, if that is another place.
+///
+/// # Errors
+/// It cannot be copied.
+pub fn take_over(file: &Path, pid: u32, folder: &Path) -> Result<Option<PathBuf>> {
+    // Not what lies in a container: `/proc/PID/root/...`.
+    if file.starts_with("/proc") && file.iter().count() == 4 {
+        let own = PathBuf::from(format!("/proc/{pid}/exe"));
+        return Ok((file != own).then_some(own));
+    }
+    let Some(relative) = folder.parent().and_then(|store| file.strip_prefix(store).ok()) else { return Ok(None) };
+    if file.starts_with(folder) {
+        return Ok(None);
+    }
+    let own = folder.join("inherited").join(relative);
+    let copy = || {
+        fs::create_dir_all(own.parent().unwrap_or(folder))?;
+        // It is never written to: another name for it will do, where the file system has such.
+        if own.exists() { Ok(()) } else { fs::hard_link(file, &own).or_else(|_| fs::copy(file, &own).map(drop)) }
+    };
+    copy().map_err(|source| Error::File {
+        path: file.to_owned(),
+        doing: "taking over what the parent kept",
+        source,
+    })?;
+    Ok(Some(own))
+}
+
 fn record(module: Mapped<'_>, file: PathBuf, stamp: FileStamp, content: String) -> GenerationRecord {
     GenerationRecord {
         number: Generation(0),
@@ -148,7 +177,7 @@ pub fn soname(file: &Path) -> Option<String> {
 mod tests {
     use std::{fs, path::Path};
 
-    use super::{Mapped, keep, of_executable, soname};
+    use super::{Mapped, keep, of_executable, soname, take_over};
     use crate::{
         model::{Addr, LoadBias},
         target::maps,
@@ -168,6 +197,22 @@ mod tests {
         let start = own().map(|mapping| mapping.start).min().unwrap();
         let end = own().map(|mapping| mapping.end).max().unwrap();
         Mapped { pid: std::process::id(), path, bias: LoadBias(start.0), start, end, tls_module: 0 }
+    }
+
+    #[test]
+    fn file_of_the_parent_gets_a_name_in_the_childs_folder() {
+        let store = tempfile::tempdir().unwrap();
+        let (parent, child) = (store.path().join("7/shadows/1-a"), store.path().join("8"));
+        fs::create_dir_all(&parent).unwrap();
+        fs::create_dir_all(&child).unwrap();
+        fs::write(parent.join("x.so"), b"x").unwrap();
+        let taken = take_over(&parent.join("x.so"), 8, &child).unwrap().unwrap();
+        fs::remove_dir_all(&parent).unwrap();
+        assert_eq!((fs::read(&taken).unwrap(), taken.starts_with(&child)), (b"x".to_vec(), true));
+        assert_eq!(take_over(&taken, 8, &child).unwrap(), None);
+        assert_eq!(take_over(Path::new("/proc/8/root/tmp/store/8/x.so"), 8, &child).unwrap(), None);
+        assert_eq!(take_over(Path::new("/proc/7/exe"), 8, &child).unwrap(), Some("/proc/8/exe".into()));
+        assert!(take_over(&parent.join("gone.so"), 8, &child).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `dlopen` has to be polled for.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -14,7 +15,9 @@ use reload_protocol::Notice;
 
 use super::{
     Event, Order, Update,
+    forks::Forks,
     modules::Tracked,
+    originals,
     record::{Record, differences},
 };
 use crate::{
@@ -24,9 +27,11 @@ use crate::{
     progress::Progress,
     reloader::Engine,
     target::{
+        attach,
         link::AgentLink,
         maps,
         process::{Process, is_alive},
+        space::Space,
         store::TargetFolder,
     },
 };
@@ -47,6 +52,8 @@ const MOST_PREPARED: usize = 16;
 const PREPARED_SIZE: u64 = 64 << 20;
 /// How long a target that has called `exec` may take until its new program's agent answers.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(3);
+/// After so much of it the agent is brought in.
+const EXEC_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Whether a session acts by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +84,7 @@ pub struct Worker {
     updates: Sender<Update>,
     wake: Box<dyn Fn() + Send>,
     snapshots: u64,
+    forks: Forks,
     next_modules: Instant,
     /// How often already since a library was opened; [`SOON_TIMES`] in quiet times.
     soon: u32,
@@ -112,6 +120,7 @@ impl Worker {
             updates,
             wake,
             snapshots: 0,
+            forks: Forks::default(),
             next_modules: now + MODULE_PACE,
             soon: SOON_TIMES,
             next_listing: now + LISTING_PACE,
@@ -129,6 +138,7 @@ impl Worker {
         // Made here with the right permissions; the engine adds to it.
         self.folder.shadows()?;
         self.record = Record::read(&mut self.link)?;
+        self.take_over_files()?;
         self.list_modules()?;
         self.attachment_changed();
         self.tell_attached();
@@ -140,6 +150,24 @@ impl Worker {
         }
         self.publish();
         Ok(())
+    }
+
+    /// A forked process has its parent's ledger, which names the parent's files.
+    fn take_over_files(&mut self) -> Result<()> {
+        let files = self.record.ledger.modules.values().flat_map(|module| &module.generations);
+        let mut moved = HashMap::new();
+        for file in files.map(|record| &record.file) {
+            if let Some(own) = originals::take_over(file, self.pid, self.folder.path())? {
+                moved.insert(file.clone(), own);
+            }
+        }
+        self.record.change(&mut self.link, |ledger| {
+            for record in ledger.modules.values_mut().flat_map(|module| &mut module.generations) {
+                if let Some(own) = moved.get(&record.file) {
+                    record.file.clone_from(own);
+                }
+            }
+        })
     }
 
     pub fn tell_attached(&mut self) {
@@ -253,6 +281,11 @@ impl Worker {
         if now >= self.next_modules {
             self.next_modules = now + if self.soon < SOON_TIMES { SOON * (1 << self.soon) } else { MODULE_PACE };
             self.soon = (self.soon + 1).min(SOON_TIMES);
+            if self.soon == SOON_TIMES && self.role == Role::Follower {
+                for pid in self.forks.look(self.pid, &self.target.exe) {
+                    self.tell(Event::Forked { pid });
+                }
+            }
             match maps::size_in_pages(self.pid) {
                 Ok(pages) if pages == self.pages && now < self.next_listing => {}
                 Ok(_) if is_alive(self.pid) => {
@@ -353,7 +386,7 @@ impl Worker {
                 // A parent's wait gives the status a moment after the end.
                 return self.exited(exit.recv_deadline(deadline).unwrap_or(None));
             }
-            match AgentLink::connect(self.pid).and_then(|link| self.start_again(link)) {
+            match self.find_agent(deadline).and_then(|link| self.start_again(link)) {
                 Ok(()) => return,
                 Err(error) if Instant::now() >= deadline => {
                     self.connection = Connection::Lost(error.to_string());
@@ -364,6 +397,12 @@ impl Worker {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// A target that was launched brings its agent into the next program by itself; one that was attached does not.
+    fn find_agent(&self, deadline: Instant) -> Result<AgentLink> {
+        let own_agent = deadline.saturating_duration_since(Instant::now()) > RECONNECT_PATIENCE - EXEC_PATIENCE;
+        if own_agent { AgentLink::connect(self.pid) } else { attach::link(self.pid) }
     }
 
     /// The target runs another program, or this one's link broke: takes it up anew, with the user's wishes.
@@ -432,7 +471,8 @@ impl Worker {
 
 fn describe(pid: u32) -> Result<Target> {
     let Process { name, exe, .. } = Process::of(pid)?;
-    Ok(Target { pid, name, exe: exe.unwrap_or_default() })
+    let exe = exe.map(|exe| Space::of(pid).from_here(&exe)).unwrap_or_default();
+    Ok(Target { pid, name, exe })
 }
 
 /// The user's wishes survive `exec`; what was done to the earlier program does not.

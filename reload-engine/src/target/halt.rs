@@ -1,13 +1,14 @@
-//! Test hook: `RELOAD_DASHBOARD_HALT=STEP` makes whoever carries out that step of a reload stop itself (SIGSTOP) right after
-//! it, so that a test can kill it exactly there. Not set, it does nothing.
+//! Test hook: `RELOAD_DASHBOARD_HALT=STEP` makes whoever carries out that step of a reload, or of attaching, stop itself
+//! (SIGSTOP) right after it, so that a test can kill it exactly there. Not set, it does nothing.
 //!
-//! `loaded`, `bound`, `staged` and `ended` stop the controller; `stopped`, `closed`, `gone` and `done` the stop helper.
+//! `loaded`, `bound`, `staged` and `ended` stop the controller; `stopped`, `closed`, `gone` and `done` the stop helper; the
+//! others, the steps of attaching, the attach helper.
 
 use nix::sys::signal::{Signal, raise};
 
 pub const VARIABLE: &str = "RELOAD_DASHBOARD_HALT";
 
-/// The steps of a reload, in order.
+/// The steps of a reload, in order; then those of attaching.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
     /// A shadow is in the target's link map.
@@ -26,6 +27,22 @@ pub enum Step {
     Done,
     /// The controller has given back the right to reload, and has not written the line of history yet.
     Ended,
+    /// Attaching: one thread is stopped at a safe point.
+    Arrested,
+    /// Its registers lead elsewhere.
+    Redirected,
+    /// It has mapped memory.
+    Mapped,
+    /// It is about to call `dlopen`,
+    Called,
+    /// is in the middle of it,
+    Loading,
+    /// has started the agent and is about to unmap that memory,
+    Leaving,
+    /// has done so,
+    Unmapped,
+    /// and is back where it was.
+    Restored,
 }
 
 /// Where to halt, read from the environment once.
@@ -43,6 +60,14 @@ impl Halt {
             "gone" => Some(Step::Gone),
             "done" => Some(Step::Done),
             "ended" => Some(Step::Ended),
+            "arrested" => Some(Step::Arrested),
+            "redirected" => Some(Step::Redirected),
+            "mapped" => Some(Step::Mapped),
+            "called" => Some(Step::Called),
+            "loading" => Some(Step::Loading),
+            "leaving" => Some(Step::Leaving),
+            "unmapped" => Some(Step::Unmapped),
+            "restored" => Some(Step::Restored),
             _ => None,
         });
         Halt(step)

@@ -20,18 +20,11 @@ use nix::{
     sys::signal::SigSet,
     unistd::{getegid, geteuid},
 };
-use object::{
-    Endianness, ReadCache,
-    elf::{EM_X86_64, FileHeader64, PT_INTERP},
-    read::elf::{FileHeader, ProgramHeader},
-};
 use reload_protocol::STORE_VARIABLE;
 
-use super::{agent_image, link::AgentLink, store::StoreRoot};
+use super::{agent_image, link::AgentLink, program, store::StoreRoot};
 use crate::error::{Error, Result};
 
-/// The loader of glibc on x86-64.
-const LOADER: &str = "ld-linux-x86-64.so.2";
 /// Scripts may name scripts as interpreters; the kernel follows four.
 const MOST_INTERPRETERS: usize = 5;
 const POLL: Duration = Duration::from_millis(2);
@@ -198,28 +191,7 @@ fn check_privileges(program: &Path, metadata: &fs::Metadata) -> Result<()> {
 }
 
 fn check_elf(program: &Path, file: File) -> Result<()> {
-    let cache = ReadCache::new(file);
-    let Ok(header) = FileHeader64::<Endianness>::parse(&cache) else {
-        return Err(unsupported(program, "it is neither a 64-bit ELF program nor a script"));
-    };
-    let broken = |_: object::Error| unsupported(program, "its ELF headers are broken");
-    let endian = header.endian().map_err(broken)?;
-    if header.e_machine(endian) != EM_X86_64 {
-        return Err(unsupported(program, "it is built for another processor than x86-64"));
-    }
-    let segments = header.program_headers(endian, &cache).map_err(broken)?;
-    let Some(segment) = segments.iter().find(|segment| segment.p_type(endian) == PT_INTERP) else {
-        return Err(unsupported(
-            program,
-            "it is statically linked and loads no libraries; build it dynamically (without -static, not for musl)",
-        ));
-    };
-    let loader = segment.data(endian, &cache).map_err(|()| unsupported(program, "its ELF headers are broken"))?;
-    let loader = Path::new(OsStr::from_bytes(loader.strip_suffix(b"\0").unwrap_or(loader)));
-    if loader.file_name() != Some(OsStr::new(LOADER)) {
-        return Err(unsupported(program, &format!("its loader is {}, not that of glibc ({LOADER})", loader.display())));
-    }
-    Ok(())
+    program::check(file).map_err(|reason| unsupported(program, &format!("{reason}; {}", reason.remedy())))
 }
 
 fn unsupported(program: &Path, reason: &str) -> Error {

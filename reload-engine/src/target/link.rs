@@ -13,6 +13,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use reload_protocol::{
     FromAgent, LoadedModule, Notice, Range, Reply, Request, Routine, SOCKET_NAME, Segment, SignalStop, Transaction,
     VERSION, Welcome, Write, receive, send,
@@ -21,6 +22,7 @@ use reload_protocol::{
 use super::{
     halt::{Halt, Step},
     process::Process,
+    space::Space,
     store::TargetFolder,
 };
 use crate::{
@@ -44,6 +46,7 @@ pub struct AgentLink {
     replies: Receiver<io::Result<Reply>>,
     notices: Receiver<Notice>,
     halt: Halt,
+    space: Space,
 }
 
 impl AgentLink {
@@ -52,7 +55,7 @@ impl AgentLink {
     pub fn connect(pid: u32) -> Result<AgentLink> {
         Process::of(pid)?;
         let folder = TargetFolder::of_agent(pid).ok_or(Error::NoAgent { pid })?;
-        let stream = open(folder.path()).map_err(|source| match source.kind() {
+        let stream = open(folder.path(), pid).map_err(|source| match source.kind() {
             io::ErrorKind::PermissionDenied => Error::NotPermitted { pid },
             // The socket of a process that had this pid, or of the program before `exec`.
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Error::NoAgent { pid },
@@ -66,14 +69,17 @@ impl AgentLink {
         let name = format!("agent link {pid}");
         thread::Builder::new().name(name).spawn(move || read(reader, &reply, &notice)).map_err(lost)?;
         let welcome = Welcome { version: 0, pid, agent_threads: Vec::new(), revision: 0 };
-        let mut link = AgentLink { pid, stream, welcome, replies, notices, halt: Halt::from_environment() };
+        let mut link =
+            AgentLink { pid, stream, welcome, replies, notices, halt: Halt::from_environment(), space: Space::of(pid) };
         let hello = link.request_within(Request::Hello { version: VERSION }, SHORT).map_err(|error| match error {
             // The agent refuses other users by hanging up.
             Error::LinkLost { pid, .. } if !may_drive(pid) => Error::NotPermitted { pid },
             other => other,
         })?;
         link.welcome = match hello {
-            Reply::Welcome(welcome) if welcome.version == VERSION => welcome,
+            Reply::Welcome(welcome) if welcome.version == VERSION => {
+                Welcome { pid, agent_threads: link.space.threads(&welcome.agent_threads), ..welcome }
+            }
             Reply::Welcome(Welcome { version: found, .. }) => {
                 return Err(Error::ProtocolVersion { pid, found, expected: VERSION });
             }
@@ -147,12 +153,18 @@ impl AgentLink {
         }
     }
 
-    /// Every module in the process's link map, the executable (with an empty path) first.
+    /// Every module in the process's link map, by the path under which we open it; the executable (with an empty path) first.
     pub fn modules(&mut self) -> Result<Vec<LoadedModule>> {
-        self.ask(Request::Modules, |reply| match reply {
+        let modules = self.ask(Request::Modules, |reply| match reply {
             Reply::Modules(modules) => Ok(modules),
             other => Err(other),
-        })
+        })?;
+        Ok(modules.into_iter().map(|module| self.seen_from_here(module)).collect())
+    }
+
+    fn seen_from_here(&self, module: LoadedModule) -> LoadedModule {
+        let path = self.space.from_here(Path::new(&module.path)).to_string_lossy().into_owned();
+        LoadedModule { path, ..module }
     }
 
     /// The ledger's revision and bytes; revision 0 means that there is none yet.
@@ -191,8 +203,9 @@ impl AgentLink {
 
     /// Loads a shadow wholly inside `low..high`.
     pub fn load(&mut self, path: &Path, low: u64, high: u64) -> Result<LoadedModule> {
-        let path = text(path)?;
+        let path = text(self.space.from_there(path))?;
         let module = self.ask(Request::Load { path, low, high }, loaded)?;
+        let module = self.seen_from_here(module);
         self.halt.at(Step::Loaded);
         Ok(module)
     }
@@ -265,8 +278,9 @@ impl AgentLink {
 
     /// `dlopen` on the user's behalf, constructors included.
     pub fn dlopen(&mut self, path: &Path) -> Result<LoadedModule> {
-        let path = text(path)?;
-        self.ask(Request::Dlopen { path }, loaded)
+        let path = text(self.space.from_there(path))?;
+        let module = self.ask(Request::Dlopen { path }, loaded)?;
+        Ok(self.seen_from_here(module))
     }
 }
 
@@ -298,14 +312,21 @@ fn text(path: &Path) -> Result<String> {
     })
 }
 
-/// Connects to the socket in a target's folder.
-pub(super) fn open(folder: &Path) -> io::Result<UnixStream> {
+/// Connects to the socket in the folder of target `pid`, and makes sure that it is that process which listens there.
+pub(super) fn open(folder: &Path, pid: u32) -> io::Result<UnixStream> {
     let path = folder.join(SOCKET_NAME);
-    if path.as_os_str().as_bytes().len() <= LONGEST_PATH {
-        return UnixStream::connect(path);
+    let stream = if path.as_os_str().as_bytes().len() <= LONGEST_PATH {
+        UnixStream::connect(path)?
+    } else {
+        let directory = std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(folder)?;
+        UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET_NAME}", directory.as_raw_fd()))?
+    };
+    // Folders in a shared temporary directory may have been made by anybody.
+    let listener = getsockopt(&stream, PeerCredentials).map_err(io::Error::from)?;
+    if u32::try_from(listener.pid()) != Ok(pid) {
+        return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    let directory = std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(folder)?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET_NAME}", directory.as_raw_fd()))
+    Ok(stream)
 }
 
 fn may_drive(pid: u32) -> bool {

@@ -6,6 +6,7 @@ use std::{
     fs, io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::PathBuf,
+    time::Duration,
 };
 
 use crate::error::{Error, Result};
@@ -60,6 +61,20 @@ impl Process {
     }
 }
 
+/// The parent of `pid`, 0 where there is none in this namespace.
+pub fn parent(pid: u32) -> u32 {
+    Stat::of(pid).map_or(0, |stat| stat.parent)
+}
+
+/// How long ago a process that has this `start_time` was started.
+pub fn age(start_time: u64) -> Duration {
+    let uptime = fs::read_to_string("/proc/uptime").ok();
+    let uptime: f64 = uptime.and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0.0);
+    // SAFETY: only asks.
+    let ticks = unsafe { nix::libc::sysconf(nix::libc::_SC_CLK_TCK) }.max(1) as f64;
+    Duration::from_secs_f64((uptime - start_time as f64 / ticks).max(0.0))
+}
+
 /// Whether `pid` runs; a zombie does not.
 pub fn is_alive(pid: u32) -> bool {
     Stat::of(pid).is_ok_and(|stat| stat.alive())
@@ -86,6 +101,7 @@ fn without_deleted(path: PathBuf) -> PathBuf {
 struct Stat {
     name: String,
     state: char,
+    parent: u32,
     start_time: u64,
 }
 
@@ -101,8 +117,9 @@ impl Stat {
         let (_, name) = head.split_once('(')?;
         let mut fields = tail.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        let start_time = fields.nth(18)?.parse().ok()?;
-        Some(Stat { name: name.into(), state, start_time })
+        let parent = fields.next()?.parse().ok()?;
+        let start_time = fields.nth(17)?.parse().ok()?;
+        Some(Stat { name: name.into(), state, parent, start_time })
     }
 
     fn alive(&self) -> bool {
@@ -114,12 +131,25 @@ impl Stat {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Status {
     pub name: String,
+    /// `R`, `S`, `D`, `T` stopped, `t` traced, `Z` zombie and so on.
+    pub state: char,
     /// Effective user.
     pub uid: u32,
+    /// Real user: another one in a set-user-ID program.
+    pub real_uid: u32,
     /// 0 when nobody traces it.
     pub tracer_pid: u32,
     /// 0 off, 1 strict, 2 filters.
     pub seccomp: u32,
+    /// How many filters.
+    pub seccomp_filters: u32,
+    /// As bits.
+    pub effective_capabilities: u64,
+    pub permitted_capabilities: u64,
+    /// `x86_Thread_features` names a shadow stack.
+    pub shadow_stack: bool,
+    /// Its id in its own pid namespace, the same as from outside if that is ours.
+    pub inner_pid: u32,
     /// Bit N-1 for signal N.
     pub blocked_signals: u64,
 }
@@ -135,13 +165,22 @@ impl Status {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.map_or("", str::trim)
         };
-        let uid = field("Uid").split_ascii_whitespace().nth(1).and_then(|uid| uid.parse().ok());
+        let uid = |which: usize| field("Uid").split_ascii_whitespace().nth(which)?.parse().ok();
+        let bits = |name: &str| u64::from_str_radix(field(name), 16).unwrap_or(0);
+        let inner_pid = field("NSpid").split_ascii_whitespace().next_back().and_then(|pid| pid.parse().ok());
         Status {
             name: field("Name").into(),
-            uid: uid.unwrap_or(u32::MAX),
+            state: field("State").chars().next().unwrap_or('?'),
+            uid: uid(1).unwrap_or(u32::MAX),
+            real_uid: uid(0).unwrap_or(u32::MAX),
+            seccomp_filters: field("Seccomp_filters").parse().unwrap_or(0),
+            effective_capabilities: bits("CapEff"),
+            permitted_capabilities: bits("CapPrm"),
+            shadow_stack: field("x86_Thread_features").contains("shstk"),
+            inner_pid: inner_pid.or_else(|| field("Pid").parse().ok()).unwrap_or(0),
             tracer_pid: field("TracerPid").parse().unwrap_or(0),
             seccomp: field("Seccomp").parse().unwrap_or(0),
-            blocked_signals: u64::from_str_radix(field("SigBlk"), 16).unwrap_or(0),
+            blocked_signals: bits("SigBlk"),
         }
     }
 }
@@ -159,9 +198,24 @@ mod tests {
 
     #[test]
     fn status_fields() {
-        let text = "Name:\tx y\nTracerPid:\t12\nUid:\t1\t2\t3\t4\nSigBlk:\t0000000000000401\nSeccomp:\t2\n";
+        let text = "Name:\tx y\nState:\tt (tracing stop)\nPid:\t77\nTracerPid:\t12\nUid:\t1\t2\t3\t4\nNSpid:\t77\t3\n\
+                    SigBlk:\t0000000000000401\nCapPrm:\t0000000000000003\nCapEff:\t0000000000000001\nSeccomp:\t2\n\
+                    Seccomp_filters:\t1\nx86_Thread_features:\tshstk wrss\n";
         let status = Status::parse(text);
-        let expected = Status { name: "x y".into(), uid: 2, tracer_pid: 12, seccomp: 2, blocked_signals: 0x401 };
+        let expected = Status {
+            name: "x y".into(),
+            state: 't',
+            uid: 2,
+            real_uid: 1,
+            tracer_pid: 12,
+            seccomp: 2,
+            seccomp_filters: 1,
+            effective_capabilities: 1,
+            permitted_capabilities: 3,
+            shadow_stack: true,
+            inner_pid: 3,
+            blocked_signals: 0x401,
+        };
         assert_eq!(status, expected);
     }
 

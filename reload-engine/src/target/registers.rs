@@ -9,6 +9,9 @@ const ERESTARTNOHAND: i64 = 514;
 /// The registers of a thread in a ptrace stop.
 pub struct Registers(libc::user_regs_struct);
 
+/// What the kernel leaves in `rax` of a thread that it has stopped in a system call which it is going to restart.
+const RESTARTING: std::ops::RangeInclusive<i64> = 512..=516;
+
 impl Registers {
     pub fn of(thread: Pid) -> Result<Registers, Errno> {
         ptrace::getregs(thread).map(Registers)
@@ -31,14 +34,35 @@ impl Registers {
     /// Has the kernel restart the call that the stop interrupted, where it would not by itself. Its timeout then begins
     /// anew: never shortened. `rip` stays, so a handler that is about to run still sees EINTR.
     pub fn restart_interrupted_call(&mut self, thread: Pid) -> Result<(), Errno> {
-        let call = self.0.orig_rax as i64;
-        let interrupted = self.0.rax as i64 == -i64::from(libc::EINTR);
-        if self.in_call() && interrupted && FAIL_WITH_EINTR.contains(&call) {
-            self.0.rax = -ERESTARTNOHAND as u64;
+        if restarting(&mut self.0) {
             ptrace::setregs(thread, self.0)?;
         }
         Ok(())
     }
+}
+
+/// The same for registers that will be given back later; whether anything had to be changed.
+pub fn restarting(registers: &mut libc::user_regs_struct) -> bool {
+    let call = registers.orig_rax as i64;
+    let interrupted = registers.rax as i64 == -i64::from(libc::EINTR);
+    let fails = call >= 0 && interrupted && FAIL_WITH_EINTR.contains(&call);
+    if fails {
+        registers.rax = -ERESTARTNOHAND as u64;
+    }
+    fails
+}
+
+/// Registers with which user mode itself begins the interrupted call anew, for where the kernel will not: the waiting time of
+/// a call with a relative one begins anew with it.
+pub fn restarted_by_hand(registers: &libc::user_regs_struct) -> libc::user_regs_struct {
+    let mut registers = *registers;
+    if registers.orig_rax as i64 >= 0 && RESTARTING.contains(&-(registers.rax as i64)) {
+        registers.rax = registers.orig_rax;
+        // The length of `syscall`.
+        registers.rip -= 2;
+    }
+    registers.orig_rax = u64::MAX;
+    registers
 }
 
 /// The C library's headers know it, the bindings do not yet.

@@ -1,17 +1,12 @@
 //! Committing a staged transaction: through the stop helper, or by signal where the target cannot be traced.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    os::{
-        fd::OwnedFd,
-        unix::{net::UnixStream, process::CommandExt},
-    },
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use super::{
+    helper::{Helper, OWN_PROGRAM},
     link::AgentLink,
     process::Status,
     stop_helper::{ARGUMENT, Job, Outcome},
@@ -23,8 +18,6 @@ use crate::error::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Helpers that may fall to their watchdog before it is given up.
 const HELPERS: u32 = 8;
-/// The program that is running, even if its file was replaced meanwhile.
-const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// What a commit was and cost.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,57 +35,22 @@ pub struct CommitReceipt {
 
 /// A stop helper that waits for its one job. It ends when this value does, or when this process does.
 #[derive(Debug)]
-pub struct StopHelper {
-    program: PathBuf,
-    child: Child,
-    socket: UnixStream,
-}
+pub struct StopHelper(Helper);
 
 impl StopHelper {
-    /// Starts the current program as a helper; its `main` must begin with [`super::stop_helper_main`].
+    /// Starts the current program as a helper; its `main` must begin with [`super::helper_main`].
     pub fn spawn() -> Result<StopHelper> {
         StopHelper::spawn_from(Path::new(OWN_PROGRAM))
     }
 
     /// Starts `program` instead.
     pub fn spawn_from(program: &Path) -> Result<StopHelper> {
-        let failed = |source| Error::Launch { command: format!("{} {ARGUMENT}", program.display()), source };
-        let (socket, theirs) = UnixStream::pair().map_err(failed)?;
-        let child = Command::new(program)
-            .arg0("reload-dashboard")
-            .arg(ARGUMENT)
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // It is not a target, whatever this process is.
-            .env_remove("LD_PRELOAD")
-            .spawn()
-            .map_err(failed)?;
-        Ok(StopHelper { program: program.to_owned(), child, socket })
+        Helper::spawn(program, ARGUMENT).map(StopHelper)
     }
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// `None` if the helper ended without an answer.
-    fn run(&mut self, job: &Job) -> Option<Outcome> {
-        let mut line = serde_json::to_string(job).ok()?;
-        line.push('\n');
-        self.socket.set_read_timeout(Some(PATIENCE)).ok()?;
-        self.socket.write_all(line.as_bytes()).ok()?;
-        let mut answer = String::new();
-        BufReader::new(&self.socket).read_line(&mut answer).ok()?;
-        serde_json::from_str(&answer).ok()
-    }
-}
-
-impl Drop for StopHelper {
-    fn drop(&mut self) {
-        // Idle it ends by itself when its socket does; but it may hang, and then its tracees with it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.0.pid()
     }
 }
 
@@ -107,10 +65,10 @@ pub fn commit(link: &mut AgentLink, mut helper: StopHelper, transaction: u64) ->
     for attempt in 1..=HELPERS {
         let before = link.allow_tracer(helper.pid())?;
         let begun = Instant::now();
-        let outcome = helper.run(&job);
+        let outcome = helper.0.run(&job, PATIENCE);
         let spent = begun.elapsed();
         // A helper that hangs would keep the agent's answer waiting.
-        let program = helper.program.clone();
+        let program = helper.0.program.clone();
         drop(helper);
         let after = link.allow_tracer(0)?;
         match outcome {

@@ -1,33 +1,23 @@
 //! The stop helper: a short-lived process that stops a target's threads from outside and drives the agent's commit.
 //!
-//! It is the current program started again with a hidden first argument. It waits on its standard input, a socket, for one
-//! job, does it, answers, and ends. Whatever happens to it, the kernel lets its tracees go: it carries a watchdog that ends
-//! it should a stop take too long.
+//! Whatever happens to it, the kernel lets its tracees go: it carries a watchdog that ends it should a stop take too long.
 
 use std::{
-    env,
-    io::{self, BufRead, BufReader, Read, Write},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::net::UnixStream,
-    },
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
     path::PathBuf,
-    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{
-    libc,
-    sys::signal::{SigHandler, SigSet, Signal, signal},
-    unistd::{Pid, setsid},
-};
+use nix::{libc, unistd::Pid};
 use reload_protocol::{FromAgent, Range, Reply, Request, VERSION, commit, receive, send};
 use serde::{Deserialize, Serialize};
 
 use super::{
     halt::{Halt, Step},
     link,
+    space::Space,
     threads::{Obstacle, Threads},
 };
 
@@ -77,56 +67,9 @@ pub(super) enum Outcome {
     },
 }
 
-/// Does the stop helper's work if this process was started as one; `None` otherwise. A program that uses the engine calls
-/// this first thing in `main` and returns what it gets.
-pub fn stop_helper_main() -> Option<ExitCode> {
-    let asked = env::args_os().nth(1).is_some_and(|argument| argument == ARGUMENT);
-    asked.then(|| match serve() {
-        Ok(()) => ExitCode::SUCCESS,
-        // The controller reads the same from the closed socket.
-        Err(_) => ExitCode::FAILURE,
-    })
-}
-
-fn serve() -> io::Result<()> {
-    become_independent();
-    let controller: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
-    let mut controller = UnixStream::from(controller);
-    let mut line = String::new();
-    // The end of the stream is the controller's end.
-    if BufReader::new(controller.try_clone()?).read_line(&mut line)? == 0 {
-        return Ok(());
-    }
-    let job: Job = serde_json::from_str(&line)?;
-    let outcome = work(&job).unwrap_or_else(|error| Outcome::Failed { reason: format!("the stop helper: {error}") });
-    let mut answer = serde_json::to_string(&outcome)?;
-    answer.push('\n');
-    controller.write_all(answer.as_bytes())
-}
-
-/// What ends the dashboard (Ctrl-C, a closed terminal) must not end a helper in the middle of a stop; and it must not be
-/// the one that waits for a processor while others wait for it. All best effort.
-fn become_independent() {
-    let _ = setsid();
-    for ignored in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
-        // SAFETY: no handler is installed.
-        let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
-    }
-    for default in [Signal::SIGALRM, Signal::SIGCHLD] {
-        // SAFETY: no handler is installed. An ignored SIGCHLD would not tell of stops.
-        let _ = unsafe { signal(default, SigHandler::SigDfl) };
-    }
-    let _ = SigSet::empty().thread_set_mask();
-    // SAFETY: changes how this process is paged and scheduled, no memory.
-    unsafe {
-        // Short waits are meant as they are said.
-        libc::prctl(libc::PR_SET_TIMERSLACK, 1);
-        libc::mlockall(libc::MCL_CURRENT | libc::MCL_ONFAULT);
-        let lowest = libc::sched_param { sched_priority: 1 };
-        if libc::sched_setscheduler(0, libc::SCHED_FIFO, &lowest) != 0 {
-            libc::setpriority(libc::PRIO_PROCESS, 0, -20);
-        }
-    }
+/// Does the one job.
+pub(super) fn carry_out(job: Job) -> Outcome {
+    work(&job).unwrap_or_else(|error| Outcome::Failed { reason: format!("the stop helper: {error}") })
 }
 
 /// The agent's part must not wait for a processor either. It goes back to its own priority by itself.
@@ -140,13 +83,14 @@ fn hasten(agent: &[u32]) {
 
 fn work(job: &Job) -> io::Result<Outcome> {
     let halt = Halt::from_environment();
-    let mut agent = link::open(&job.folder)?;
+    let mut agent = link::open(&job.folder, job.pid)?;
     agent.set_read_timeout(Some(PATIENCE))?;
     agent.set_write_timeout(Some(PATIENCE))?;
     let Reply::Welcome(welcome) = ask(&mut agent, &Request::Hello { version: VERSION })? else {
         return Err(io::Error::other("the agent did not answer Hello"));
     };
-    let ids = welcome.agent_threads.iter().map(|&id| Pid::from_raw(id as i32)).collect();
+    let agent_threads = Space::of(job.pid).threads(&welcome.agent_threads);
+    let ids = agent_threads.iter().map(|&id| Pid::from_raw(id as i32)).collect();
     let mut threads = match Threads::of(Pid::from_raw(job.pid as i32), ids) {
         Ok(threads) => threads,
         Err(obstacle) => return Ok(refusal(obstacle)),
@@ -158,7 +102,7 @@ fn work(job: &Job) -> io::Result<Outcome> {
             Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
             other => return Ok(Outcome::Failed { reason: format!("the agent answered Commit with {other:?}") }),
         };
-        hasten(&welcome.agent_threads);
+        hasten(&agent_threads);
         // From the first seized thread on nothing here may last.
         arm_watchdog();
         if let Err(obstacle) = threads.seize() {

@@ -19,7 +19,7 @@ use nix::{
 };
 use reload_protocol::{SOCKET_NAME, STORE_VARIABLE};
 
-use super::process;
+use super::{process, space::Space};
 use crate::error::{Error, Result};
 
 /// The folder that holds the agent and one folder per target.
@@ -41,6 +41,24 @@ impl StoreRoot {
         }
         Err(Error::Unsupported(format!(
             "no folder for the store: {}; set TMPDIR to a private folder on a file system without noexec",
+            reasons.join("; ")
+        )))
+    }
+
+    /// The store for a process: [`StoreRoot::find`]'s, or one among its own files where those are not ours.
+    pub fn find_for(space: &Space) -> Result<StoreRoot> {
+        if !space.is_other() {
+            return StoreRoot::find();
+        }
+        let mut reasons = Vec::new();
+        for path in elsewhere(space) {
+            match StoreRoot::at(&path) {
+                Ok(root) => return Ok(root),
+                Err(error) => reasons.push(error.chain().join(": ")),
+            }
+        }
+        Err(Error::Unsupported(format!(
+            "no folder for the store in the container: {}; give it a writable /tmp without noexec",
             reasons.join("; ")
         )))
     }
@@ -105,11 +123,14 @@ pub struct TargetFolder {
 impl TargetFolder {
     /// The folder in which the agent of `pid` listens, wherever the target was told to put it.
     pub fn of_agent(pid: u32) -> Option<TargetFolder> {
+        let space = Space::of(pid);
         let told =
             process::environment(pid).ok().and_then(|variables| variables.get(OsStr::new(STORE_VARIABLE)).cloned());
-        let roots = told.into_iter().map(PathBuf::from).chain(candidates());
-        let folders = roots.map(|root| TargetFolder { path: root.join(pid.to_string()) });
-        folders.into_iter().find(|folder| fs::symlink_metadata(folder.socket()).is_ok())
+        let told = told.map(|path| space.from_here(Path::new(&path)));
+        let usual = if space.is_other() { elsewhere(&space) } else { candidates() };
+        let mut folders =
+            told.into_iter().chain(usual).map(|root| TargetFolder { path: root.join(space.inner_pid.to_string()) });
+        folders.find(|folder| fs::symlink_metadata(folder.socket()).is_ok())
     }
 
     pub fn path(&self) -> &Path {
@@ -145,6 +166,15 @@ fn candidates() -> Vec<PathBuf> {
     session.into_iter().chain(temporary).chain([Path::new("/tmp").join(&of_user)]).collect()
 }
 
+/// The same for a process with other files: its environment's folders may mean nothing to it by now.
+fn elsewhere(space: &Space) -> Vec<PathBuf> {
+    let of_user = format!("reload-dashboard-{}", geteuid());
+    ["/tmp", "/var/tmp", "/dev/shm", "/run"]
+        .iter()
+        .map(|folder| space.from_here(&Path::new(folder).join(&of_user)))
+        .collect()
+}
+
 /// Makes the folder if it is missing. Somebody else's folder, or a symbolic link where ours should be, is an error.
 fn make_private(path: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
@@ -154,8 +184,8 @@ fn make_private(path: &Path) -> Result<()> {
         _ => {}
     }
     let metadata = fs::symlink_metadata(path).map_err(|error| file_error(path, "looking at the folder", error))?;
-    let owned = metadata.uid() == geteuid().as_raw() || geteuid().is_root();
-    if !metadata.is_dir() || !owned {
+    // Of root's too: whoever owns the folder could put an agent of his own into root's programs.
+    if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() {
         let source = io::Error::other("it is not a folder of this user's; remove it or set TMPDIR elsewhere");
         return Err(file_error(path, "using it as the store", source));
     }
@@ -197,6 +227,18 @@ mod tests {
         let temporary = tempfile::tempdir().expect("temporary folder");
         symlink("/tmp", temporary.path().join("store")).expect("symlink");
         assert!(StoreRoot::at(&temporary.path().join("store")).is_err());
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_not_used() {
+        let temporary = tempfile::tempdir().expect("temporary folder");
+        let path = temporary.path().join("store");
+        fs::create_dir(&path).expect("makes it");
+        // Without root's rights there is nobody else to give it to.
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65_534), Some(65_534)).expect("gives it away");
+            assert!(StoreRoot::at(&path).is_err());
+        }
     }
 
     #[test]

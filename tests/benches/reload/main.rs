@@ -59,7 +59,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = reload_engine::target::stop_helper_main() {
+    if let Some(code) = reload_engine::target::helper_main() {
         return code;
     }
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();

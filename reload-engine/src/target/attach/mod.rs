@@ -1,0 +1,106 @@
+//! Bringing the agent into a process that was started without it: by a helper that sends one of the process's own threads to
+//! `dlopen` and back. Afterwards the agent is found and spoken to as one that was preloaded.
+//!
+//! - `eligibility`: which processes, and why not the others
+//! - `safe_point`: which thread may be sent, `modules` and `memory` what that is known from
+//! - `detour`: the way there and back, `thread` one thread under ptrace
+//! - `helper`: the process that does it
+
+mod detour;
+mod eligibility;
+pub(super) mod helper;
+mod memory;
+mod modules;
+mod safe_point;
+mod thread;
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+pub use self::eligibility::{Obstacle, yama_scope};
+use self::{
+    eligibility::Facts,
+    helper::{ARGUMENT, Job, Outcome},
+};
+use super::{
+    agent_image,
+    helper::{Helper, OWN_PROGRAM},
+    link::AgentLink,
+    process::Process,
+    space::Space,
+    store::StoreRoot,
+};
+use crate::error::{Error, Result};
+
+/// For the helper: it gives up by itself before.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// For the agent to listen once it was started, or once a helper that started it ended early.
+const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_UNSURE: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(2);
+
+/// Why `pid`, which has no agent, cannot be attached.
+///
+/// # Errors
+/// There is no such process.
+pub fn obstacle(pid: u32) -> Result<Option<Obstacle>> {
+    let facts = Facts::of(pid).map_err(|_| Error::NoSuchProcess { pid })?;
+    Ok(facts.judge().err())
+}
+
+/// The agent of `pid`, which is brought into the process if it has none.
+///
+/// # Errors
+/// There is no such process, it belongs to somebody else, or the agent could not be brought into it; the process is as before.
+pub fn link(pid: u32) -> Result<AgentLink> {
+    match AgentLink::connect(pid) {
+        Err(Error::NoAgent { .. }) => {}
+        other => return other,
+    }
+    let name = Process::of(pid)?.name;
+    if let Some(Obstacle { reason, remedy }) = obstacle(pid)? {
+        return Err(Error::NotAttachable { pid, name, reason, remedy });
+    }
+    let failed = |reason: String| Error::Attach { pid, name: name.clone(), reason };
+    let space = Space::of(pid);
+    let store = StoreRoot::find_for(&space)?;
+    if !space.is_other() {
+        // Elsewhere the numbers mean other processes.
+        store.sweep();
+    }
+    let library = agent_image::install(store.path())?;
+    let mut helper = Helper::spawn(Path::new(OWN_PROGRAM), ARGUMENT)?;
+    let there = |path: &Path| space.from_there(path).to_owned();
+    let job = Job { pid, library: there(&library), store: there(store.path()) };
+    let outcome = helper.run::<Outcome>(&job, PATIENCE);
+    drop(helper);
+    match outcome {
+        Some(Outcome::Started { detour_ns, looks }) => {
+            tracing::debug!("attached to {pid}: one thread was away for {} us; {looks} looks", detour_ns / 1000);
+            connect(pid, ANSWER)
+        }
+        // What was permitted a moment ago: somebody else traces it by now, or a security module is in the way.
+        Some(Outcome::NotPermitted) => Err(match obstacle(pid)? {
+            Some(Obstacle { reason, remedy }) => Error::NotAttachable { pid, name, reason, remedy },
+            None => failed("the system does not permit to trace it (ptrace); does a security module forbid it?".into()),
+        }),
+        Some(Outcome::JobControl) => Err(failed("it was stopped meanwhile; continue it and try again".into())),
+        Some(Outcome::NotNow { reason } | Outcome::Failed { reason }) => Err(failed(reason)),
+        None => connect(pid, ANSWER_UNSURE).map_err(|error| match error {
+            Error::NoAgent { .. } => failed("the attach helper ended before it was done; try again".into()),
+            other => other,
+        }),
+    }
+}
+
+fn connect(pid: u32, patience: Duration) -> Result<AgentLink> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match AgentLink::connect(pid) {
+            Err(Error::NoAgent { .. }) if Instant::now() < deadline => std::thread::sleep(POLL),
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Attaching to programs that were started without the dashboard: that it works whatever they are doing, that they do not
+//! notice, and that what cannot be attached says why.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use reload_tests::{
+    dashboard::{Room, Running, receipts, told},
+    deadline::{self, PATIENCE, wait_for},
+    greek::{Greek, host},
+    process,
+    skip::{is_root, skip},
+    stranger::{self, Stranger},
+    toolchain,
+};
+use serde_json::Value;
+
+/// `RELOAD_DASHBOARD_HALT` of the attach helper.
+const STEPS: [&str; 8] = ["arrested", "redirected", "mapped", "called", "loading", "leaving", "unmapped", "restored"];
+
+#[test]
+fn every_verb_attaches_first_and_a_second_dashboard_goes_on_from_the_ledger() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let mut target = Stranger::ready(&room, host(&room, "host"), &[]);
+    assert_eq!(target.ask(&format!("open {}", greek.installed.display())), "ok");
+    assert_eq!(target.ask("call together 0"), "111");
+    assert_eq!(target.threads(), 1);
+
+    assert_eq!(target.module(Greek::NAME)["class"], "project", "`list` attaches");
+    greek.install(2);
+    assert_eq!(target.reload_one(Greek::NAME)["outcome"], "reloaded");
+    assert_eq!(target.ask("call together 0"), "222");
+    target.done(&["detach"]);
+    assert_eq!(target.ask("call together 0"), "222", "it stays on its generation");
+
+    let threads = target.threads();
+    target.done(&["attach"]);
+    assert_eq!(target.threads(), threads, "the agent was there");
+    assert_eq!(target.module(Greek::NAME)["generation"], 1);
+    greek.install(3);
+    assert_eq!(target.reload_one(Greek::NAME)["generation"], 2);
+    assert_eq!(target.ask("call together 0"), "333");
+    let calls: u32 = target.ask("call calls_so_far 0").parse().expect("a number");
+    assert_eq!(calls, 3 * 4, "state was lost");
+}
+
+/// The thread is somewhere between its own code and the loader; whatever becomes of the helper, it comes back as it was.
+#[test]
+fn helper_killed_at_each_step() {
+    let room = Room::new();
+    let exact = room.path().join("exact");
+    toolchain::program(&toolchain::hosts().join("exact.c"), &["-O1", "-mno-red-zone"], &exact);
+    for step in STEPS {
+        let mut target = Stranger::ready(&room, &exact, &[]);
+        let mut verb = room.dashboard();
+        verb.args(["attach", "--pid", &target.pid().to_string()]);
+        verb.env("RELOAD_DASHBOARD_HALT", step).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut verb = Running(verb.spawn().expect("the binary runs"));
+        let halted = || process::family(verb.pid()).into_iter().find(|&member| process::state(member) == Some('T'));
+        let halted = deadline::until(PATIENCE, halted);
+        process::end(halted.unwrap_or_else(|| panic!("nothing stood still at `{step}`: {:?}", verb.0.try_wait())));
+        wait_for("the dashboard's end", || verb.0.try_wait().expect("our child"));
+
+        lives_on(&mut target, step);
+        // With the agent that is there, or another attempt.
+        let output = target.verb(&["attach"]);
+        assert!(output.status.success(), "after `{step}`: {}", told(&output));
+        lives_on(&mut target, step);
+    }
+}
+
+/// It checks itself some more times, and finds nothing wrong.
+fn lives_on(target: &mut Stranger<'_>, context: &str) {
+    let count = |target: &mut Stranger<'_>| {
+        let answer = target.ask("count");
+        answer.parse::<u64>().unwrap_or_else(|_| panic!("{context}: {answer}"))
+    };
+    let before = count(target);
+    wait_for(context, || (count(target) > before + 5).then_some(()));
+}
+
+#[test]
+fn state_of_a_thread_that_never_waits_is_exactly_restored() {
+    let room = Room::new();
+    let exact = room.path().join("exact");
+    toolchain::program(&toolchain::hosts().join("exact.c"), &["-O1", "-mno-red-zone"], &exact);
+    for _ in 0..10 {
+        let mut target = Stranger::ready(&room, &exact, &[]);
+        target.done(&["attach"]);
+        lives_on(&mut target, "attached");
+    }
+}
+
+#[test]
+fn no_wait_is_interrupted_or_shortened() {
+    let room = Room::new();
+    let program = host(&room, "lone");
+    let kinds = [
+        "nanosleep",
+        "clock_nanosleep",
+        "clock_nanosleep_until",
+        "poll",
+        "ppoll",
+        "select",
+        "epoll_wait",
+        "epoll_pwait",
+        "sem_timedwait",
+        "futex",
+        "recv",
+        "sigtimedwait",
+    ];
+    let targets: Vec<Stranger<'_>> = kinds.iter().map(|kind| Stranger::ready(&room, &program, &[kind])).collect();
+    for target in &targets {
+        target.done(&["attach"]);
+    }
+    for (kind, mut target) in kinds.into_iter().zip(targets) {
+        assert_eq!(target.host.line(), "ok", "{kind}");
+    }
+}
+
+#[test]
+fn three_hundred_programs_that_allocate_on_eight_threads() {
+    let room = Room::new();
+    let program = host(&room, "allocating");
+    let program = program.to_str().expect("UTF-8");
+    for round in 0..300 {
+        // Gives way to the test, which else would mostly wait for a processor.
+        let mut target = Stranger::ready(&room, "nice", &["-n", "5", program, "8"]);
+        let output = target.verb(&["attach"]);
+        assert!(output.status.success(), "round {round}: {}", told(&output));
+        goes_on(&mut target, &format!("round {round}"));
+    }
+}
+
+#[test]
+fn signals_three_thousand_times_a_second() {
+    let room = Room::new();
+    let program = host(&room, "allocating");
+    for round in 0..20 {
+        let mut target = Stranger::ready(&room, &program, &["2", "3000"]);
+        let output = target.verb(&["attach"]);
+        assert!(output.status.success(), "round {round}: {}", told(&output));
+        let signals = |target: &mut Stranger<'_>| {
+            target.ask("count").split(' ').nth(1).and_then(|count| count.parse::<u64>().ok())
+        };
+        let before = signals(&mut target);
+        wait_for("further signals", || (signals(&mut target) > before).then_some(()));
+        goes_on(&mut target, &format!("round {round}"));
+    }
+}
+
+#[test]
+fn children_of_a_server_run_what_they_were_forked_with_and_reload_by_themselves() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let mut server = Stranger::ready(&room, host(&room, "forking"), &[]);
+    assert_eq!(server.ask(&format!("open {}", greek.installed.display())), "ok");
+    // Reloaded before there are children: what they inherit is its second version and the ledger that says so.
+    server.done(&["attach"]);
+    greek.install(2);
+    assert_eq!(server.reload_one(Greek::NAME)["outcome"], "reloaded");
+    let workers: Vec<u32> = server.ask("fork 8").split_whitespace().map(|pid| pid.parse().expect("a number")).collect();
+    let all = |version: &str| [version; 8].join(" ");
+    let seen = |server: &mut Stranger<'_>, wanted: String| {
+        wait_for(&format!("the workers to give {wanted}"), || (server.ask("seen").trim() == wanted).then_some(()));
+    };
+    seen(&mut server, all("222"));
+    greek.install(3);
+    for (index, &worker) in workers.iter().enumerate() {
+        let output = stranger::verb(&room, worker, &["reload", "--json", Greek::NAME]);
+        let receipt = &receipts(&output)[0];
+        assert_eq!((&receipt["outcome"], &receipt["generation"]), (&"reloaded".into(), &2.into()), "{}", told(&output));
+        let expected: Vec<&str> = (0..8).map(|other| if other <= index { "333" } else { "222" }).collect();
+        seen(&mut server, expected.join(" "));
+    }
+    assert_eq!(server.ask("own"), "222", "the server itself was not asked to");
+    assert_eq!(server.reload_one(Greek::NAME)["generation"], 2);
+    assert_eq!(server.ask("own"), "333");
+}
+
+#[test]
+fn watching_follows_workers_and_the_program_that_comes_after() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let program = host(&room, "forking");
+    let open = |server: &mut Stranger<'_>| {
+        assert_eq!(server.ask(&format!("open {}", greek.installed.display())), "ok");
+    };
+    let mut server = Stranger::ready(&room, &program, &[]);
+    open(&mut server);
+    server.ask("fork 8");
+    let log = room.path().join("log");
+    let mut watch = room.dashboard();
+    watch.args(["watch", "--follow", "--json", "--pid", &server.pid().to_string()]);
+    watch.stdout(fs::File::create(&log).expect("the room is ours"));
+    let watch = Running(watch.spawn().expect("the binary runs"));
+    let events = |kind: &str| {
+        let text = fs::read_to_string(&log).expect("a plain file");
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|event| event["event"] == kind).collect::<Vec<Value>>()
+    };
+    wait_for("the server and its workers to be attached", || (events("attached").len() == 9).then_some(()));
+    greek.install(2);
+    wait_for("every worker to run the new version", || {
+        (server.ask("seen").trim() == ["222"; 8].join(" ") && server.ask("own") == "222").then_some(())
+    });
+    wait_for("a line of each that says whose it is", || {
+        let whose = events("reloaded").iter().map(|event| event["target"].as_u64()).collect::<BTreeSet<_>>();
+        (whose.len() == 9).then_some(())
+    });
+
+    let marked = server.verb(&["mark", Greek::NAME]);
+    assert!(marked.status.success(), "{}", told(&marked));
+    wait_for("the mark", || (!events("mark").is_empty()).then_some(()));
+    server.host.close();
+    wait_for("the server's end", || events("exited").iter().any(|event| event["target"].is_null()).then_some(()));
+    let mut again = Stranger::ready(&room, &program, &[]);
+    open(&mut again);
+    wait_for("the new server to be attached", || {
+        events("attached").iter().any(|event| event["pid"] == again.pid()).then_some(())
+    });
+    wait_for("its mark", || (again.module(Greek::NAME)["mark"] == "reload").then_some(()));
+    greek.install(3);
+    wait_for("the new server to be reloaded", || (again.ask("own") == "333").then_some(()));
+    drop(watch);
+}
+
+#[test]
+fn program_that_becomes_another_is_attached_again_with_its_marks() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 1);
+    let (first, second) = (host(&room, "forking"), host(&room, "host"));
+    let mut target = Stranger::ready(&room, &first, &[]);
+    assert_eq!(target.ask(&format!("open {}", greek.installed.display())), "ok");
+    target.done(&["mark", Greek::NAME]);
+    let log = room.path().join("log");
+    let mut watch = room.dashboard();
+    watch.args(["watch", "--json", "--pid", &target.pid().to_string()]);
+    watch.stdout(fs::File::create(&log).expect("the room is ours"));
+    let _watch = Running(watch.spawn().expect("the binary runs"));
+    let attached = |name: &str| {
+        let text = fs::read_to_string(&log).expect("a plain file");
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.any(|event| event["event"] == "attached" && event["name"] == name).then_some(())
+    };
+    wait_for("the first program", || attached("forking"));
+    target.host.tell(&format!("exec {}", second.display()));
+    target.host.line_where(|line| line.starts_with("ready ").then_some(()));
+    wait_for("the second program", || attached("host"));
+    assert_eq!(target.ask(&format!("open {}", greek.installed.display())), "ok");
+    assert_eq!(target.module(Greek::NAME)["mark"], "reload");
+}
+
+/// Other files under the same paths, and other numbers for the same processes.
+#[test]
+fn program_in_a_container_of_its_own() {
+    if !is_root() {
+        return skip("program_in_a_container_of_its_own", "only root may make namespaces everywhere");
+    }
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let program = host(&room, "host");
+    let inside = room.path().join("inside");
+    fs::create_dir(&inside).expect("the room is ours");
+    let script =
+        "mount -t tmpfs none \"$1\" && cp \"$2\" \"$1/host\" && mount --move \"$1\" /tmp && cd / && exec /tmp/host";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"]).args([&inside, &program]);
+    let mut target = Stranger::spawn(&room, &mut command);
+    assert_eq!(target.host.line(), "ready 1");
+    let pid = process::family(target.pid())[1];
+    let library = format!("/proc/{pid}/root/tmp/{}", Greek::NAME);
+    let install = |version: usize| {
+        let unfinished = format!("{library}.new");
+        fs::copy(&greek.versions[version - 1], &unfinished).expect("root may write there");
+        fs::rename(unfinished, &library).expect("the same folder");
+    };
+    let verb = |arguments: &[&str]| {
+        let output = stranger::verb(&room, pid, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", told(&output));
+        output
+    };
+    install(1);
+    assert_eq!(target.ask(&format!("open /tmp/{}", Greek::NAME)), "ok");
+    assert_eq!(target.ask("call together 0"), "111");
+    verb(&["attach"]);
+    for (version, expected) in [(2, "222"), (3, "333")] {
+        install(version);
+        let receipt = &receipts(&verb(&["reload", "--json", Greek::NAME]))[0];
+        assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+        assert!(receipt["details"]["stop"].as_str().is_none_or(|stop| stop.starts_with("ptrace")), "{receipt:#}");
+        assert_eq!(target.ask("call together 0"), expected);
+    }
+    let list: Value = serde_json::from_slice(&verb(&["list", "--json"]).stdout).expect("JSON");
+    let modules = list["modules"].as_array().expect("an array");
+    let class = |name: &str| modules.iter().find(|module| module["name"] == name).map(|module| module["class"].clone());
+    assert_eq!(
+        (class("libc.so.6"), class(Greek::NAME)),
+        (Some("protected".into()), Some("project".into())),
+        "{list:#}"
+    );
+    assert!(!Path::new("/tmp/host").exists(), "the container has files of its own");
+}
+
+/// Every one of its threads makes further rounds.
+fn goes_on(target: &mut Stranger<'_>, context: &str) {
+    let least =
+        |target: &mut Stranger<'_>| target.ask("count").split(' ').next().and_then(|count| count.parse::<u64>().ok());
+    let before = least(target);
+    let more = deadline::until(PATIENCE, || (least(target) > before).then_some(()));
+    assert!(more.is_some(), "{context}: some thread does not go on");
+}
+
+#[test]
+fn descriptors_and_dispositions_stay() {
+    let room = Room::new();
+    let mut target = Stranger::ready(&room, host(&room, "host"), &[]);
+    // The C library takes its own two signals, 32 and 33, when the first thread is started.
+    let internal = 3u64 << 31;
+    let of = |pid: u32, field: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field is there");
+        u64::from_str_radix(line.trim(), 16).expect("hexadecimal") & !internal
+    };
+    let descriptors = |pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
+    let pid = target.pid();
+    let seen = |pid| (descriptors(pid), ["SigIgn:", "SigCgt:", "SigBlk:"].map(|field| of(pid, field)));
+    let before = seen(pid);
+    target.done(&["attach"]);
+    assert_eq!(seen(pid), before);
+    assert!(target.host.said.is_empty(), "nothing was printed");
+    answers(&mut target);
+}
+
+/// A `host` that has nothing open says so.
+fn answers(target: &mut Stranger<'_>) {
+    assert_eq!(target.ask("close"), "error");
+}
+
+/// The row of one process in `ps --json`.
+fn row(room: &Room, pid: u32) -> Value {
+    let output = room.verb(&["ps", "--json"]);
+    let list: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", told(&output)));
+    let rows = list["processes"].as_array().expect("an array");
+    rows.iter().find(|row| row["pid"] == pid).unwrap_or_else(|| panic!("{pid} is not listed")).clone()
+}
+
+/// `ps` and `attach` give the same reason and remedy, and the program goes on.
+fn refused(room: &Room, pid: u32, reason: &str, remedy: &str) {
+    let row = row(room, pid);
+    assert_eq!(row["attachable"], false, "{row:#}");
+    let told_by_ps = (row["reason"].as_str().unwrap_or_default(), row["remedy"].as_str().unwrap_or_default());
+    assert!(told_by_ps.0.contains(reason) && told_by_ps.1.contains(remedy), "{row:#}");
+    let output = stranger::verb(room, pid, &["attach"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(text.contains(reason) && text.contains(remedy), "{}", told(&output));
+}
+
+#[test]
+fn stopped_program_is_refused_until_it_is_continued() {
+    let room = Room::new();
+    let mut target = Stranger::ready(&room, host(&room, "host"), &[]);
+    let row = row(&room, target.pid());
+    assert_eq!(
+        (&row["attachable"], &row["agent"], &row["modules"]),
+        (&true.into(), &false.into(), &1.into()),
+        "{row:#}"
+    );
+    process::signal(target.pid(), libc::SIGSTOP);
+    wait_for("it to stop", || (process::state(target.pid()) == Some('T')).then_some(()));
+    refused(&room, target.pid(), "it is stopped", "kill -CONT");
+    process::signal(target.pid(), libc::SIGCONT);
+    target.done(&["attach"]);
+    answers(&mut target);
+}
+
+#[test]
+fn static_program_is_refused() {
+    let room = Room::new();
+    let program = room.path().join("static");
+    toolchain::program(&toolchain::hosts().join("allocating.c"), &["-O1", "-static"], &program);
+    let mut target = Stranger::ready(&room, &program, &["1"]);
+    refused(&room, target.pid(), "statically linked", "without -static");
+    goes_on(&mut target, "refused");
+}
+
+#[test]
+fn program_in_a_debugger_is_refused_by_the_debuggers_name() {
+    let room = Room::new();
+    let mut target = Stranger::ready(&room, host(&room, "host"), &[]);
+    let mut gdb = Command::new("gdb");
+    gdb.args(["--quiet", "--nx", "--batch", "-ex", "set debuginfod enabled off", "-p", &target.pid().to_string()]);
+    gdb.args(["-ex", "shell echo holding", "-ex", "shell sleep 60"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let gdb = Running(gdb.spawn().expect("gdb is installed"));
+    wait_for("gdb to hold it", || (process::state(target.pid()) == Some('t')).then_some(()));
+    refused(&room, target.pid(), &format!("traced by gdb ({})", gdb.pid()), "detach gdb");
+    for member in process::family(gdb.pid()) {
+        process::end(member);
+    }
+    drop(gdb);
+    wait_for("it to go on", || (process::state(target.pid()) == Some('S')).then_some(()));
+    target.done(&["attach"]);
+    answers(&mut target);
+}
