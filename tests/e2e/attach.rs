@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::Path,
     process::{Command, Stdio},
 };
 
@@ -258,12 +257,11 @@ fn program_that_becomes_another_is_attached_again_with_its_marks() {
 
 /// Other files under the same paths, and other numbers for the same processes.
 #[test]
-fn program_in_a_container_of_its_own() {
+fn program_in_a_container_is_refused() {
     if !is_root() {
-        return skip("program_in_a_container_of_its_own", "only root may make namespaces everywhere");
+        return skip("program_in_a_container_is_refused", "only root may make namespaces everywhere");
     }
     let room = Room::new();
-    let greek = Greek::new(&room, 3);
     let program = host(&room, "host");
     let inside = room.path().join("inside");
     fs::create_dir(&inside).expect("the room is ours");
@@ -274,37 +272,8 @@ fn program_in_a_container_of_its_own() {
     let mut target = Stranger::spawn(&room, &mut command);
     assert_eq!(target.host.line(), "ready 1");
     let pid = process::family(target.pid())[1];
-    let library = format!("/proc/{pid}/root/tmp/{}", Greek::NAME);
-    let install = |version: usize| {
-        let unfinished = format!("{library}.new");
-        fs::copy(&greek.versions[version - 1], &unfinished).expect("root may write there");
-        fs::rename(unfinished, &library).expect("the same folder");
-    };
-    let verb = |arguments: &[&str]| {
-        let output = stranger::verb(&room, pid, arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", told(&output));
-        output
-    };
-    install(1);
-    assert_eq!(target.ask(&format!("open /tmp/{}", Greek::NAME)), "ok");
-    assert_eq!(target.ask("call together 0"), "111");
-    verb(&["attach"]);
-    for (version, expected) in [(2, "222"), (3, "333")] {
-        install(version);
-        let receipt = &receipts(&verb(&["reload", "--json", Greek::NAME]))[0];
-        assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
-        assert!(receipt["details"]["stop"].as_str().is_none_or(|stop| stop.starts_with("ptrace")), "{receipt:#}");
-        assert_eq!(target.ask("call together 0"), expected);
-    }
-    let list: Value = serde_json::from_slice(&verb(&["list", "--json"]).stdout).expect("JSON");
-    let modules = list["modules"].as_array().expect("an array");
-    let class = |name: &str| modules.iter().find(|module| module["name"] == name).map(|module| module["class"].clone());
-    assert_eq!(
-        (class("libc.so.6"), class(Greek::NAME)),
-        (Some("protected".into()), Some("project".into())),
-        "{list:#}"
-    );
-    assert!(!Path::new("/tmp/host").exists(), "the container has files of its own");
+    refused(&room, pid, "another mount namespace", "inside the container");
+    assert_eq!(target.ask("close"), "error", "it goes on");
 }
 
 /// Every one of its threads makes further rounds.

@@ -46,6 +46,10 @@ const POLL: Duration = Duration::from_millis(2);
 /// # Errors
 /// There is no such process.
 pub fn obstacle(pid: u32) -> Result<Option<Obstacle>> {
+    if Space::of(pid).is_other() {
+        let reason = "it lives in another mount namespace (a container), which is not supported yet".to_owned();
+        return Ok(Some(Obstacle { reason, remedy: "run reload-dashboard inside the container".to_owned() }));
+    }
     let facts = Facts::of(pid).map_err(|_| Error::NoSuchProcess { pid })?;
     Ok(facts.judge().err())
 }
