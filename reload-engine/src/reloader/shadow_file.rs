@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io, iter,
     ops::Range,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -39,7 +39,7 @@ pub fn write(path: &Path, image: &Image, edits: &[Edit]) -> Result<()> {
         let size = image.bytes.len() as u64;
         file.set_len(size)?;
         let mut at = 0;
-        for later in left_for_later(image).chain([size..size]) {
+        for later in left_for_later(image).chain(iter::once(size..size)) {
             write_part(&file, image, at..later.start)?;
             at = at.max(later.end);
         }
