@@ -87,7 +87,7 @@ pub fn run(pid: u32, json: bool, follow: bool) -> Result<ExitCode, Failure> {
 
 impl Watch {
     fn open(&mut self, pid: u32) -> Result<(), Error> {
-        let Session { orders, updates } = Session::open(pid, || ())?;
+        let Session { orders, updates, .. } = Session::open(pid, || ())?;
         let all = self.updates.clone();
         thread::spawn(move || {
             for update in updates {
