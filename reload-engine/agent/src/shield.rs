@@ -4,14 +4,24 @@
 //! pages away that the program has changed. So each mapping is replaced by the same part of the copy, with the pages that are
 //! private to the process (relocated, written, patched) carried over. `mremap` puts the new mapping over the old one in one
 //! step, so that threads may go on reading and running it; what they may write is replaced while they are stopped.
+//!
+//! The file itself is kept alive: the loader knows a library by device and inode (glibc's `struct r_file_id`), and would take
+//! a new file that was given the same inode for the library that is loaded.
 
 use std::{
     ffi::c_int,
-    fs::File,
+    fs::{self, File, OpenOptions},
+    mem,
     ops::Range,
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     ptr,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use reload_protocol::{Replacement, Segment};
@@ -51,6 +61,7 @@ impl Cover {
         if !mappings.iter().any(same) {
             return Err(format!("the mapping at {:#x} has changed meanwhile", range.start));
         }
+        keep_inode(range.start)?;
         let len = range.end - range.start;
         let opened = |path: &str| File::open(path).map_err(|error| format!("{path}: {error}"));
         let (copy, pagemap) = (opened(path)?, opened(PAGEMAP)?);
@@ -177,6 +188,32 @@ impl Drop for Cover {
             memory::release(&(self.place..self.place + (self.range.end - self.range.start)));
         }
     }
+}
+
+/// The inodes that are kept.
+static KEPT: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
+/// Keeps the file that is mapped at `start` in existence, for as long as the process lives, whatever becomes of its name.
+fn keep_inode(start: u64) -> Result<(), String> {
+    let maps = fs::read_to_string("/proc/self/maps").map_err(|error| format!("/proc/self/maps: {error}"))?;
+    let address = format!("{start:x}-");
+    // "address perms offset dev inode   path" (`filesystems/proc`).
+    let line = maps.lines().find(|line| line.starts_with(&address)).unwrap_or_default();
+    let mut fields = line.splitn(6, ' ').skip(4);
+    let inode: u64 = fields.next().and_then(|inode| inode.parse().ok()).unwrap_or_default();
+    let path = fields.next().unwrap_or_default().trim_start();
+    let mut kept = KEPT.lock().map_err(|_| "an earlier shield failed".to_owned())?;
+    if inode == 0 || kept.contains(&inode) {
+        return Ok(());
+    }
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
+    let file = file.map_err(|error| format!("{path}: {error}"))?;
+    if file.metadata().map_err(|error| format!("{path}: {error}"))?.ino() != inode {
+        return Err(format!("{path} has been replaced already: nobody can write into what is loaded"));
+    }
+    mem::forget(GuestFd::adopt(OwnedFd::from(file)).map_err(|error| format!("{path}: {error}"))?);
+    kept.push(inode);
+    Ok(())
 }
 
 #[cfg(test)]
