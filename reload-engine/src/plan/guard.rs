@@ -268,7 +268,7 @@ fn tell_statics(old: &Image, new: &Image, statics: &[Kept<'_>], findings: &mut F
 /// of methods anew, with what each method takes.
 fn exposed_functions(image: &Image) -> HashSet<Vaddr> {
     let exported = image.tables.symbols.iter().filter(|symbol| !symbol.local).map(|symbol| Vaddr(symbol.address));
-    let python: HashSet<usize> = registration::tables(image).union(&registration::types(image)).copied().collect();
+    let python = &registration::tables(image) | &registration::types(image);
     let registered = |slot| image.object_at(slot).is_some_and(|object| python.contains(&object));
     let stored = image.tables.relocations.iter().filter_map(|relocation| match relocation.resolves {
         Resolves::Here(address) if relocation.kind == RelocationKind::Address && !registered(relocation.slot) => {

@@ -1,6 +1,6 @@
 //! Where each static and thread-local lives: in the storage of the generation that first had it, so that state stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
@@ -248,8 +248,8 @@ fn same_thread_locals(old: &Image, new: &Image) -> bool {
 }
 
 /// Whether the statics of the registration are others, or start with other values, than in `old`.
-fn registers_anew(old: &Image, new: &Image, registration: &HashSet<usize>) -> bool {
-    let contents = |image: &Image, statics: &HashSet<usize>| {
+fn registers_anew(old: &Image, new: &Image, registration: &BTreeSet<usize>) -> bool {
+    let contents = |image: &Image, statics: &BTreeSet<usize>| {
         let types = registration::types(image);
         let mut contents: Vec<(NameKey, u64, u128)> =
             statics.union(&types).map(|index| &image.objects[*index]).map(|o| (o.key, o.size, o.content)).collect();

@@ -4,7 +4,7 @@
 //! Tables of plain C are known by their shape, those of Cython, PyO3 and pybind11 by their names. A static `PyTypeObject`
 //! written by hand is no such table: it is what live instances point to, and stays where it is.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use crate::{
     image::{Image, Object, RelocationKind, Resolves, demangle},
@@ -28,16 +28,16 @@ pub fn python_modules(image: &Image) -> Vec<String> {
 }
 
 /// Indices of the statics that belong to the registration; none for what is no Python extension.
-pub fn statics(image: &Image) -> HashSet<usize> {
+pub fn statics(image: &Image) -> BTreeSet<usize> {
     let mut found = tables(image);
     found.retain(|index| !image.objects[*index].constant && image.objects[*index].size > 0);
     found
 }
 
 /// Indices of hand-written static types, which stay where they are. Their contents are the interpreter's.
-pub fn types(image: &Image) -> HashSet<usize> {
+pub fn types(image: &Image) -> BTreeSet<usize> {
     if python_modules(image).is_empty() {
-        return HashSet::new();
+        return BTreeSet::new();
     }
     let is_type = |index: &usize| {
         let object = &image.objects[*index];
@@ -47,11 +47,11 @@ pub fn types(image: &Image) -> HashSet<usize> {
 }
 
 /// Indices of all objects through which functions are registered: callers find them there anew in each generation.
-pub fn tables(image: &Image) -> HashSet<usize> {
+pub fn tables(image: &Image) -> BTreeSet<usize> {
     if python_modules(image).is_empty() {
-        return HashSet::new();
+        return BTreeSet::new();
     }
-    let mut found: HashSet<usize> = (0..image.objects.len())
+    let mut found: BTreeSet<usize> = (0..image.objects.len())
         .filter(|index| !image.objects[*index].constant && by_name(image.object_name(&image.objects[*index])))
         .collect();
     for (index, object) in image.objects.iter().enumerate() {
