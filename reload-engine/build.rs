@@ -1,4 +1,4 @@
-//! Builds the agent, so that it can be embedded: a `cargo install` of the application alone must give a working tool.
+//! Builds the agent and the adapter for Python, so that they can be embedded: a `cargo install` of the application alone must give a working tool.
 //!
 //! The nested cargo has a target folder of its own; it waits for no lock that the outer one holds.
 
@@ -25,22 +25,34 @@ fn main() {
         target.starts_with("x86_64-") && target.contains("linux-gnu"),
         "reload-dashboard runs on Linux x86-64 with glibc; it cannot be built for {target}"
     );
-    for source in ["agent", "protocol", "../Cargo.lock", "../Cargo.toml", "build.rs"] {
+    for source in ["agent", "protocol", "python", "../Cargo.lock", "../Cargo.toml", "build.rs"] {
         println!("cargo:rerun-if-changed={source}");
     }
 
     let out = PathBuf::from(variable("OUT_DIR")).join("agent");
     let mut cargo = Command::new(variable("CARGO"));
     cargo.current_dir(variable("CARGO_MANIFEST_DIR"));
-    cargo.args(["build", "--locked", "--profile", "agent", "--package", "reload-agent", "--target", &target]);
+    cargo.args([
+        "build",
+        "--locked",
+        "--profile",
+        "agent",
+        "--package",
+        "reload-agent",
+        "--package",
+        "reload-python",
+        "--target",
+        &target,
+    ]);
     cargo.arg("--target-dir").arg(&out);
     for name in SCRUBBED {
         cargo.env_remove(name);
     }
     let status = cargo.status().unwrap_or_else(|error| panic!("running cargo for the agent: {error}"));
     assert!(status.success(), "building the agent failed ({status}); its errors are above");
-    let library = out.join(&target).join("agent").join("libreload_agent.so");
-    println!("cargo:rustc-env=RELOAD_AGENT_LIBRARY={}", library.display());
+    let built = out.join(&target).join("agent");
+    println!("cargo:rustc-env=RELOAD_AGENT_LIBRARY={}", built.join("libreload_agent.so").display());
+    println!("cargo:rustc-env=RELOAD_PYTHON_LIBRARY={}", built.join("libreload_python.so").display());
 }
 
 fn variable(name: &str) -> String {

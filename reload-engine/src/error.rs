@@ -90,6 +90,10 @@ pub enum Error {
     #[error("{}: {}", .module, .reasons.first().map_or("refused", |r| r.as_str()))]
     Refused { module: String, stage: Stage, reasons: Vec<String>, remedy: String },
 
+    /// The module's language runtime could not be brought in step with the new generation, and what it says of that.
+    #[error("{module}: {message}")]
+    Adapter { module: String, message: String, trace: Vec<String> },
+
     /// The threads could not be stopped where nobody stands in the way.
     #[error("could not stop the threads of process {pid}: {reason}")]
     Stop { pid: u32, reason: String },

@@ -145,6 +145,8 @@ pub enum Stage {
     Bind,
     /// What the library itself takes part with: hooks and new constructors.
     Hook,
+    /// Having a language's interpreter prepare for the new generation.
+    Adapt,
     /// Stopping the threads at a point where no one stands in the way.
     Stop,
     /// Writing the entries.
@@ -162,6 +164,7 @@ impl fmt::Display for Stage {
             Stage::Load => "load",
             Stage::Bind => "bind",
             Stage::Hook => "hook",
+            Stage::Adapt => "adapt",
             Stage::Stop => "stop",
             Stage::Commit => "commit",
         })
@@ -378,10 +381,33 @@ pub struct Details {
     /// New destructors, which will run at the program's end.
     #[serde(default)]
     pub destructors: Vec<String>,
+    /// What became of a Python extension's functions, methods and types, as Python names them.
+    #[serde(default, skip_serializing_if = "PythonChanges::is_empty")]
+    pub python: PythonChanges,
     /// Bytes of address space the new generation keeps for as long as the target runs.
     pub retained_bytes: u64,
     /// How the threads were stopped: `ptrace` or `signal`, and why the latter.
     pub stop: String,
+}
+
+/// What changed for Python in a reload of one of its extensions.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PythonChanges {
+    /// Names of the live modules.
+    pub modules: Vec<String>,
+    /// Functions, methods and classes.
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    /// Those with another signature or documentation, or of another kind.
+    pub updated: Vec<String>,
+    /// Live types of which something was added, removed or updated.
+    pub types: Vec<String>,
+}
+
+impl PythonChanges {
+    pub fn is_empty(&self) -> bool {
+        *self == PythonChanges::default()
+    }
 }
 
 impl Details {
@@ -409,6 +435,9 @@ pub struct Timings {
     pub hooks: f64,
     pub stage: f64,
     pub commit: f64,
+    /// In the interpreter of a Python extension, until the commit.
+    #[serde(default)]
+    pub adapt: f64,
     /// How long the target's threads stood still.
     pub pause: f64,
     pub total: f64,

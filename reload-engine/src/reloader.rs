@@ -24,7 +24,7 @@ use crate::{
         bind::{self, Binding, FunctionIdentities},
         entries::{Transition, transition},
         lineage::{Instance, Lineage},
-        merge,
+        merge, registration,
     },
     progress::Progress,
     target::{
@@ -34,6 +34,7 @@ use crate::{
 };
 
 mod participation;
+mod python;
 mod replay;
 mod shadow_file;
 
@@ -153,13 +154,19 @@ impl Engine {
         link.begin(revision)?;
         let helper = self.take_helper()?;
         let lineage = self.lineage(link, module, entry)?;
-        let mut attempt = Attempt { link, lineage, plan: &plan, ledger, module, clock: &mut clock };
+        let extension = !registration::python_modules(&plan.image).is_empty();
+        let adapter = if extension { Some(python::install(&shadows)?) } else { None };
+        let mut attempt = Attempt { link, lineage, plan: &plan, ledger, module, adapter, clock: &mut clock };
         let result = match attempt.publish(record.clone(), helper) {
             Ok(published) => Ok(published),
             Err(error) => attempt.after_failure(error, &record),
         };
         // A link that broke gives the right back by itself.
         let _ = attempt.link.end();
+        if result.is_err() && extension {
+            // So that the next attempt finds the interpreter free.
+            let _ = attempt.link.adapted();
+        }
         let (mut receipt, ledger, revision) = match result {
             Ok(published) => published,
             Err(error) => {
@@ -193,6 +200,7 @@ impl Engine {
         let entry = module_ledger(ledger, module)?;
         let name = file_name(module);
         let helper = self.take_helper()?;
+        let shadows = self.shadows.clone();
         let lineage = self.lineage(link, module, entry)?;
         let from = index_of(lineage, entry.active, &name)?;
         let target = index_of(lineage, to, &name)?;
@@ -206,6 +214,8 @@ impl Engine {
         if let Some(entry) = next.modules.get_mut(module) {
             entry.active = to;
         }
+        let extension = !registration::python_modules(&lineage.placed(from).image).is_empty();
+        let input = python::to_roll_back(lineage, module, to);
         link.begin(revision)?;
         let go = || {
             participation::await_safe_point(link, ledger.wishes, module, &mut receipt)?;
@@ -214,11 +224,20 @@ impl Engine {
                 participation::call(link, Hook::Before, hook, to, module)?;
                 clock.lap(|timings| &mut timings.hooks);
             }
+            if extension {
+                python::prepare(link, &python::install(&shadows)?, &name, input, &mut receipt)?;
+                clock.lap(|timings| &mut timings.adapt);
+            }
             let staged = stage(link, lineage, step, &next, &mut clock)?;
             let revision = commit(link, helper, staged, &mut receipt, &mut clock)?;
             if let Some(hook) = Hook::After.of(lineage.placed(target))
                 && let Err(error) = participation::call(link, Hook::After, hook, to, module)
             {
+                if extension {
+                    python::finish(link, &mut receipt);
+                    let input = python::to_roll_back(lineage, module, lineage.placed(from).number);
+                    python::prepare_to_take_back(link, &python::install(&shadows)?, &name, input);
+                }
                 return Err(take_back(link, lineage, module, (target, from), next.clone(), error));
             }
             clock.lap(|timings| &mut timings.hooks);
@@ -226,6 +245,9 @@ impl Engine {
         };
         let committed = go();
         let _ = link.end();
+        if extension {
+            python::finish(link, &mut receipt);
+        }
         let revision = committed?;
         receipt.timings_ms = clock.finish();
         self.helper = StopHelper::spawn().ok();
@@ -284,6 +306,8 @@ struct Attempt<'a> {
     plan: &'a Plan,
     ledger: &'a Ledger,
     module: &'a Path,
+    /// For a Python extension, what prepares the interpreter.
+    adapter: Option<PathBuf>,
     clock: &'a mut Clock,
 }
 
@@ -308,9 +332,12 @@ impl Attempt<'_> {
         let functions = FunctionIdentities::new(self.plan, self.lineage);
         let place = record.place();
         let unreachable = |reason| Error::Image { path: self.module.to_owned(), stage: Stage::Bind, reason };
-        let code = bind::code(self.plan, &functions, place).map_err(unreachable)?;
+        // An initialiser runs before the commit, while the oldest entries still lead to old code: it must meet its own.
+        let itself = FunctionIdentities::none(self.plan);
+        let at_first = if self.adapter.is_some() { &itself } else { &functions };
+        let code = bind::code(self.plan, at_first, place).map_err(unreachable)?;
         let mut read = |slots: &[Addr]| self.link.read_words(slots);
-        let Binding { segments, writes } = bind::bind(self.plan, self.lineage, &functions, &code, place, &mut read)
+        let Binding { segments, writes } = bind::bind(self.plan, self.lineage, at_first, &code, place, &mut read)
             .map_err(|reason| reason.map_or_else(|error| error, unreachable))?;
         if !writes.is_empty() {
             self.link.bind(segments, writes).map_err(|error| in_stage(error, self.module, Stage::Bind))?;
@@ -334,8 +361,21 @@ impl Attempt<'_> {
         }
         let merged = self.merge_initial_values(&functions, record.bias, &mut receipt)?;
 
+        if let Some(adapter) = &self.adapter {
+            let input = python::to_reload(self.plan, self.lineage, &functions, self.module, &record);
+            python::prepare(self.link, adapter, &name, input, &mut receipt)?;
+            self.clock.lap(|timings| &mut timings.adapt);
+        }
         let new = self.lineage.place(self.plan, record.number, place, &code);
-        let step = Transition { writes: merged, ..transition(self.lineage, self.plan.parent, new, Some(new)) };
+        let mut step = Transition { writes: merged, ..transition(self.lineage, self.plan.parent, new, Some(new)) };
+        if self.adapter.is_some() {
+            let mut read = |slots: &[Addr]| self.link.read_words(slots);
+            let late = bind::identities(self.plan, &functions, place, &mut read)
+                .map_err(|reason| reason.map_or_else(|error| error, unreachable))?;
+            step.write_around_patches(late);
+            let code = bind::code(self.plan, &functions, place).map_err(unreachable)?;
+            self.lineage.rebind(new, &code);
+        }
         note_entries(self.lineage, &step, &mut receipt);
 
         let mut next = self.ledger.clone();
@@ -348,10 +388,18 @@ impl Attempt<'_> {
         self.clock.lap(|timings| &mut timings.hooks);
         let revision = commit(self.link, helper, staged, &mut receipt, self.clock)?;
         participation::destruct_at_exit(self.link, self.plan, place.bias, &mut receipt);
+        if self.adapter.is_some() {
+            python::finish(self.link, &mut receipt);
+        }
         let number = receipt.generation;
         if let Some(hook) = Hook::After.of(self.lineage.placed(new))
             && let Err(error) = participation::call(self.link, Hook::After, hook, number, self.module)
         {
+            if let Some(adapter) = &self.adapter {
+                let input =
+                    python::to_roll_back(self.lineage, self.module, self.lineage.placed(self.plan.parent).number);
+                python::prepare_to_take_back(self.link, adapter, &name, input);
+            }
             return Err(take_back(self.link, self.lineage, self.module, (new, self.plan.parent), next, error));
         }
         self.clock.lap(|timings| &mut timings.hooks);
@@ -479,13 +527,14 @@ fn text_segments(lineage: &Lineage, step: &Transition) -> Vec<Segment> {
     const WRITE: u32 = 2;
     const READ_EXECUTE: u32 = 5;
     let mut result = Vec::new();
+    let written = |text: std::ops::Range<u64>| step.writes.iter().any(|write| text.contains(&write.address));
     for placed in lineage.all() {
         for segment in placed.image.tables.segments.iter().filter(|segment| segment.executable) {
             let protection = READ_EXECUTE | if segment.writable { WRITE } else { 0 };
             let start = placed.bias.0.wrapping_add(segment.address & !0xfff);
             let len = ((segment.address & 0xfff) + segment.memory_size).next_multiple_of(0x1000);
             let first = step.patches.partition_point(|patch| patch.address < start);
-            if step.patches.get(first).is_some_and(|patch| patch.address < start + len) {
+            if step.patches.get(first).is_some_and(|patch| patch.address < start + len) || written(start..start + len) {
                 result.push(Segment { range: Range { start, len }, protection });
             }
         }

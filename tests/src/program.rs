@@ -71,15 +71,20 @@ impl Conversation {
     /// Sends a command to a host of `hosts/` and returns its answer.
     pub fn ask(&mut self, command: &str) -> String {
         self.tell(command);
-        self.line_where(|line| line.strip_prefix('>').map(str::to_owned))
+        self.answer()
     }
 
-    /// Sends a command that has no answer.
+    /// Sends a command whose answer is awaited later.
     pub fn tell(&mut self, command: &str) {
         let input = self.input.as_mut().expect("not closed");
         writeln!(input, "{command}")
             .and_then(|()| input.flush())
             .unwrap_or_else(|error| panic!("`{command}`: {error}; the program said {:?}", self.said));
+    }
+
+    /// The answer to the last command.
+    pub fn answer(&mut self) -> String {
+        self.line_where(|line| line.strip_prefix('>').map(str::to_owned))
     }
 
     /// Closes the program's standard input.

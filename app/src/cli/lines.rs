@@ -144,8 +144,9 @@ pub fn summary(receipt: &Receipt) -> String {
             let counts: Vec<String> =
                 counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
             let counts = if counts.is_empty() { "none changed".to_owned() } else { counts.join(", ") };
+            let python = python(receipt);
             format!(
-                "{name}: reloaded, generation {}; functions: {counts}; {} statics kept; {:.1} ms, of which the target \
+                "{name}: reloaded, generation {}; functions: {counts}{python}; {} statics kept; {:.1} ms, of which the target \
                  stood still {:.2} ms",
                 receipt.generation, receipt.statics.kept, receipt.timings_ms.total, receipt.timings_ms.pause
             )
@@ -190,6 +191,7 @@ pub fn detail(receipt: &Receipt) -> Vec<String> {
         ("safe point", times.safe_point),
         ("hooks", times.hooks),
         ("stage", times.stage),
+        ("adapt", times.adapt),
         ("commit", times.commit),
     ];
     let stages = stages.iter().filter(|(_, ms)| *ms >= 0.05).map(|(stage, ms)| format!("{stage} {ms:.1}"));
@@ -198,6 +200,15 @@ pub fn detail(receipt: &Receipt) -> Vec<String> {
         lines.push(format!("ms: {stages}; {} KiB stay until the program ends", details.retained_bytes.div_ceil(1024)));
     }
     lines
+}
+
+/// What a Python extension's reload meant to Python; empty for anything else.
+fn python(receipt: &Receipt) -> String {
+    let changes = &receipt.details.python;
+    let parts = [(&changes.added, "added"), (&changes.removed, "removed"), (&changes.updated, "updated")];
+    let parts = parts.iter().filter(|(names, _)| !names.is_empty());
+    let parts: Vec<String> = parts.map(|(names, what)| format!("{what} {}", names.join(", "))).collect();
+    if parts.is_empty() { String::new() } else { format!("; Python: {}", parts.join("; ")) }
 }
 
 /// One line to standard output. Where nobody reads any more, as after `| head`, there is nobody to tell of it.
@@ -267,5 +278,7 @@ mod tests {
         assert!(
             summary(&receipt).starts_with("libfoo.so: reloaded, generation 2; functions: 3 changed; 0 statics kept")
         );
+        receipt.details.python.added = vec!["f".into(), "C.g".into()];
+        assert!(summary(&receipt).contains("3 changed; Python: added f, C.g; 0 statics"));
     }
 }

@@ -61,6 +61,7 @@ fn entry(name: &str, time: SystemTime, outcome: Outcome, generation: u32, total:
         safe_point: 0.0,
         hooks: 0.0,
         commit: total * 0.05,
+        adapt: 0.0,
         pause: total * 0.01,
         total,
     };

@@ -21,13 +21,15 @@ use std::{
 use libloading::os::unix::Library;
 use reload_protocol::{LoadedModule, Reply, Routine};
 
-use crate::{STACK_SIZE, modules, shadow::loader_message};
+use crate::{STACK_SIZE, adapter::Speaker, modules, shadow::loader_message};
 
 /// What to do.
 pub enum Errand {
     /// `dlopen` of this path, constructors included.
     Open(String),
     Call(Routine),
+    /// An adapter's side of its conversation.
+    Adapt(Speaker),
 }
 
 type Ticket = u64;
@@ -79,6 +81,14 @@ impl Errands {
         }
     }
 
+    /// Starts an errand whose end nobody waits for.
+    pub fn run_unawaited(&mut self, errand: Errand) {
+        let ticket = self.next;
+        self.next += 1;
+        // As above.
+        let _ = self.orders.send((ticket, errand));
+    }
+
     pub fn is_busy(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -124,6 +134,10 @@ fn carry_out(errand: Errand) -> Reply {
     match errand {
         Errand::Open(path) => open(&path),
         Errand::Call(routine) => Reply::Returned { status: call(routine) },
+        Errand::Adapt(speaker) => {
+            speaker.speak();
+            Reply::Returned { status: 0 }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! everything else happens there. Deliberately absent: knowledge of ELF symbols, of policy and of what the ledger means;
 //! printing; ending or aborting the host.
 
+mod adapter;
 mod commit;
 mod errands;
 mod fd;

@@ -17,6 +17,7 @@ use reload_protocol::{
 };
 
 use crate::{
+    adapter::{self, Conversation},
     commit::{self, Ended},
     errands::{Errand, Errands},
     fd::{self, GuestFd, MAX_OPEN},
@@ -41,6 +42,8 @@ const LONGEST_HOLD: Duration = Duration::from_secs(10);
 /// After the process had no descriptor left for a connection.
 const REACCEPT: Duration = Duration::from_millis(200);
 
+const NOT_WAITED: &str = "the commit came too late: the adapter had stopped waiting for it";
+
 type ConnectionId = u64;
 
 struct Connection {
@@ -57,6 +60,15 @@ struct Owner {
     peer: u32,
     shadows: Vec<Shadow>,
     staged: Option<Arc<Staged>>,
+    /// What goes with the commit.
+    adapter: Option<Arc<Conversation>>,
+}
+
+/// The last conversation with an adapter, and who waits for what it has to say.
+struct Adapting {
+    conversation: Arc<Conversation>,
+    preparation: Option<ConnectionId>,
+    ending: Option<ConnectionId>,
 }
 
 struct Server {
@@ -74,6 +86,7 @@ struct Server {
     hold_ends: Option<Instant>,
     /// Connections wait until then.
     accept_from: Option<Instant>,
+    adapting: Option<Adapting>,
     /// When the SIGSEGV disposition may be given back after a window whose stopper died; its transaction lives until then.
     settle: Option<(Instant, Arc<Staged>)>,
     /// This thread's id.
@@ -114,6 +127,7 @@ impl Server {
             awaiting: None,
             hold_ends: None,
             accept_from: None,
+            adapting: None,
             settle: None,
             // SAFETY: cannot fail.
             thread: unsafe { libc::syscall(libc::SYS_gettid) } as u32,
@@ -130,7 +144,8 @@ impl Server {
         let settling = self.settle.as_ref().map(|(due, _)| due.saturating_duration_since(Instant::now()));
         let relisten = self.listener.is_none().then_some(RELISTEN);
         // A thread of the host's table has no descriptor of ours to wake us by.
-        let awaiting = (self.errands.is_busy() || self.awaiting.is_some()).then_some(AWAITING);
+        let awaited = self.errands.is_busy() || self.awaiting.is_some() || self.is_awaited();
+        let awaiting = awaited.then_some(AWAITING);
         let at = |time: Option<Instant>| time.map(|time| time.saturating_duration_since(Instant::now()));
         let soonest = [settling, relisten, awaiting, at(self.hold_ends), at(self.accept_from)];
         let soonest = soonest.into_iter().flatten().min();
@@ -154,6 +169,7 @@ impl Server {
         }
         self.finish_errands();
         self.look_at_safe_point();
+        self.pass_on_adapters_words();
         if polls[0].revents & libc::POLLNVAL != 0
             && let Some(closed) = self.listener.take()
         {
@@ -277,6 +293,17 @@ impl Server {
                     return Answer::Later;
                 }
             },
+            Request::Adapt { path, input } => match self.adapt(id, path, input) {
+                Err(reply) => reply,
+                Ok(()) => return Answer::Later,
+            },
+            Request::Adapted => match &mut self.adapting {
+                None => failed("Adapt must come first"),
+                Some(adapting) => {
+                    adapting.ending = Some(id);
+                    return Answer::Later;
+                }
+            },
             Request::Stage(transaction) => {
                 let number = self.next_transaction;
                 match self.owned(id) {
@@ -360,7 +387,7 @@ impl Server {
             return Reply::Stale { revision: ledger::revision() };
         }
         if self.owner.is_none() {
-            self.owner = Some(Owner { connection: id, peer, shadows: Vec::new(), staged: None });
+            self.owner = Some(Owner { connection: id, peer, shadows: Vec::new(), staged: None, adapter: None });
         }
         self.done()
     }
@@ -412,7 +439,13 @@ impl Server {
     /// Ends the owner's right; what it loaded and did not commit goes.
     fn release(&mut self) {
         self.let_go();
-        if let Some(owner) = self.owner.take() {
+        if let Some(mut owner) = self.owner.take() {
+            if let Some(adapter) = &owner.adapter {
+                adapter.give_up();
+                // The host's runtime may have seen it, and nobody can tell what it kept.
+                let entered = adapter.may_use_shadow();
+                owner.shadows.iter_mut().for_each(|shadow| shadow.entered |= entered);
+            }
             for shadow in owner.shadows.into_iter().rev() {
                 self.arenas.unload(shadow);
             }
@@ -436,6 +469,52 @@ impl Server {
         }
     }
 
+    /// Starts a conversation with the adapter about what the owner has loaded.
+    fn adapt(&mut self, id: ConnectionId, path: String, input: Vec<u8>) -> Result<(), Reply> {
+        if self.adapting.as_ref().is_some_and(|last| last.conversation.ending().is_none()) {
+            return Err(failed("the adapter has not yet come to an end with the reload before"));
+        }
+        let owner = self.owned(id)?;
+        let (conversation, speaker) = adapter::conversation(path, input);
+        owner.adapter = Some(Arc::clone(&conversation));
+        self.adapting = Some(Adapting { conversation, preparation: Some(id), ending: None });
+        self.errands.run_unawaited(Errand::Adapt(speaker));
+        Ok(())
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.adapting.as_ref().is_some_and(|adapting| adapting.preparation.is_some() || adapting.ending.is_some())
+    }
+
+    fn pass_on_adapters_words(&mut self) {
+        let Some(adapting) = &mut self.adapting else { return };
+        let mut replies = Vec::new();
+        if adapting.preparation.is_some()
+            && let Some(words) = adapting.conversation.preparation()
+        {
+            replies.extend(adapting.preparation.take().map(|id| (id, words)));
+        }
+        if adapting.ending.is_some()
+            && let Some(words) = adapting.conversation.ending()
+        {
+            replies.extend(adapting.ending.take().map(|id| (id, words)));
+        }
+        for (id, words) in replies {
+            self.reply(id, Reply::Adapter(words));
+        }
+    }
+
+    /// The adapter of the reload being committed is told what becomes of it; `false`: it has not waited.
+    fn hold_adapter(&self) -> bool {
+        self.owner.as_ref().and_then(|owner| owner.adapter.as_ref()).is_none_or(|adapter| adapter.hold_fast())
+    }
+
+    fn tell_adapter(&self, committed: bool) {
+        if let Some(adapter) = self.owner.as_ref().and_then(|owner| owner.adapter.as_ref()) {
+            if committed { adapter.commit() } else { adapter.let_go() }
+        }
+    }
+
     /// The owner, if `id` is it.
     fn owned(&mut self, id: ConnectionId) -> Result<&mut Owner, Reply> {
         match &mut self.owner {
@@ -454,14 +533,18 @@ impl Server {
         self.settle_window(true);
         let range = |range: &std::ops::Range<u64>| Range { start: range.start, len: range.end - range.start };
         let forbidden = staged.forbidden.iter().map(range).collect();
+        if !self.hold_adapter() {
+            return self.reply(id, failed(NOT_WAITED));
+        }
         let priority = commit::Priority::current();
         self.reply(id, Reply::Committing { forbidden });
-        let Some(connection) = self.connection(id) else { return };
-        if !connection.input.is_empty() {
+        let Some(connection) = self.connection(id).filter(|connection| connection.input.is_empty()) else {
+            self.tell_adapter(false);
             return self.drop_connection(id, false);
-        }
+        };
         ledger::prepare(staged.ledger.clone());
         let ended = commit::drive(connection.fd.raw(), &staged);
+        self.tell_adapter(matches!(ended, Ended::Committed | Ended::Lost { committed: true }));
         priority.restore();
         let disturbed = matches!(ended, Ended::Lost { .. });
         if disturbed {
@@ -486,8 +569,13 @@ impl Server {
 
     fn commit_by_signal(&mut self, id: ConnectionId, staged: &Arc<Staged>) -> Reply {
         self.settle_window(true);
+        if !self.hold_adapter() {
+            return failed(NOT_WAITED);
+        }
         ledger::prepare(staged.ledger.clone());
-        match signal_stop::commit(staged, &[self.thread, self.errands.thread]) {
+        let stopped = signal_stop::commit(staged, &[self.thread, self.errands.thread]);
+        self.tell_adapter(matches!(stopped, Stopped::Committed { .. }));
+        match stopped {
             Stopped::Committed { pause_ns, threads } => {
                 self.committed(id);
                 Reply::Committed(SignalStop { revision: ledger::revision(), pause_ns, threads })

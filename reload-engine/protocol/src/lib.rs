@@ -62,6 +62,11 @@ pub enum Request {
     SafePoint { patience_ms: u32 },
     /// Runs code of the host's on a thread of its own. A shadow that it belongs to stays loaded whatever happens.
     Call { routine: Routine, patience_ms: u32 },
+    /// Has the adapter, a library of the engine's at `path`, bring a language's runtime in step with the loaded shadow, on a
+    /// thread of its own. Once it is prepared, the commit decides: it carries out what it has prepared, or drops it.
+    Adapt { path: String, input: Vec<u8> },
+    /// Waits for the end of what the last `Adapt` began; after the commit, or after `End`.
+    Adapted,
     /// Verifies and prepares a transaction: checks `before` bytes, touches the pages to be written, keeps it ready.
     Stage(Transaction),
     /// Sent by the stop helper on its own connection; continues with the bytes of [`commit`].
@@ -109,6 +114,8 @@ pub enum Reply {
     Returned {
         status: i32,
     },
+    /// What the adapter says, which nobody else understands: of its preparation, or of its end.
+    Adapter(Vec<u8>),
     Staged {
         transaction: u64,
     },

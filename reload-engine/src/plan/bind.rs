@@ -87,6 +87,44 @@ pub fn bind(
     Ok(binder.finish())
 }
 
+/// The writes that give a shadow which was bound with [`FunctionIdentities::none`], and has run since, its identities; code
+/// and data. A pointer in data that the program has changed meanwhile stays.
+///
+/// # Errors
+/// `Err(Ok(reason))`: something lies out of reach; `Err(Err(error))`: the target could not be read.
+pub fn identities(
+    plan: &Plan,
+    functions: &FunctionIdentities,
+    place: Place,
+    read: &mut ReadWords<'_>,
+) -> Result<Vec<Write>, Result<String, crate::error::Error>> {
+    let image = &*plan.image;
+    let bias = place.bias;
+    let before = code(plan, &FunctionIdentities::none(plan), place).map_err(Ok)?;
+    let mut writes: Vec<Write> = code(plan, functions, place)
+        .map_err(Ok)?
+        .into_iter()
+        .filter(|field| before.binary_search(field).is_err())
+        .map(|(site, field)| Write { address: bias.addr(site).0, bytes: field.to_vec() })
+        .collect();
+    let pointers = image.tables.relocations.iter().filter_map(|relocation| match &relocation.resolves {
+        Resolves::Here(target) | Resolves::Symbol { here: Some(target), .. }
+            if relocation.kind == RelocationKind::Address =>
+        {
+            let home = functions.of(image.function_starting_at(*target)?)?;
+            Some((bias.addr(relocation.slot), bias.addr(*target), home))
+        }
+        _ => None,
+    });
+    let pointers: Vec<(Addr, Addr, Addr)> = pointers.collect();
+    let slots: Vec<Addr> = pointers.iter().map(|(slot, _, _)| *slot).collect();
+    let held = read(&slots).map_err(Err)?;
+    let unchanged = pointers.into_iter().zip(held).filter(|((_, own, _), held)| *held == Some(own.0));
+    writes
+        .extend(unchanged.map(|((slot, _, home), _)| Write { address: slot.0, bytes: home.0.to_le_bytes().to_vec() }));
+    Ok(writes)
+}
+
 struct Binder<'a> {
     plan: &'a Plan,
     image: &'a Image,
@@ -261,6 +299,11 @@ pub struct FunctionIdentities {
 }
 
 impl FunctionIdentities {
+    /// Every function stands for itself.
+    pub fn none(plan: &Plan) -> Self {
+        FunctionIdentities { addresses: vec![None; plan.image.functions.len()] }
+    }
+
     pub fn new(plan: &Plan, lineage: &Lineage) -> Self {
         let new_address = plan.family_addresses();
         let addresses = plan

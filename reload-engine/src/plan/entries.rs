@@ -29,11 +29,30 @@ pub struct Transition {
     pub far: Vec<Instance>,
 }
 
+impl Transition {
+    /// Adds writes; where a patch stands there is nothing left to write to.
+    pub fn write_around_patches(&mut self, writes: Vec<Write>) {
+        let patches = &self.patches;
+        let free = |write: &Write| {
+            let after = patches.partition_point(|patch| patch.address + u64::from(patch.len) <= write.address);
+            patches.get(after).is_none_or(|patch| patch.address >= write.address + write.bytes.len() as u64)
+        };
+        self.writes.extend(writes.into_iter().filter(free));
+    }
+}
+
 /// The step from active generation `from` to `to`. Nothing has been written yet to the entries of generation `untouched`,
 /// which has just been loaded.
 pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<usize>) -> Transition {
     let (before, after) = (Running::of(lineage, from), Running::of(lineage, to));
     let mut families: Vec<u32> = before.implementers.keys().chain(after.implementers.keys()).copied().collect();
+    // A function that came with a generation on the way to only one of the two is implemented anew by nobody there, but its
+    // later instances lead to it, and no longer do.
+    let parted = |generation: usize| before.path.contains(&generation) != after.path.contains(&generation);
+    families.extend((0..lineage.families().len() as u32).filter(|family| match lineage.instances(*family) {
+        [first, _, ..] => parted(first.generation),
+        _ => false,
+    }));
     families.sort_unstable();
     families.dedup();
     let mut entries: BTreeMap<Addr, Instance> = BTreeMap::new();

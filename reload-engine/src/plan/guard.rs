@@ -5,7 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::homes::{PlannedHomes, TlsHome};
+use super::{
+    homes::{PlannedHomes, TlsHome},
+    registration,
+};
 use crate::{
     image::{
         Image, NameKey, RelocationKind, Resolves, demangle,
@@ -261,11 +264,16 @@ fn tell_statics(old: &Image, new: &Image, statics: &[Kept<'_>], findings: &mut F
     }
 }
 
-/// Entries that callers outside the library can know: exported, or stored as a pointer in its data.
+/// Entries that callers outside the library can know: exported, or stored as a pointer in its data. Python asks its tables
+/// of methods anew, with what each method takes.
 fn exposed_functions(image: &Image) -> HashSet<Vaddr> {
     let exported = image.tables.symbols.iter().filter(|symbol| !symbol.local).map(|symbol| Vaddr(symbol.address));
+    let python = &registration::tables(image) | &registration::types(image);
+    let registered = |slot| image.object_at(slot).is_some_and(|object| python.contains(&object));
     let stored = image.tables.relocations.iter().filter_map(|relocation| match relocation.resolves {
-        Resolves::Here(address) if relocation.kind == RelocationKind::Address => Some(address),
+        Resolves::Here(address) if relocation.kind == RelocationKind::Address && !registered(relocation.slot) => {
+            Some(address)
+        }
         _ => None,
     });
     exported.chain(stored).collect()

@@ -1,12 +1,13 @@
 //! Where each static and thread-local lives: in the storage of the generation that first had it, so that state stays.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::{
     lineage::{Lineage, Placed},
     matching::{Traits, pair},
+    registration,
 };
 use crate::{
     image::{Image, NameKey, Object, Resolves},
@@ -46,6 +47,8 @@ pub struct PlannedHomes {
     /// Indices of thread-locals.
     pub new_thread_locals: Vec<usize>,
     pub reset_thread_locals: Vec<usize>,
+    /// Whether what registers the module with the Python interpreter differs from the running generation's.
+    pub registers_anew: bool,
     /// Names that several statics share and that nothing tells apart.
     pub ambiguous: Vec<String>,
 }
@@ -138,8 +141,15 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
         thread_locals: vec![TlsHome::Own; image.thread_locals.len()],
         ..PlannedHomes::default()
     };
+    let registration = registration::statics(image);
+    let types = registration::types(image);
+    planned.registers_anew = registers_anew(&lineage.placed(parent).image, image, &registration);
     let (groups_of_objects, unknown) = groups(lineage, parent, &image.objects, |image| &image.objects);
-    for (placed, olds, news) in groups_of_objects {
+    for (placed, olds, mut news) in groups_of_objects {
+        news.retain(|index| !registration.contains(index));
+        if news.is_empty() {
+            continue;
+        }
         // A single pair from the same file needs no more evidence than its name.
         let several = olds.len() + news.len() > 2 || placed.image.objects[olds[0]].file != image.objects[news[0]].file;
         let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
@@ -167,7 +177,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
                     if object.size > 0 {
                         planned.kept.push(*index);
                     }
-                    if old.content != object.content {
+                    if old.content != object.content && !types.contains(index) {
                         planned.reinitialised.push(*index);
                     }
                     Home::At(home)
@@ -195,7 +205,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
     }
     planned.new.extend(unknown.into_iter().filter(|index| {
         let object = &image.objects[*index];
-        !object.constant && object.size > 0
+        !object.constant && object.size > 0 && !registration.contains(index)
     }));
 
     if same_thread_locals(&lineage.placed(parent).image, image) {
@@ -235,6 +245,18 @@ fn same_thread_locals(old: &Image, new: &Image) -> bool {
         image.thread_locals.iter().map(|object| (object.key, object.address, object.size)).collect()
     };
     all(old) == all(new)
+}
+
+/// Whether the statics of the registration are others, or start with other values, than in `old`.
+fn registers_anew(old: &Image, new: &Image, registration: &BTreeSet<usize>) -> bool {
+    let contents = |image: &Image, statics: &BTreeSet<usize>| {
+        let types = registration::types(image);
+        let mut contents: Vec<(NameKey, u64, u128)> =
+            statics.union(&types).map(|index| &image.objects[*index]).map(|o| (o.key, o.size, o.content)).collect();
+        contents.sort_unstable();
+        contents
+    };
+    contents(old, &registration::statics(old)) != contents(new, registration)
 }
 
 /// A generation, its objects of one name, and the new objects of that name.

@@ -142,6 +142,12 @@ impl Lineage {
         generation
     }
 
+    /// Notes what `code` has changed since the generation was placed.
+    pub fn rebind(&mut self, generation: usize, code: &[(Vaddr, [u8; 4])]) {
+        let placed = &mut self.placed[generation];
+        placed.rebound_entries = at_entries(&placed.image, code);
+    }
+
     pub fn placed(&self, generation: usize) -> &Placed {
         &self.placed[generation]
     }

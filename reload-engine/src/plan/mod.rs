@@ -15,6 +15,7 @@ mod lasting;
 pub mod lineage;
 mod matching;
 pub mod merge;
+pub mod registration;
 pub mod shadow;
 mod start_up;
 mod tls;
@@ -95,6 +96,7 @@ impl Plan {
             && self.statics.new == 0
             && self.statics.reset == 0
             && self.homes.reinitialised.is_empty()
+            && !self.homes.registers_anew
     }
 }
 

@@ -25,6 +25,9 @@ pub fn receipt(
     if let Error::Refused { reasons, .. } = error {
         trace.extend(reasons.iter().skip(1).cloned());
     }
+    if let Error::Adapter { trace: told, .. } = error {
+        trace.extend(told.iter().cloned());
+    }
     trace.push(format!("generation {generation} of {} is still running, untouched", file_name(module)));
     trace.push(remedy(error, stage));
     Receipt {
@@ -52,6 +55,7 @@ fn stage(error: &Error, store: &Path) -> Stage {
         Error::Refused { stage, .. } | Error::Image { stage, .. } => *stage,
         Error::File { path, .. } if path.starts_with(store) => Stage::Shadow,
         Error::File { .. } => Stage::Read,
+        Error::Adapter { .. } => Stage::Adapt,
         Error::Stop { .. } => Stage::Stop,
         Error::Unsuitable { .. } | Error::Unsupported(_) => Stage::Validate,
         _ => Stage::Commit,
@@ -67,6 +71,9 @@ fn remedy(error: &Error, stage: Stage) -> String {
         (_, Stage::Validate | Stage::Parse) => "build the library again; it is tried again when it changes",
         (_, Stage::Shadow) => {
             "make room in the store ($XDG_RUNTIME_DIR, else the temporary directory), then name the module in `reload`"
+        }
+        (_, Stage::Adapt) => {
+            "build the module again, or name it in `reload` to try again; it is tried again when it changes"
         }
         (_, Stage::Load) => "link what is missing and build again; it is tried again when it changes",
         _ => "name the module in `reload` to try again, or restart the target",

@@ -1,8 +1,8 @@
 //! Test hook: `RELOAD_DASHBOARD_HALT=STEP` makes whoever carries out that step of a reload, or of attaching, stop itself
 //! (SIGSTOP) right after it, so that a test can kill it exactly there. Not set, it does nothing.
 //!
-//! `loaded`, `bound`, `staged` and `ended` stop the controller; `stopped`, `closed`, `gone` and `done` the stop helper; the
-//! others, the steps of attaching, the attach helper.
+//! `loaded`, `bound`, `adapted`, `staged` and `ended` stop the controller; `stopped`, `closed`, `gone` and `done` the stop
+//! helper; the others, the steps of attaching, the attach helper.
 
 use nix::sys::signal::{Signal, raise};
 
@@ -15,6 +15,8 @@ pub enum Step {
     Loaded,
     /// Its references are retargeted.
     Bound,
+    /// The interpreter of a Python extension has prepared itself and waits.
+    Adapted,
     /// The agent holds the prepared transaction.
     Staged,
     /// Every thread of the target is stopped.
@@ -54,6 +56,7 @@ impl Halt {
         let step = std::env::var(VARIABLE).ok().and_then(|name| match name.as_str() {
             "loaded" => Some(Step::Loaded),
             "bound" => Some(Step::Bound),
+            "adapted" => Some(Step::Adapted),
             "staged" => Some(Step::Staged),
             "stopped" => Some(Step::Stopped),
             "closed" => Some(Step::Closed),

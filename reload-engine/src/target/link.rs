@@ -111,6 +111,8 @@ impl AgentLink {
             | Request::Bind { .. }
             | Request::Stage(_)
             | Request::Dlopen { .. }
+            | Request::Adapt { .. }
+            | Request::Adapted
             | Request::CommitBySignal { .. } => LONG,
             _ => SHORT,
         };
@@ -253,6 +255,19 @@ impl AgentLink {
         })
     }
 
+    /// Has the adapter at `path` prepare; what it says of it.
+    pub fn adapt(&mut self, path: &Path, input: Vec<u8>) -> Result<Vec<u8>> {
+        let path = text(path)?;
+        let words = self.ask(Request::Adapt { path, input }, adapter)?;
+        self.halt.at(Step::Adapted);
+        Ok(words)
+    }
+
+    /// What the adapter says last. After the commit or [`AgentLink::end`].
+    pub fn adapted(&mut self) -> Result<Vec<u8>> {
+        self.ask(Request::Adapted, adapter)
+    }
+
     /// Verifies and prepares a transaction; its number, for [`super::stop::commit`].
     pub fn stage(&mut self, transaction: Transaction) -> Result<u64> {
         let number = self.ask(Request::Stage(transaction), |reply| match reply {
@@ -301,6 +316,13 @@ fn done(reply: Reply) -> Result<u64, Reply> {
 fn loaded(reply: Reply) -> Result<LoadedModule, Reply> {
     match reply {
         Reply::Loaded(module) => Ok(module),
+        other => Err(other),
+    }
+}
+
+fn adapter(reply: Reply) -> Result<Vec<u8>, Reply> {
+    match reply {
+        Reply::Adapter(words) => Ok(words),
         other => Err(other),
     }
 }

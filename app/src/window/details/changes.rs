@@ -55,6 +55,9 @@ pub fn show(ui: &mut Ui, module: &Module, search: &mut String, actions: &mut Vec
         ("Statics started anew", &details.reset_statics, receipt.statics.reset, palette.changed),
         ("Statics that took the new value", &details.merged_statics, receipt.statics.merged, palette.text),
         ("Statics kept", &details.kept_statics, receipt.statics.kept, palette.text_secondary),
+        ("Added for Python", &details.python.added, details.python.added.len(), palette.current),
+        ("Removed for Python", &details.python.removed, details.python.removed.len(), palette.text_secondary),
+        ("Updated for Python", &details.python.updated, details.python.updated.len(), palette.text),
     ];
     let mut found = false;
     for (position, (title, names, count, colour)) in groups.into_iter().enumerate() {
