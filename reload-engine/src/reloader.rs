@@ -424,11 +424,12 @@ impl Attempt<'_> {
             let image = &self.plan.image;
             let name = demangle(image.object_name(&image.objects[question.object]));
             match merge::answer(self.plan, self.lineage, functions, bias, question, &live) {
-                Some(bytes) => {
+                merge::Answer::Take(bytes) => {
                     writes.push(Write { address: question.home.0, bytes });
                     receipt.details.merged_statics.push(name);
                 }
-                None => receipt.warnings.push(format!(
+                merge::Answer::Same => {}
+                merge::Answer::Keep => receipt.warnings.push(format!(
                     "`{name}` has a new initial value, but the program has changed it: the live value stays"
                 )),
             }

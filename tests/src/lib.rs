@@ -11,6 +11,7 @@ pub mod greek;
 pub mod install;
 pub mod process;
 pub mod program;
+pub mod random;
 pub mod skip;
 pub mod stranger;
 pub mod toolchain;

@@ -37,14 +37,16 @@ pub struct TlsUse {
     pub function: Option<u32>,
 }
 
-/// A 32-bit displacement from the start of the module's TLS block, in a function that uses a local-dynamic pair; in a
-/// program, a 32-bit distance from the thread pointer.
+/// A 32-bit distance from the start of the module's TLS block, in a function that uses a local-dynamic pair; in a program,
+/// from the thread pointer.
 #[derive(Clone, Copy, Debug)]
 pub struct TlsDisplacement {
     pub site: Vaddr,
-    /// Offset inside the TLS block.
+    /// From the start of the TLS block, in two's complement: an index that counts from 1 can begin before it.
     pub offset: u64,
     pub function: u32,
+    /// Memory is accessed right there: something that is added to it, or an address kept for later, could lead elsewhere.
+    pub exact: bool,
     /// The base register provably holds what `__tls_get_addr` returned, or the encoding leaves no other reading.
     pub certain: bool,
 }
@@ -249,11 +251,14 @@ impl<'a> Scanner<'a> {
             } else if let Some(function) = owner
                 && self.image.tables.tls_size > 0
                 && !self.image.tables.program
-                && offsets.displacement_size() == 4
                 && in_body
                 && instruction.mnemonic() != Mnemonic::Nop
             {
-                self.displacement(function, ip + offsets.displacement_offset() as u64, &instruction, &tls);
+                if offsets.displacement_size() == 4 {
+                    self.displacement(function, ip + offsets.displacement_offset() as u64, &instruction, &tls);
+                } else if offsets.immediate_size() == 4 {
+                    self.addition(function, ip + offsets.immediate_offset() as u64, &instruction, &tls);
+                }
             }
 
             match instruction.flow_control() {
@@ -308,6 +313,7 @@ impl<'a> Scanner<'a> {
             site: Vaddr(site.at),
             offset: site.offset,
             function,
+            exact: false,
             certain: site.certain,
         }));
         for index in first_displacement..self.scan.tls_displacements.len() {
@@ -377,19 +383,40 @@ impl<'a> Scanner<'a> {
     }
 
     fn displacement(&mut self, function: u32, site: u64, instruction: &Instruction, tls: &TlsTracker) {
-        let base = instruction.memory_base();
+        let (base, index) = (instruction.memory_base(), instruction.memory_index());
+        let held = tls.holds_block(base)
+            || (index != Register::None && instruction.memory_index_scale() == 1 && tls.holds_block(index));
         let offset = instruction.memory_displacement64();
-        if matches!(base, Register::None | Register::RSP | Register::RIP)
-            || instruction.memory_index() != Register::None
-            || offset >= self.image.tables.tls_size
-        {
+        let inside = if held { self.near_block(offset) } else { offset < self.image.tables.tls_size };
+        if !inside || (!held && matches!(base, Register::None | Register::RSP | Register::RIP)) {
             return;
         }
         // The assembler writes small displacements in one byte; four bytes for one is a `DTPOFF32`.
-        let certain = offset < 128 || tls.holds_block(base);
-        if certain || base != Register::RBP {
-            self.scan.tls_displacements.push(TlsDisplacement { site: Vaddr(site), offset, function, certain });
+        let certain = held || (-128..128).contains(&(offset as i64));
+        let exact = index == Register::None && instruction.mnemonic() != Mnemonic::Lea;
+        if certain || (base != Register::RBP && index == Register::None) {
+            let site = Vaddr(site);
+            self.scan.tls_displacements.push(TlsDisplacement { site, offset, function, exact, certain });
         }
+    }
+
+    /// `add $offset, block`
+    fn addition(&mut self, function: u32, site: u64, instruction: &Instruction, tls: &TlsTracker) {
+        let adds = matches!(instruction.code(), Code::Add_rm64_imm32 | Code::Add_RAX_imm32);
+        let offset = instruction.immediate32to64() as u64;
+        if adds
+            && instruction.op0_kind() == OpKind::Register
+            && tls.holds_block(instruction.op0_register())
+            && self.near_block(offset)
+        {
+            let (site, exact, certain) = (Vaddr(site), false, true);
+            self.scan.tls_displacements.push(TlsDisplacement { site, offset, function, exact, certain });
+        }
+    }
+
+    /// Inside the TLS block, at its end, or so little before it that an index may lead there.
+    fn near_block(&self, offset: u64) -> bool {
+        offset <= self.image.tables.tls_size || offset as i64 >= -0x1000 && (offset as i64) < 0
     }
 
     fn blank(&mut self, at: usize, len: usize) {

@@ -330,6 +330,10 @@ impl Meaning<'_> {
         };
         let kind = tag(relocation.kind as u8);
         match (&relocation.resolves, relocation.kind) {
+            // Exported or not, it is the same thing.
+            (Resolves::Symbol { here: Some(target), .. }, RelocationKind::Address) => {
+                digest(&[kind, self.target(*target, depth + 1)])
+            }
             (Resolves::Symbol { name, addend, here }, _) => {
                 let size = here.and_then(|here| image.object_at(here)).map_or(0, |object| image.objects[object].size);
                 digest(&[kind, name_digest(name), *addend as u128, size as u128])

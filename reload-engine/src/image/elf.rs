@@ -390,7 +390,11 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
                     let name = symbol.name(LE, dynamic.strings()).map_err(parse("symbol name"))?;
                     let here =
                         (!symbol.is_undefined(LE)).then(|| Vaddr(symbol.st_value(LE).wrapping_add(addend as u64)));
-                    Resolves::Symbol { name: String::from_utf8_lossy(name).into_owned(), addend, here }
+                    match here {
+                        // A section's symbol (gold): nobody else can define it.
+                        Some(here) if symbol.is_local() => Resolves::Here(here),
+                        _ => Resolves::Symbol { name: String::from_utf8_lossy(name).into_owned(), addend, here },
+                    }
                 };
                 let slot = Vaddr(entry.r_offset(LE));
                 if entry.r_type(LE, false) == elf::R_X86_64_COPY {

@@ -17,6 +17,7 @@ use crate::{
     model::{Stage, Vaddr},
 };
 
+mod access;
 mod callers;
 mod code;
 mod content;
@@ -29,6 +30,7 @@ mod local_exec;
 mod names;
 mod places;
 
+pub use access::{Access, first_access};
 pub use callers::{callees, callers};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};
@@ -68,6 +70,8 @@ pub struct Function {
     /// Chosen by a resolver at load time.
     pub indirect: bool,
     pub entry: Entry,
+    /// Hash of its instructions with every field zeroed that depends on where something lies.
+    pub skeleton: u128,
     /// Hash of its instructions, of everything they refer to and of its exception table, independent of addresses. `None`:
     /// cannot be compared.
     pub content: Option<u128>,
@@ -159,8 +163,9 @@ impl Image {
             reason,
         })?;
         let hashes = content::hash(&image, &scan, &exceptions);
-        for (function, entry) in image.functions.iter_mut().zip(scan.entries) {
+        for ((function, entry), body) in image.functions.iter_mut().zip(scan.entries).zip(&scan.bodies) {
             function.entry = entry;
+            function.skeleton = body.skeleton;
         }
         let borrows = |function: &Function| matches!(function.entry.form, Form::Borrowed { .. });
         image.borrowers = (0..).zip(&image.functions).filter(|(_, it)| borrows(it)).map(|(index, _)| index).collect();
@@ -208,6 +213,7 @@ impl Image {
                     auxiliary: names::is_auxiliary(name),
                     indirect: symbol.kind == RawKind::IndirectFunction,
                     entry: Entry::default(),
+                    skeleton: 0,
                     content: None,
                 });
                 continue;
@@ -329,13 +335,22 @@ impl Image {
         })
     }
 
+    /// The object that lies at the address, or the one whose GOT slot it is.
+    pub fn object_meant(&self, target: Vaddr) -> Option<usize> {
+        let through_got = || match &self.relocation_at(target)?.resolves {
+            Resolves::Symbol { here: Some(here), .. } | Resolves::Here(here) => self.object_at(*here),
+            Resolves::Symbol { here: None, .. } => None,
+        };
+        self.object_at(target).or_else(through_got)
+    }
+
     /// The functions that refer to the object of this index, by key, ascending.
     pub fn users_of(&self, object: usize) -> &[NameKey] {
         let all = self.users.get_or_init(|| {
             let mut users: HashMap<u32, Vec<NameKey>> = HashMap::new();
             for reference in &self.references {
                 if let Some(function) = reference.function
-                    && let Some(object) = self.object_at(reference.target)
+                    && let Some(object) = self.object_meant(reference.target)
                 {
                     users.entry(object as u32).or_default().push(self.functions[function as usize].key);
                 }

@@ -1,27 +1,54 @@
 //! Which object an address in the new file means, and so by how much a reference to it must move.
 //!
-//! Compilers form addresses one past the end of an object and point into the gap behind it. While neighbours move by the
-//! same distance that does not matter. Where they part ways, what the same place of the same function meant in the running
-//! generation decides; what stays open is named, to be refused.
+//! Compilers form addresses one past the end of an object, point into the gap behind it, and start below an array whose
+//! index begins higher. While neighbours move by the same distance that does not matter. Where they part ways, what the same
+//! place of the same function meant in the running generation decides: its counterpart where the instructions are the same,
+//! else whatever of the old function only one of the readings explains. What stays open is named, to be refused.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
+use tracing::debug;
 
 use super::{
-    homes::{Home, PlannedHomes},
-    lineage::Lineage,
+    homes::{Home, PlannedHomes, TlsHome, std_backtrace_cache},
+    lineage::{Instance, Lineage, Placed},
 };
 use crate::{
-    image::{CodeReference, Image, demangle},
+    image::{Access, CodeReference, Image, Object, demangle, first_access},
     model::{Addr, Vaddr},
 };
 
-/// The references from code whose address is both the end of one object and the start of another that part ways.
-#[derive(Debug, Default)]
+/// How far before an object an address may lie that counts up to it: an index that begins with 1, or a little higher.
+const BIAS: u64 = 64;
+
+/// The references from code that could mean several objects which part ways.
+#[derive(Clone, Debug, Default)]
 pub struct Decisions {
-    /// By site: the object that is meant.
-    meant: HashMap<Vaddr, usize>,
+    /// By site: the object, or thread-local, that is meant. Several where nothing tells them apart and they move alike.
+    meant: HashMap<Vaddr, Vec<usize>>,
     /// Those that stay open, one line per function and pair of statics.
     pub open: Vec<String>,
+}
+
+impl Decisions {
+    /// The thread-local that a displacement means.
+    pub fn thread_local(&self, image: &Image, site: Vaddr, offset: u64) -> Option<usize> {
+        let table = Table { image, kind: Kind::ThreadLocals };
+        self.of_site(site).or_else(|| table.owner(Vaddr(offset)))
+    }
+
+    /// The object that code means.
+    pub fn object(&self, image: &Image, reference: &CodeReference) -> Option<usize> {
+        self.of_site(reference.site).or_else(|| image.object_meant(reference.target))
+    }
+
+    fn of_site(&self, site: Vaddr) -> Option<usize> {
+        self.meant.get(&site)?.first().copied()
+    }
+
+    /// As the next generation asks for them.
+    pub fn into_meant(self) -> HashMap<Vaddr, Vec<usize>> {
+        self.meant
+    }
 }
 
 /// Decides every ambiguous reference of `image`, by comparison with the generation `parent`.
@@ -33,31 +60,25 @@ pub fn decide(
     homes: &PlannedHomes,
 ) -> Decisions {
     let mut decisions = Decisions::default();
-    for reference in &image.references {
-        let Some((before, here)) = candidates(image, homes, reference) else { continue };
-        let old = reference.function.and_then(|function| {
-            let family = partners[function as usize]?;
-            lineage.instances(family).iter().find(|instance| instance.generation == parent)
-        });
-        let was = old.and_then(|old| {
-            let old_image = &*lineage.placed(parent).image;
-            counterpart(image, reference, old_image, old.function).map(|counterpart| {
-                let key = |object: Option<usize>| object.map(|object| old_image.objects[object].key);
-                let end = key(ends_at(old_image, counterpart.target)) == Some(image.objects[before].key);
-                let start = old_image
-                    .object_at(counterpart.target)
-                    .filter(|object| old_image.objects[*object].address == counterpart.target);
-                (end, key(start) == Some(image.objects[here].key))
-            })
-        });
-        match was {
-            Some((true, false)) => {
-                decisions.meant.insert(reference.site, before);
+    for kind in [Kind::Objects, Kind::ThreadLocals] {
+        let new = Table { image, kind };
+        let shifts = new.shifts(homes);
+        if shifts.iter().flatten().all(|shift| Some(shift) == shifts.iter().flatten().next()) {
+            continue;
+        }
+        let judge = Judge { lineage, parent, partners, homes, old: lineage.placed(parent), new, shifts };
+        for reference in judge.new.references() {
+            match judge.judge(&reference) {
+                Verdict::Plain => {}
+                Verdict::Means(objects) => {
+                    if let Some(object) = objects.first() {
+                        let meant = image.object_name(&new.objects()[*object]);
+                        debug!("{:?}: {:?} means `{meant}`", reference.site, reference.target);
+                    }
+                    decisions.meant.insert(reference.site, objects);
+                }
+                Verdict::Open(one, other) => decisions.open.push(describe(&judge.new, &reference, one, other)),
             }
-            Some((false, true)) => {
-                decisions.meant.insert(reference.site, here);
-            }
-            _ => decisions.open.push(describe(image, reference, before, here)),
         }
     }
     decisions.open.dedup();
@@ -65,116 +86,402 @@ pub fn decide(
 }
 
 /// Where a reference that code makes must lead; `None`: it already is right. What stayed open, and was forced, counts as
-/// the object that starts there.
+/// the object that lies there.
 pub fn of_code(image: &Image, homes: &PlannedHomes, decisions: &Decisions, reference: &CodeReference) -> Option<Addr> {
-    match decisions.meant.get(&reference.site) {
-        Some(object) => moved(image, homes, *object, reference.target),
+    match decisions.of_site(reference.site) {
+        Some(object) => moved(image, homes, object, reference.target),
         None => of_address(image, homes, reference.target),
     }
 }
 
 /// The same for an address as initialised data holds it.
 pub fn of_address(image: &Image, homes: &PlannedHomes, target: Vaddr) -> Option<Addr> {
-    let owner = image.object_at(target).or_else(|| neighbour(image, target))?;
+    let owner = Table { image, kind: Kind::Objects }.owner(target)?;
     moved(image, homes, owner, target)
 }
 
 fn moved(image: &Image, homes: &PlannedHomes, object: usize, target: Vaddr) -> Option<Addr> {
-    distance(image, homes, object).map(|distance| Addr(target.0.wrapping_add(distance)))
-}
-
-/// How far an object moves from its address in the file to its home; `None` when it stays with its generation.
-fn distance(image: &Image, homes: &PlannedHomes, object: usize) -> Option<u64> {
     match homes.objects[object] {
-        Home::At(home) => Some(home.0.wrapping_sub(image.objects[object].address.0)),
+        Home::At(home) => Some(Addr(target.0.wrapping_add(home.0.wrapping_sub(image.objects[object].address.0)))),
         Home::Own => None,
     }
 }
 
-/// The object that ends at the reference's target and the one that starts there, if they part ways and the code may well
-/// mean the former, as it also uses that one's inside.
-fn candidates(image: &Image, homes: &PlannedHomes, reference: &CodeReference) -> Option<(usize, usize)> {
-    if !reference.address_taken {
-        return None;
-    }
-    let here = image.object_at(reference.target).filter(|here| image.objects[*here].address == reference.target)?;
-    let before = ends_at(image, reference.target)?;
-    let apart = distance(image, homes, before) != distance(image, homes, here);
-    (apart && uses_inside(image, reference, before)).then_some((before, here))
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Objects,
+    ThreadLocals,
 }
 
-/// The reference at the same place of the old function: both make as many references to state, and those before and after
-/// mean the same.
-fn counterpart<'a>(
-    image: &Image,
-    reference: &CodeReference,
-    old_image: &'a Image,
-    old_function: u32,
-) -> Option<&'a CodeReference> {
-    let new = state_references(image, reference.function?);
-    let old = state_references(old_image, old_function);
-    let place = new.iter().position(|other| other.site == reference.site)?;
-    let alike = |(new, old): (&&CodeReference, &&CodeReference)| {
-        match (image.object_at(new.target), old_image.object_at(old.target)) {
-            (Some(a), Some(b)) => {
-                image.objects[a].key == old_image.objects[b].key
-                    // The same doubt, at another place.
-                    || ends_at(image, new.target).is_some()
-                    || ends_at(old_image, old.target).is_some()
-            }
-            _ => true,
+/// The statics or the thread-locals of a file.
+#[derive(Clone, Copy)]
+struct Table<'a> {
+    image: &'a Image,
+    kind: Kind,
+}
+
+/// A place in code that names an address, or an offset in the TLS block.
+#[derive(Clone, Copy)]
+struct Reference {
+    site: Vaddr,
+    target: Vaddr,
+    function: Option<u32>,
+    /// Memory is accessed right there, so that nothing but what lies there can be meant.
+    exact: bool,
+}
+
+/// How far an object moves from its place in the file: by how many bytes, and into which module's TLS block.
+type Shift = (u64, u64);
+
+/// One reading of a reference: the object, and how far from its start the address lies.
+type Reading = (usize, i64);
+
+impl<'a> Table<'a> {
+    fn objects(&self) -> &'a [Object] {
+        match self.kind {
+            Kind::Objects => &self.image.objects,
+            Kind::ThreadLocals => &self.image.thread_locals,
         }
-    };
-    let same = new.len() == old.len() && new.iter().zip(&old).all(alike);
-    same.then(|| old[place])
-}
-
-fn state_references(image: &Image, function: u32) -> Vec<&CodeReference> {
-    let function = &image.functions[function as usize];
-    let first = image.references.partition_point(|other| other.site < function.address);
-    image.references[first..]
-        .iter()
-        .take_while(|other| other.site < function.end)
-        .filter(|other| image.function_starting_at(other.target).is_none())
-        .collect()
-}
-
-/// An address in a gap belongs to the object before it, and before the first object to the first.
-fn neighbour(image: &Image, target: Vaddr) -> Option<usize> {
-    let section = image.section_at(target).or_else(|| image.section_at(Vaddr(target.0.wrapping_sub(1))))?;
-    if !section.kind.is_state() {
-        return None;
     }
-    let after = image.objects.partition_point(|object| object.address <= target);
-    let in_section = |index: &usize| section.contains(image.objects[*index].address);
-    (0..after)
-        .rev()
-        .find(|index| !image.objects[*index].constant)
-        .filter(in_section)
-        .or_else(|| (after..image.objects.len()).find(|index| !image.objects[*index].constant).filter(in_section))
+
+    /// Per object; none for markers and constants, which nothing moves. Module 0 is the new generation's own.
+    fn shifts(&self, homes: &PlannedHomes) -> Vec<Option<Shift>> {
+        match self.kind {
+            Kind::Objects => (self.objects().iter().zip(&homes.objects))
+                .map(|(object, home)| match home {
+                    _ if object.constant || object.size == 0 => None,
+                    // The standard library's own; nothing in it looks beyond its end.
+                    _ if std_backtrace_cache(self.image.object_name(object)) => None,
+                    Home::At(home) => Some((1, home.0.wrapping_sub(object.address.0))),
+                    Home::Own => Some((0, 0)),
+                })
+                .collect(),
+            Kind::ThreadLocals => (self.objects().iter().zip(&homes.thread_locals))
+                .map(|(object, home)| match home {
+                    TlsHome::At { module, offset } => Some((*module, offset.wrapping_sub(object.address.0))),
+                    TlsHome::Own => Some((0, 0)),
+                })
+                .collect(),
+        }
+    }
+
+    fn references(&self) -> Vec<Reference> {
+        let image = self.image;
+        match self.kind {
+            Kind::Objects => (image.references.iter())
+                .filter(|reference| image.function_starting_at(reference.target).is_none())
+                .map(|it| Reference {
+                    site: it.site,
+                    target: it.target,
+                    function: it.function,
+                    exact: !it.address_taken,
+                })
+                .collect(),
+            Kind::ThreadLocals => (image.tls_displacements.iter())
+                .map(|it| Reference {
+                    site: it.site,
+                    target: Vaddr(it.offset),
+                    function: Some(it.function),
+                    exact: it.exact,
+                })
+                .collect(),
+        }
+    }
+
+    fn of_function(&self, function: u32) -> Vec<Reference> {
+        let function = &self.image.functions[function as usize];
+        let (start, end) = (function.address, function.end);
+        match self.kind {
+            Kind::Objects => {
+                let first = self.image.references.partition_point(|other| other.site < start);
+                let here = self.image.references[first..].iter().take_while(|other| other.site < end);
+                here.filter(|other| self.image.function_starting_at(other.target).is_none())
+                    .map(|it| Reference {
+                        site: it.site,
+                        target: it.target,
+                        function: it.function,
+                        exact: !it.address_taken,
+                    })
+                    .collect()
+            }
+            Kind::ThreadLocals => {
+                self.references().into_iter().filter(|other| other.site >= start && other.site < end).collect()
+            }
+        }
+    }
+
+    fn object_at(&self, address: Vaddr) -> Option<usize> {
+        match self.kind {
+            Kind::Objects => self.image.object_at(address),
+            Kind::ThreadLocals => self.image.thread_local_at(address.0),
+        }
+    }
+
+    /// What code uses that names the address, which may be that of a GOT slot.
+    fn used_at(&self, address: Vaddr) -> Option<usize> {
+        match self.kind {
+            Kind::Objects => self.image.object_meant(address),
+            Kind::ThreadLocals => self.object_at(address),
+        }
+    }
+
+    /// What lies at the address; in a gap, what lies before it, and before the first object, that.
+    fn owner(&self, address: Vaddr) -> Option<usize> {
+        self.object_at(address).or_else(|| self.neighbour(address))
+    }
+
+    fn neighbour(&self, address: Vaddr) -> Option<usize> {
+        if self.kind == Kind::ThreadLocals {
+            // An offset before the block is a small negative number.
+            return if (address.0 as i64) < 0 { self.next(Vaddr(0)) } else { self.before(address) };
+        }
+        let section =
+            self.image.section_at(address).or_else(|| self.image.section_at(Vaddr(address.0.wrapping_sub(1))))?;
+        if !section.kind.is_state() {
+            return None;
+        }
+        let in_section = |index: &usize| section.contains(self.image.objects[*index].address);
+        self.before(address).filter(in_section).or_else(|| self.next(address).filter(in_section))
+    }
+
+    /// The last object that starts before `address`.
+    fn before(&self, address: Vaddr) -> Option<usize> {
+        let after = self.objects().partition_point(|object| object.address < address);
+        (0..after).rev().find(|index| self.is_state(*index))
+    }
+
+    /// The first object from `address` on.
+    fn next(&self, address: Vaddr) -> Option<usize> {
+        let after = self.objects().partition_point(|object| object.address < address);
+        (after..self.objects().len()).find(|index| self.is_state(*index))
+    }
+
+    /// A byte of gcc's start-up code (`crtstuff.c`), which nothing else refers to and whose address is never taken.
+    fn is_start_up(&self, index: usize) -> bool {
+        self.image.object_name(&self.objects()[index]) == "completed.0"
+    }
+
+    fn is_state(&self, index: usize) -> bool {
+        !self.objects()[index].constant && self.objects()[index].size > 0
+    }
+
+    /// Every object that a reference may mean, the one that lies there first.
+    fn readings(&self, reference: &Reference) -> Vec<Reading> {
+        let address = reference.target;
+        let Some(mut owner) = self.owner(address) else { return Vec::new() };
+        if !reference.exact && self.is_start_up(owner) {
+            owner = self.before(address).unwrap_or(owner);
+        }
+        let mut objects = vec![owner];
+        if !reference.exact {
+            // An offset before the block wraps around; there is nothing in front of it then.
+            let first = Vaddr(if (address.0 as i64) < 0 { 0 } else { address.0 });
+            let ends_here = |index: &usize| self.objects()[*index].end() == address;
+            objects.extend(self.before(address).filter(ends_here));
+            let near = |index: &usize| self.objects()[*index].address.0.wrapping_sub(address.0) <= BIAS;
+            objects.extend(self.next(Vaddr(first.0 + 1)).filter(near));
+            objects.dedup();
+            objects.retain(|index| *index == owner || !self.is_start_up(*index));
+        }
+        let reading = |object: usize| (object, address.0.wrapping_sub(self.objects()[object].address.0) as i64);
+        objects.into_iter().map(reading).collect()
+    }
 }
 
-/// The object that ends exactly at `address`.
-fn ends_at(image: &Image, address: Vaddr) -> Option<usize> {
-    let before = image.object_at(Vaddr(address.0.checked_sub(1)?))?;
-    (image.objects[before].end() == address).then_some(before)
+enum Verdict {
+    /// What lies there, or whatever else it means moves with that.
+    Plain,
+    Means(Vec<usize>),
+    Open(usize, usize),
 }
 
-/// Whether the same function also refers to the inside of `object`.
-fn uses_inside(image: &Image, reference: &CodeReference, object: usize) -> bool {
-    let Some(function) = reference.function else { return true };
-    state_references(image, function).iter().any(|other| image.objects[object].contains(other.target))
+struct Judge<'a> {
+    lineage: &'a Lineage,
+    parent: usize,
+    partners: &'a [Option<u32>],
+    homes: &'a PlannedHomes,
+    old: &'a Placed,
+    new: Table<'a>,
+    shifts: Vec<Option<Shift>>,
 }
 
-fn describe(image: &Image, reference: &CodeReference, before: usize, here: usize) -> String {
+impl Judge<'_> {
+    fn judge(&self, reference: &Reference) -> Verdict {
+        let mut readings = self.new.readings(reference);
+        let Some((owner, _)) = readings.first().copied() else { return Verdict::Plain };
+        if self.shifts[owner].is_none() {
+            return Verdict::Plain;
+        }
+        readings.retain(|(object, _)| self.shifts[*object].is_some());
+        if readings.iter().all(|(object, _)| self.shifts[*object] == self.shifts[owner]) {
+            let plain = self.new.owner(reference.target) == Some(owner);
+            return if plain { Verdict::Plain } else { Verdict::Means(vec![owner]) };
+        }
+        let partner = self.partner(reference);
+        if let Some(old) = partner.and_then(|partner| self.counterpart(reference, partner)) {
+            let before = self.old_readings(&old);
+            let fitting: Vec<Reading> =
+                readings.iter().copied().filter(|new| before.iter().any(|old| self.same(*old, *new))).collect();
+            if let Some(objects) = self.agree(&fitting) {
+                return Verdict::Means(objects);
+            }
+        }
+        let supported = partner.map(|partner| self.supported(reference, &readings, partner.function));
+        let supported = supported.unwrap_or_default();
+        match self.agree(&supported).or_else(|| self.by_access(reference, &readings)) {
+            Some(objects) => Verdict::Means(objects),
+            None => self.by_use(reference, &readings, &supported),
+        }
+    }
+
+    /// What the readings mean, if it makes no difference which of them is right. An address before or inside the object that
+    /// is meant is so rare that it counts only where nothing else explains the reference.
+    fn agree(&self, readings: &[Reading]) -> Option<Vec<usize>> {
+        let alike = |readings: Vec<Reading>| {
+            let (first, _) = *readings.first()?;
+            let alike = readings.iter().all(|(object, _)| self.shifts[*object] == self.shifts[first]);
+            alike.then(|| readings.into_iter().map(|(object, _)| object).collect())
+        };
+        // Where an object begins or ends.
+        let ordinary = |(object, offset): &Reading| *offset == 0 || *offset == self.new.objects()[*object].size as i64;
+        alike(readings.to_vec()).or_else(|| alike(readings.iter().copied().filter(ordinary).collect()))
+    }
+
+    fn old_table(&self) -> Table<'_> {
+        Table { image: &self.old.image, kind: self.new.kind }
+    }
+
+    /// The function in the running generation.
+    fn partner(&self, reference: &Reference) -> Option<Instance> {
+        let family = self.partners[reference.function? as usize]?;
+        self.lineage.instances(family).iter().copied().find(|instance| instance.generation == self.parent)
+    }
+
+    /// The reference at the same place of the same instructions.
+    fn counterpart(&self, reference: &Reference, partner: Instance) -> Option<Reference> {
+        let new = &self.new.image.functions[reference.function? as usize];
+        let old = self.lineage.function(partner);
+        if new.skeleton != old.skeleton || new.size != old.size {
+            return None;
+        }
+        let site = Vaddr(old.address.0 + (reference.site.0 - new.address.0));
+        self.old_table().of_function(partner.function).into_iter().find(|other| other.site == site)
+    }
+
+    /// What a reference of the running generation may mean, or was decided to mean.
+    fn old_readings(&self, reference: &Reference) -> Vec<Reading> {
+        let mut readings = self.old_table().readings(reference);
+        if let Some(meant) = self.old.meant.get(&reference.site) {
+            readings.retain(|(object, _)| meant.contains(object));
+        }
+        readings
+    }
+
+    /// Whether both mean the same place of the same object: counted from its start or, if it has grown, from its end.
+    fn same(&self, old: Reading, new: Reading) -> bool {
+        let previous = match self.new.kind {
+            Kind::Objects => &self.homes.previous_objects,
+            Kind::ThreadLocals => &self.homes.previous_thread_locals,
+        };
+        let (before, after) = (&self.old_table().objects()[old.0], &self.new.objects()[new.0]);
+        previous[new.0] == Some(old.0)
+            && (old.1 == new.1 || old.1.wrapping_sub(before.size as i64) == new.1.wrapping_sub(after.size as i64))
+    }
+
+    /// The readings that explain a reference of the old function which nothing else in the new one explains.
+    fn supported(&self, reference: &Reference, readings: &[Reading], partner: u32) -> Vec<Reading> {
+        // An access to a neighbour says nothing about an address that is taken.
+        let others = self.others(reference).into_iter().filter(|other| !other.exact);
+        let others: Vec<Vec<Reading>> = others.map(|other| self.new.readings(&other)).collect();
+        let old = self.old_table().of_function(partner).into_iter().filter(|old| !old.exact);
+        let old: Vec<Vec<Reading>> = old.map(|old| self.old_readings(&old)).collect();
+        let explains = |new: &Reading| {
+            old.iter().any(|before| {
+                before.iter().any(|old| self.same(*old, *new))
+                    && !others.iter().any(|other| {
+                        other.iter().any(|other| {
+                            other.0 != new.0 && other.1 >= 0 && before.iter().any(|old| self.same(*old, *other))
+                        })
+                    })
+            })
+        };
+        readings.iter().copied().filter(|reading| explains(reading)).collect()
+    }
+
+    /// What the code does next with the address tells who is meant, where it reads or writes there.
+    fn by_access(&self, reference: &Reference, readings: &[Reading]) -> Option<Vec<usize>> {
+        let Kind::Objects = self.new.kind else { return None };
+        let image = self.new.image;
+        let index = image.references.binary_search_by_key(&reference.site, |other| other.site).ok()?;
+        let object = |index: usize| &self.new.objects()[index];
+        let mut objects = readings.iter().map(|(object, _)| *object);
+        match first_access(image, &image.references[index]) {
+            Access::At(offset) => {
+                let accessed = Vaddr(reference.target.0.wrapping_add_signed(offset));
+                objects.find(|reading| object(*reading).contains(accessed)).map(|only| vec![only])
+            }
+            Access::Indexed(offset) => {
+                let counted_from = Vaddr(reference.target.0.wrapping_add_signed(offset));
+                objects.find(|reading| object(*reading).address == counted_from).map(|only| vec![only])
+            }
+            Access::Compared => {
+                let others = self.others(reference);
+                let used = |(object, _): &&Reading| others.iter().any(|other| self.means(other, *object));
+                self.agree(&readings.iter().filter(used).copied().collect::<Vec<_>>())
+            }
+            Access::Unknown => None,
+        }
+    }
+
+    /// The other references of the same function.
+    fn others(&self, reference: &Reference) -> Vec<Reference> {
+        let all = reference.function.map(|function| self.new.of_function(function)).unwrap_or_default();
+        all.into_iter().filter(|other| other.site != reference.site).collect()
+    }
+
+    fn means(&self, reference: &Reference, object: usize) -> bool {
+        self.new.used_at(reference.target) == Some(object)
+            || self.new.readings(reference).iter().any(|(reading, offset)| *reading == object && *offset >= 0)
+    }
+
+    /// Otherwise another object than the one that lies there is meant only if the function uses it elsewhere or did so
+    /// before, and then nobody can tell.
+    fn by_use(&self, reference: &Reference, readings: &[Reading], supported: &[Reading]) -> Verdict {
+        let (owner, inside) = readings[0];
+        let others = self.others(reference);
+        let uses = |object: usize| others.iter().any(|other| self.new.used_at(other.target) == Some(object));
+        let rival = readings.iter().skip(1).find(|(object, offset)| {
+            self.shifts[*object] != self.shifts[owner]
+                && (supported.iter().any(|(supported, _)| supported == object)
+                    // Who starts below an array does not start exactly where something else does, save by accident.
+                    || uses(*object) && (*offset >= 0 || (inside != 0 && !uses(owner))))
+        });
+        match rival {
+            Some((rival, _)) => Verdict::Open(*rival, owner),
+            None => Verdict::Means(vec![owner]),
+        }
+    }
+}
+
+fn describe(table: &Table<'_>, reference: &Reference, rival: usize, owner: usize) -> String {
+    let image = table.image;
     let function = reference.function.map_or_else(
         || format!("code at {:?}", reference.site),
         |function| format!("`{}`", demangle(image.function_name(&image.functions[function as usize]))),
     );
-    let name = |index: usize| demangle(image.object_name(&image.objects[index]));
-    format!(
-        "{function} takes an address that is both the end of `{}` and the start of `{}`, which no longer lie together",
-        name(before),
-        name(here)
-    )
+    let name = |index: usize| demangle(image.object_name(&table.objects()[index]));
+    let (rival_object, owner_object) = (&table.objects()[rival], &table.objects()[owner]);
+    if rival_object.end() == owner_object.address {
+        format!(
+            "{function} takes an address that is both the end of `{}` and the start of `{}`, which no longer lie together",
+            name(rival),
+            name(owner)
+        )
+    } else {
+        format!(
+            "{function} takes an address that may mean `{}` or `{}`, which no longer lie together",
+            name(rival),
+            name(owner)
+        )
+    }
 }

@@ -10,7 +10,7 @@ use super::{
     registration,
 };
 use crate::{
-    image::{Image, NameKey, Object, Resolves},
+    image::{Image, NameKey, Object},
     model::{Addr, LoadBias, Place, Vaddr},
 };
 
@@ -38,6 +38,10 @@ pub struct PlannedHomes {
     pub objects: Vec<Home>,
     /// Parallel to the image's thread-locals.
     pub thread_locals: Vec<TlsHome>,
+    /// Parallel to the image's objects: which of the running generation's each continues, if only by name.
+    pub previous_objects: Vec<Option<usize>>,
+    /// The same for thread-locals.
+    pub previous_thread_locals: Vec<Option<usize>>,
     /// Indices of objects by what becomes of them; named constants and markers count nowhere.
     pub kept: Vec<usize>,
     pub new: Vec<usize>,
@@ -126,11 +130,7 @@ pub fn storage(image: &Image, homes: &Homes) -> Vec<u64> {
 
 /// The static that code means by this address: the one that lies there, or the one whose GOT slot it is.
 pub fn state_of(image: &Image, target: Vaddr) -> Option<usize> {
-    let through_got = || match &image.relocation_at(target)?.resolves {
-        Resolves::Symbol { here: Some(here), .. } | Resolves::Here(here) => image.object_at(*here),
-        Resolves::Symbol { here: None, .. } => None,
-    };
-    let object = image.object_at(target).or_else(through_got)?;
+    let object = image.object_meant(target)?;
     (image.objects[object].size > 0 && !image.objects[object].constant).then_some(object)
 }
 
@@ -139,8 +139,11 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
     let mut planned = PlannedHomes {
         objects: vec![Home::Own; image.objects.len()],
         thread_locals: vec![TlsHome::Own; image.thread_locals.len()],
+        previous_objects: vec![None; image.objects.len()],
+        previous_thread_locals: vec![None; image.thread_locals.len()],
         ..PlannedHomes::default()
     };
+    let is_running = |placed: &Placed| placed.number == lineage.placed(parent).number;
     let registration = registration::statics(image);
     let types = registration::types(image);
     planned.registers_anew = registers_anew(&lineage.placed(parent).image, image, &registration);
@@ -168,6 +171,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
         }
         for (index, partner) in news.iter().zip(&pairing.partners) {
             let object = &image.objects[*index];
+            planned.previous_objects[*index] = partner.filter(|_| is_running(placed)).map(|partner| olds[partner]);
             let old =
                 partner.map(|partner| (&placed.image.objects[olds[partner]], placed.homes.objects[olds[partner]]));
             planned.objects[*index] = match old {
@@ -227,6 +231,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
         for (index, partner) in news.iter().zip(&pairing.partners) {
             let Some(partner) = partner else { continue };
             paired[*index] = true;
+            planned.previous_thread_locals[*index] = is_running(placed).then(|| olds[*partner]);
             let (module, offset) = placed.homes.thread_locals[olds[*partner]];
             if placed.image.thread_locals[olds[*partner]].size == image.thread_locals[*index].size {
                 planned.thread_locals[*index] = TlsHome::At { module, offset };
@@ -302,6 +307,6 @@ fn groups<'a>(
 }
 
 /// `std::backtrace_rs::symbolize::gimli::Cache::with_global::MAPPINGS_CACHE`.
-fn std_backtrace_cache(name: &str) -> bool {
+pub fn std_backtrace_cache(name: &str) -> bool {
     name.contains("MAPPINGS_CACHE")
 }

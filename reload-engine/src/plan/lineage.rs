@@ -51,6 +51,8 @@ pub struct Placed {
     pub homes: Homes,
     /// Parallel to the image's functions: which storage they use, as a hash ([`super::homes::storage`]).
     pub storage: Vec<u64>,
+    /// By site: the objects or thread-locals that an ambiguous reference was decided to mean.
+    pub meant: HashMap<Vaddr, Vec<usize>>,
     /// Where binding changed the first bytes of functions, ascending: what stands there when nothing is redirected.
     pub rebound_entries: Vec<(Vaddr, [u8; 4])>,
 }
@@ -85,6 +87,7 @@ impl Lineage {
             implements: Vec::new(),
             homes,
             storage,
+            meant: HashMap::new(),
             rebound_entries: Vec::new(),
         };
         lineage.placed.push(first);
@@ -136,6 +139,7 @@ impl Lineage {
             families,
             implements,
             storage,
+            meant: plan.decisions.clone().into_meant(),
             rebound_entries: at_entries(&plan.image, code),
             homes,
         });

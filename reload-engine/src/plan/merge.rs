@@ -27,7 +27,18 @@ pub fn questions(plan: &Plan) -> Vec<Question> {
     plan.homes.reinitialised.iter().filter_map(of).collect()
 }
 
-/// The new value for an untouched static; `None` when the program has changed it, or its value depends on other modules.
+/// What is to happen with such a static.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The program never touched it: it takes this value.
+    Take(Vec<u8>),
+    /// It holds what it is to hold, or the two initialisers come to the same.
+    Same,
+    /// The program has changed it, or its new value depends on other modules.
+    Keep,
+}
+
+/// What is to happen with the static that `question` is about and that holds `live`.
 pub fn answer(
     plan: &Plan,
     lineage: &Lineage,
@@ -35,26 +46,37 @@ pub fn answer(
     bias: LoadBias,
     question: &Question,
     live: &[u8],
-) -> Option<Vec<u8>> {
+) -> Answer {
     let object = &plan.image.objects[question.object];
-    let untouched = lineage.path(plan.parent).into_iter().any(|generation| {
+    let Some(new) = new_value(plan, functions, bias, object) else { return Answer::Keep };
+    let mut older = lineage.path(plan.parent).into_iter().rev().flat_map(|generation| {
         let placed = lineage.placed(generation);
-        let same = |(candidate, home): (&Object, &Addr)| {
-            candidate.key == object.key && *home == question.home && candidate.size == object.size
+        let objects = placed.image.objects.iter().zip(&placed.homes.objects);
+        let same = move |(candidate, home): &(&Object, &Addr)| {
+            candidate.key == object.key && **home == question.home && candidate.size == object.size
         };
-        placed.image.objects.iter().zip(&placed.homes.objects).any(|(candidate, home)| {
-            same((candidate, home))
-                && initial_value(&placed.image, candidate).is_some_and(|initial| {
-                    let at = |address: Vaddr| placed.bias.addr(address).0;
-                    is_initial(live, &initial.bytes, &initial.pointers, |target, word| {
-                        word == at(target) || known_elsewhere(lineage, generation, target).contains(&word)
-                    })
-                })
-        })
+        objects.filter(same).map(move |(candidate, _)| (generation, candidate))
     });
-    if !untouched {
-        return None;
+    let starts_with = |(generation, candidate): (usize, &Object), value: &[u8]| {
+        let placed = lineage.placed(generation);
+        initial_value(&placed.image, candidate).is_some_and(|initial| {
+            is_initial(value, &initial.bytes, &initial.pointers, |target, word| {
+                word == placed.bias.addr(target).0 || known_elsewhere(lineage, generation, target).contains(&word)
+            })
+        })
+    };
+    let Some(last) = older.next() else { return Answer::Keep };
+    if new == live || starts_with(last, &new) {
+        Answer::Same
+    } else if starts_with(last, live) || older.any(|one| starts_with(one, live)) {
+        Answer::Take(new)
+    } else {
+        Answer::Keep
     }
+}
+
+/// What the new file initialises it with, as it would stand in the process.
+fn new_value(plan: &Plan, functions: &FunctionIdentities, bias: LoadBias, object: &Object) -> Option<Vec<u8>> {
     let Initial { mut bytes, pointers } = initial_value(&plan.image, object)?;
     for (at, target) in pointers {
         let address = match plan.image.function_starting_at(target) {

@@ -119,13 +119,13 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     let mut refusals = Vec::new();
     let partners = match_functions(lineage, parent, &image, &mut warnings);
     let homes = homes::plan(lineage, parent, &image);
-    let tls = tls::plan(&image, &homes);
+    let decisions = attribution::decide(lineage, parent, &image, &partners, &homes);
+    let tls = tls::plan(&image, &homes, &decisions);
 
     for name in &homes.ambiguous {
         refusals.push(format!("several statics are called `{}` and nothing tells them apart", demangle(name)));
     }
     refusals.extend(tls.refusals.iter().cloned());
-    let decisions = attribution::decide(lineage, parent, &image, &partners, &homes);
     refusals.extend(decisions.open.iter().cloned());
     let mut start_up = start_up::plan(lineage, &image, &homes);
     refusals.append(&mut start_up.refusals);
@@ -151,7 +151,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         parent,
         partners,
         implements: Vec::new(),
-        distinct: users_of_own_state(&image, &homes),
+        distinct: users_of_own_state(&image, &homes, &decisions),
         lenders: HashSet::new(),
         homes,
         decisions,
@@ -479,9 +479,12 @@ impl<'a> Lending<'a> {
 }
 
 /// The functions that use storage of the new generation's own.
-fn users_of_own_state(image: &Image, homes: &PlannedHomes) -> HashSet<u32> {
-    let own = |target| homes::state_of(image, target).is_some_and(|object| homes.objects[object] == homes::Home::Own);
-    let users = image.references.iter().filter(|reference| own(reference.target));
+fn users_of_own_state(image: &Image, homes: &PlannedHomes, decisions: &Decisions) -> HashSet<u32> {
+    let own = |object: usize| {
+        let state = image.objects[object].size > 0 && !image.objects[object].constant;
+        state && homes.objects[object] == homes::Home::Own
+    };
+    let users = image.references.iter().filter(|reference| decisions.object(image, reference).is_some_and(own));
     let functions = users.filter_map(|reference| reference.function);
     // Aliases share their code.
     functions

@@ -7,7 +7,10 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use super::homes::{PlannedHomes, TlsHome};
+use super::{
+    attribution::Decisions,
+    homes::{PlannedHomes, TlsHome},
+};
 use crate::{
     image::{Image, Object, RelocationKind, Resolves, TlsUse, demangle, elf::word_at},
     model::Vaddr,
@@ -63,13 +66,13 @@ pub struct FixedSlot {
 }
 
 /// Plans the thread-locals of `image`.
-pub fn plan(image: &Image, homes: &PlannedHomes) -> TlsPlan {
+pub fn plan(image: &Image, homes: &PlannedHomes, decisions: &Decisions) -> TlsPlan {
     let mut plan = TlsPlan::default();
     if image.thread_locals.is_empty() {
         return plan;
     }
     if image.tables.program {
-        local_exec(image, homes, &mut plan);
+        local_exec(image, homes, decisions, &mut plan);
         return plan;
     }
     let mut blocks = Vec::new();
@@ -106,14 +109,14 @@ pub fn plan(image: &Image, homes: &PlannedHomes) -> TlsPlan {
     match shift_of_all(image, homes) {
         Some(None) => {}
         Some(Some(pair)) => plan.pairs.extend(blocks.into_iter().map(|slot| (slot, pair, false))),
-        None => split_blocks(image, homes, &blocks, &mut plan),
+        None => split_blocks(image, homes, decisions, &blocks, &mut plan),
     }
     plan
 }
 
 /// A program's code has the distances of its thread-locals from the thread pointer built in. Those of variables that stay
 /// but stand elsewhere in the new file are put right; new ones get a block of the shadow's own.
-fn local_exec(image: &Image, homes: &PlannedHomes, plan: &mut TlsPlan) {
+fn local_exec(image: &Image, homes: &PlannedHomes, decisions: &Decisions, plan: &mut TlsPlan) {
     let Some(thread_pointer) = image.tables.thread_pointer() else { return };
     let own = image.thread_locals.iter().zip(&homes.thread_locals).filter(|(_, home)| **home == TlsHome::Own);
     let own: Vec<&Object> = own.map(|(object, _)| object).filter(|object| object.size > 0).collect();
@@ -130,9 +133,7 @@ fn local_exec(image: &Image, homes: &PlannedHomes, plan: &mut TlsPlan) {
         }
     }
     for site in &image.tls_displacements {
-        // The end of a variable where nothing else begins.
-        let before = || image.thread_local_at(site.offset.checked_sub(1)?);
-        let Some(index) = image.thread_local_at(site.offset).or_else(before) else { continue };
+        let Some(index) = decisions.thread_local(image, site.site, site.offset) else { continue };
         let object = &image.thread_locals[index];
         let distance = match homes.thread_locals[index] {
             TlsHome::At { offset, .. } => Some(offset.wrapping_add(site.offset).wrapping_sub(object.address.0)),
@@ -156,10 +157,15 @@ fn local_exec(image: &Image, homes: &PlannedHomes, plan: &mut TlsPlan) {
 }
 
 fn home_of(image: &Image, homes: &PlannedHomes, offset: u64) -> Option<Pair> {
-    let index = image.thread_local_at(offset)?;
-    match homes.thread_locals[index] {
+    moved(image, homes, image.thread_local_at(offset)?, offset)
+}
+
+/// Where the offset lies that counts from the given variable; `None` where that is the file's own.
+fn moved(image: &Image, homes: &PlannedHomes, variable: usize, offset: u64) -> Option<Pair> {
+    match homes.thread_locals[variable] {
         TlsHome::At { module, offset: home } => {
-            Some(Pair { module, offset: home + (offset - image.thread_locals[index].address.0) })
+            let inside = offset.wrapping_sub(image.thread_locals[variable].address.0);
+            Some(Pair { module, offset: home.wrapping_add(inside) })
         }
         TlsHome::Own => None,
     }
@@ -175,7 +181,7 @@ fn shift_of_all(image: &Image, homes: &PlannedHomes) -> Option<Option<Pair>> {
     shifts.all(|shift| shift == first).then_some(first)
 }
 
-fn split_blocks(image: &Image, homes: &PlannedHomes, blocks: &[Vaddr], plan: &mut TlsPlan) {
+fn split_blocks(image: &Image, homes: &PlannedHomes, decisions: &Decisions, blocks: &[Vaddr], plan: &mut TlsPlan) {
     let mut uses: HashMap<u32, Vec<TlsUse>> = HashMap::new();
     for tls_use in image.tls_uses.iter().filter(|tls_use| blocks.contains(&tls_use.pair)) {
         match tls_use.function {
@@ -205,12 +211,13 @@ fn split_blocks(image: &Image, homes: &PlannedHomes, blocks: &[Vaddr], plan: &mu
             continue;
         }
         let mut owners: Vec<Option<u64>> = Vec::new();
-        let mut moved = Vec::new();
+        let mut displacements = Vec::new();
         for site in sites {
-            match home_of(image, homes, site.offset) {
+            let meant = decisions.thread_local(image, site.site, site.offset);
+            match meant.and_then(|variable| moved(image, homes, variable, site.offset)) {
                 Some(pair) => {
                     owners.push(Some(pair.module));
-                    moved.push((site.site, pair.offset as u32));
+                    displacements.push((site.site, pair.offset as u32));
                 }
                 None => owners.push(None),
             }
@@ -221,7 +228,7 @@ fn split_blocks(image: &Image, homes: &PlannedHomes, blocks: &[Vaddr], plan: &mu
             [None] => {}
             [Some(module)] => {
                 redirect(plan, &uses, Pair { module, offset: 0 });
-                plan.displacements.extend(moved);
+                plan.displacements.extend(displacements);
             }
             _ => plan.refusals.push(format!(
                 "`{}` uses thread-locals that stay and thread-locals that are new; access them from separate functions",

@@ -66,6 +66,8 @@ fn exported_elsewhere(link: &mut AgentLink, image: &Image, bias: LoadBias) -> Re
     for relocation in &image.tables.relocations {
         if let Resolves::Symbol { here: Some(here), addend: 0, .. } = &relocation.resolves
             && relocation.kind == RelocationKind::Address
+            // A pointer among the program's state leads wherever the program has set it to.
+            && !image.section_at(relocation.slot).is_some_and(|section| section.kind.is_state())
             && let Some(object) = image.object_at(*here)
             && image.objects[object].address == *here
         {
