@@ -66,6 +66,37 @@ fn only_the_edited_function_counts_as_changed() {
     }
 }
 
+/// As [`plan_of`], and the new source has another name.
+fn plan_of_renamed(old: &str, new: &str) -> Plan {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = build(folder.path(), "gcc", old, &["-O0"]);
+    std::fs::write(folder.path().join("renamed.c"), new).expect("write the source");
+    let renamed = folder.path().join("renamed.c");
+    let new = build(folder.path(), "gcc", "", &["-O0", renamed.to_str().expect("a plain path")]);
+    let homes = Homes::of_original(&old, LoadBias(0x10_0000), 1, &BTreeMap::new());
+    plan::plan(&Lineage::new(old, LoadBias(0x10_0000), 1, homes), 0, new, Objections::Refuse).expect("a plan")
+}
+
+#[test]
+fn functions_of_a_renamed_source_file_are_the_same_to_who_refers_to_them() {
+    let source = "static int called(int x) { return x + 1; }\n static int stored(int x) { return x + 2; }\n\
+                  int (*held)(int); void keep(void) { held = stored; }\n int work(int x) { return called(x); }\n";
+    let plan = plan_of_renamed(source, &source.replace("x + ", "x * "));
+    assert_eq!((plan.functions.added, plan.functions.removed), (0, 0), "{:?}", plan.details);
+    for name in ["called", "stored"] {
+        assert!(plan.details.changed.iter().any(|changed| changed == name), "{:?}", plan.details);
+    }
+}
+
+#[test]
+fn a_namesake_in_another_file_is_another_also_to_who_reads_a_table() {
+    let source = "static int step(int x) { return x + 1; }\n static int (*const table[])(int) = {step, step};\n\
+                  int work(int x) { return table[x & 1](x); }\n";
+    let plan = plan_of_renamed(source, &source.replace("x + ", "x * "));
+    assert_eq!(plan.details.removed, ["step"], "{:?}", plan.details);
+    assert!(plan.details.changed.iter().any(|changed| changed == "work"), "{:?}", plan.details);
+}
+
 #[test]
 fn a_changed_constant_changes_its_readers() {
     let plan = plan_of(BASE, &BASE.replace("counter %d", "count is %d"), &["-O2"]).expect("a plan");

@@ -1,6 +1,7 @@
-//! Who calls a function directly, and whom it calls: asked of few functions, so the code is decoded again for it.
+//! Who calls a function directly or takes its address, and whom it calls: asked of few functions, so the code is decoded
+//! again for it.
 
-use foldhash::{HashSet, HashSetExt as _};
+use foldhash::{HashMap, HashMapExt as _, HashSet};
 
 use iced_x86::{Decoder, DecoderOptions, OpKind};
 
@@ -10,24 +11,32 @@ use super::{
 };
 use crate::model::Vaddr;
 
-/// Indices of the functions that call any of `callees`, through the procedure linkage table or the GOT too.
+/// Indices of the functions that call any of `callees` or take their addresses, through the procedure linkage table or the
+/// GOT too.
 pub fn callers(image: &Image, callees: &HashSet<u32>) -> HashSet<u32> {
-    let Ok(scan) = code::scan(image, &[]) else { return HashSet::new() };
-    let calls = |mention: &Mention| {
-        let function = match *mention {
-            Mention::Branch(target) => {
-                image.function_starting_at(target).or_else(|| through(image, stub(image, target)?))
-            }
-            Mention::Memory(slot) => through(image, slot),
-            Mention::ThreadLocal(_) => None,
-        };
-        let Some(function) = function else { return false };
-        let address = image.functions[function].address;
-        let aliases = image.functions[function..].iter().take_while(|alias| alias.address == address).count();
-        (function..function + aliases).any(|alias| callees.contains(&(alias as u32)))
+    callers_of_each(image, callees).into_values().flatten().collect()
+}
+
+/// By callee, its [`callers`].
+pub fn callers_of_each(image: &Image, callees: &HashSet<u32>) -> HashMap<u32, Vec<u32>> {
+    let mut callers: HashMap<u32, Vec<u32>> = HashMap::new();
+    let Ok(scan) = code::scan(image, &[]) else { return callers };
+    let called = |mention: &Mention| match *mention {
+        Mention::Branch(target) => image.function_starting_at(target).or_else(|| through(image, stub(image, target)?)),
+        Mention::Memory(target) => image.function_starting_at(target).or_else(|| through(image, target)),
+        Mention::ThreadLocal(_) => None,
     };
-    let calling = scan.bodies.iter().enumerate().filter(|(_, body)| body.mentions.iter().any(calls));
-    calling.map(|(function, _)| function as u32).collect()
+    for (caller, body) in (0..).zip(&scan.bodies) {
+        for function in body.mentions.iter().filter_map(called) {
+            let address = image.functions[function].address;
+            let aliases = image.functions[function..].iter().take_while(|alias| alias.address == address);
+            let aliases = (function as u32..).zip(aliases).map(|(alias, _)| alias);
+            for callee in aliases.filter(|alias| callees.contains(alias)) {
+                callers.entry(callee).or_default().push(caller);
+            }
+        }
+    }
+    callers
 }
 
 /// Whom a function calls directly.

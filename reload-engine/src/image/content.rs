@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
 
 use super::{
-    Image, RelocationKind, Resolves, SectionKind,
+    Image, NameKey, RelocationKind, Resolves, SectionKind,
     code::{Mention, Scan},
     exceptions::{self, Named},
     layout::in_parallel,
@@ -262,10 +262,12 @@ impl Meaning<'_> {
     fn code(&mut self, target: Vaddr) -> u128 {
         if let Some(index) = self.image.function_covering(target) {
             let function = &self.image.functions[index];
-            // Of several names for one address the smallest, so that the order of the symbol table does not matter.
+            // Of several names for one address the smallest, so that the order of the symbol table does not matter. A local
+            // name says little without its source file: of another file it may well be another function.
             let aliases = self.image.functions[index..].iter().take_while(|alias| alias.address == function.address);
-            let key = aliases.map(|alias| alias.key).min().unwrap_or(function.key);
-            return digest(&[tag(b'f'), key.0, (target.0 - function.address.0) as u128]);
+            let named = aliases.map(|alias| (alias.key, alias.file)).min().unwrap_or((function.key, function.file));
+            let (NameKey(key), file) = named;
+            return digest(&[tag(b'f'), key, file.unwrap_or(0), (target.0 - function.address.0) as u128]);
         }
         if let Some(known) = self.stubs.get(&target.0) {
             return *known;

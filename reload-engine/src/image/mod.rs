@@ -31,7 +31,7 @@ mod names;
 mod places;
 
 pub use access::{Access, first_access};
-pub use callers::{callees, callers};
+pub use callers::{callees, callers, callers_of_each};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};

@@ -28,7 +28,7 @@ use start_up::StartUp;
 use tls::TlsPlan;
 
 use crate::{
-    image::{Form, Function, Image, NameKey, callers, closure_family, demangle},
+    image::{Form, Function, Image, NameKey, callers, callers_of_each, closure_family, demangle},
     model::{Details, FunctionCounts, Place, StaticCounts, Vaddr},
 };
 
@@ -211,6 +211,7 @@ fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &m
     }
     let newest = |family: u32| lineage.instances(family).last().map(|instance| lineage.function(*instance));
     let traits = |function: &Function| Traits { file: function.file, content: function.content, users: Vec::new() };
+    let mut elsewhere = Vec::new();
     for (index, function) in image.functions.iter().enumerate() {
         // Each key once, at its last function.
         if !lasting(function) || last.get(&function.key) != Some(&index) {
@@ -223,7 +224,10 @@ fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &m
         if more.is_none() && before[index].is_none() {
             let old = newest(family).map(traits).unwrap_or_default();
             let partner = pair(std::slice::from_ref(&old), std::slice::from_ref(&traits(function))).partners[0];
-            partners[index] = partner.map(|_| family);
+            match partner {
+                Some(_) => partners[index] = Some(family),
+                None => elsewhere.push((index as u32, family)),
+            }
             continue;
         }
         let mut families: Vec<u32> = [family].into_iter().chain(more).chain(namesakes).collect();
@@ -243,8 +247,39 @@ fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &m
             partners[*index] = partner.map(|partner| families[partner]);
         }
     }
+    pair_moved(lineage, image, &elsewhere, &mut partners);
     pair_renumbered_closures(lineage, parent, image, &mut partners, warnings);
     partners
+}
+
+/// Of new functions and the only family of their name, which is of another source file: those that the same functions refer to
+/// are the same. Their file was renamed, or they went to another one.
+fn pair_moved(lineage: &Lineage, image: &Image, candidates: &[(u32, u32)], partners: &mut [Option<u32>]) {
+    if candidates.is_empty() {
+        return;
+    }
+    let users = |image: &Image, of: HashSet<u32>| -> HashMap<u32, HashSet<NameKey>> {
+        let keys = |users: Vec<u32>| users.into_iter().map(|user| image.functions[user as usize].key).collect();
+        callers_of_each(image, &of).into_iter().map(|(function, users)| (function, keys(users))).collect()
+    };
+    let newest = |family: u32| lineage.instances(family).last().copied();
+    let mut by_generation: HashMap<usize, HashSet<u32>> = HashMap::new();
+    for instance in candidates.iter().filter_map(|(_, family)| newest(*family)) {
+        by_generation.entry(instance.generation).or_default().insert(instance.function);
+    }
+    let old_users: HashMap<usize, _> = by_generation
+        .into_iter()
+        .map(|(generation, of)| (generation, users(&lineage.placed(generation).image, of)))
+        .collect();
+    let new_users = users(image, candidates.iter().map(|(function, _)| *function).collect());
+    for (function, family) in candidates {
+        let old = newest(*family).and_then(|it| old_users.get(&it.generation)?.get(&it.function));
+        if let (Some(old), Some(new)) = (old, new_users.get(function))
+            && !old.is_disjoint(new)
+        {
+            partners[*function as usize] = Some(*family);
+        }
+    }
 }
 
 /// By family: whether the new file continues it.
