@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use reload_protocol::{Range, Replacement, Segment, Transaction, Write};
+use reload_protocol::{Merge, Range, Replacement, Segment, Transaction};
 use tracing::{debug, info};
 
 use crate::{
@@ -33,11 +33,13 @@ use crate::{
     },
 };
 
+mod elsewhere;
 mod participation;
 mod python;
 mod replay;
 mod shadow_file;
 
+use elsewhere::Elsewhere;
 use participation::Hook;
 
 /// How far a shadow may lie from generation 0, so that any two generations reach each other with 32-bit displacements.
@@ -67,6 +69,7 @@ pub struct Engine {
     pub progress: Progress,
     shadows: PathBuf,
     lineages: HashMap<PathBuf, Lineage>,
+    elsewhere: Elsewhere,
     /// Started ahead of time: its start-up is no part of a reload.
     helper: Option<StopHelper>,
 }
@@ -74,7 +77,7 @@ pub struct Engine {
 impl Engine {
     /// Shadows are written into `shadows`, a folder of the target's store; `progress` is told of each stage.
     pub fn new(shadows: PathBuf, progress: Progress) -> Self {
-        Engine { progress, shadows, lineages: HashMap::new(), helper: None }
+        Engine { progress, shadows, lineages: HashMap::new(), elsewhere: Elsewhere::default(), helper: None }
     }
 
     /// Reads and analyses the generations of `module`, so that its first reload does not have to.
@@ -86,6 +89,7 @@ impl Engine {
             self.helper = Some(StopHelper::spawn()?);
         }
         let _underway = self.progress.begin(&file_name(module), true);
+        self.elsewhere.prepare(ledger);
         self.lineage(link, module, ledger).map(|_| ())
     }
 
@@ -176,6 +180,7 @@ impl Engine {
             }
         };
         receipt.timings_ms = clock.finish();
+        receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
         if let Err(error) = shadow_file::complete(&record.file, &plan.image) {
             receipt.warnings.push(format!("debuggers and backtraces find no lines of this generation: {error}"));
         }
@@ -337,8 +342,9 @@ impl Attempt<'_> {
         let at_first = if self.adapter.is_some() { &itself } else { &functions };
         let code = bind::code(self.plan, at_first, place).map_err(unreachable)?;
         let mut read = |slots: &[Addr]| self.link.read_words(slots);
-        let Binding { segments, writes } = bind::bind(self.plan, self.lineage, at_first, &code, place, &mut read)
-            .map_err(|reason| reason.map_or_else(|error| error, unreachable))?;
+        let Binding { segments, writes, preempted } =
+            bind::bind(self.plan, self.lineage, at_first, &code, place, &mut read)
+                .map_err(|reason| reason.map_or_else(|error| error, unreachable))?;
         if !writes.is_empty() {
             self.link.bind(segments, writes).map_err(|error| in_stage(error, self.module, Stage::Bind))?;
         }
@@ -352,6 +358,7 @@ impl Attempt<'_> {
             ..Receipt::empty(&name, Outcome::Reloaded, record.number)
         };
         receipt.details.retained_bytes = loaded.end - loaded.start;
+        receipt.warnings.extend(elsewhere::preempted(self.plan, preempted));
 
         participation::await_safe_point(self.link, self.ledger.wishes, self.module, &mut receipt)?;
         self.clock.lap(|timings| &mut timings.safe_point);
@@ -367,7 +374,7 @@ impl Attempt<'_> {
             self.clock.lap(|timings| &mut timings.adapt);
         }
         let new = self.lineage.place(self.plan, record.number, place, &code);
-        let mut step = Transition { writes: merged, ..transition(self.lineage, self.plan.parent, new, Some(new)) };
+        let mut step = Transition { merges: merged, ..transition(self.lineage, self.plan.parent, new, Some(new)) };
         if self.adapter.is_some() {
             let mut read = |slots: &[Addr]| self.link.read_words(slots);
             let late = bind::identities(self.plan, &functions, place, &mut read)
@@ -387,6 +394,7 @@ impl Attempt<'_> {
         participation::construct(self.link, self.plan, place.bias, self.module, &mut receipt)?;
         self.clock.lap(|timings| &mut timings.hooks);
         let revision = commit(self.link, helper, staged, &mut receipt, self.clock)?;
+        self.note_unmerged(&mut receipt)?;
         participation::destruct_at_exit(self.link, self.plan, place.bias, &mut receipt);
         if self.adapter.is_some() {
             python::finish(self.link, &mut receipt);
@@ -412,31 +420,45 @@ impl Attempt<'_> {
         functions: &FunctionIdentities,
         bias: LoadBias,
         receipt: &mut Receipt,
-    ) -> Result<Vec<Write>> {
+    ) -> Result<Vec<Merge>> {
         let questions = merge::questions(self.plan);
         if questions.is_empty() {
             return Ok(Vec::new());
         }
         let ranges = questions.iter().map(|question| Range { start: question.home.0, len: question.size }).collect();
         let live = self.link.read_memory(ranges)?;
-        let mut writes = Vec::new();
+        let mut merges = Vec::new();
         for (question, live) in questions.iter().zip(live) {
             let image = &self.plan.image;
             let name = demangle(image.object_name(&image.objects[question.object]));
             match merge::answer(self.plan, self.lineage, functions, bias, question, &live) {
-                merge::Answer::Take(bytes) => {
-                    writes.push(Write { address: question.home.0, bytes });
+                merge::Answer::Take(after) => {
+                    merges.push(Merge { address: question.home.0, before: live, after });
                     receipt.details.merged_statics.push(name);
                 }
                 merge::Answer::Same => {}
-                merge::Answer::Keep => receipt.warnings.push(format!(
-                    "`{name}` has a new initial value, but the program has changed it: the live value stays"
-                )),
+                merge::Answer::Keep => receipt.warnings.push(live_value_stays(&name)),
             }
         }
-        receipt.statics.merged = writes.len();
+        receipt.statics.merged = merges.len();
+        Ok(merges)
+    }
+
+    /// Takes back from the receipt what the program has changed between its comparison and the stop.
+    fn note_unmerged(&mut self, receipt: &mut Receipt) -> Result<()> {
+        if receipt.statics.merged > 0 {
+            let unmerged = self.link.unmerged()?;
+            for question in merge::questions(self.plan) {
+                if unmerged.contains(&question.home.0) {
+                    let name = demangle(self.plan.image.object_name(&self.plan.image.objects[question.object]));
+                    receipt.statics.merged -= 1;
+                    receipt.details.merged_statics.retain(|merged| *merged != name);
+                    receipt.warnings.push(live_value_stays(&name));
+                }
+            }
+        }
         receipt.details.merged_statics.truncate(Details::LIMIT);
-        Ok(writes)
+        Ok(())
     }
 
     /// An error may have come after the agent had been told to go: the ledger says what really happened.
@@ -460,12 +482,17 @@ impl Attempt<'_> {
     }
 }
 
+fn live_value_stays(name: &str) -> String {
+    format!("`{name}` has a new initial value, but the program has changed it: the live value stays")
+}
+
 /// Stages a transition together with the ledger that records it; the transaction's number.
 fn stage(link: &mut AgentLink, lineage: &Lineage, step: Transition, ledger: &Ledger, clock: &mut Clock) -> Result<u64> {
     let text = text_segments(lineage, &step);
     let transaction = Transaction {
         patches: step.patches,
         writes: step.writes,
+        merges: step.merges,
         text,
         forbidden: step.forbidden,
         ledger: encode(ledger)?,

@@ -6,7 +6,11 @@ use std::{
     ffi::OsString,
     fs,
     io::{Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
+    os::unix::{
+        fs::{FileExt, PermissionsExt},
+        net::UnixStream,
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     thread,
@@ -31,8 +35,8 @@ use reload_engine::{
     },
 };
 use reload_protocol::{
-    LoadedModule, Notice, Patch, Range, Reply, Request, Segment, Transaction, VERSION, Write as DataWrite, receive,
-    send,
+    LoadedModule, Merge, Notice, Patch, Range, Reply, Request, Segment, Transaction, VERSION, Write as DataWrite,
+    receive, send,
 };
 
 const COUNT: u64 = 400;
@@ -67,7 +71,7 @@ fn main() -> ExitCode {
     if arguments.next().as_deref() == Some(INTRUDER) {
         return intrude(&arguments.next().unwrap_or_default());
     }
-    let tests: [Case; 26] = [
+    let tests: [Case; 27] = [
         ("launch_lists_modules_and_takes_no_low_descriptor", launch_lists_modules),
         ("launch_of_a_short_program", launch_of_a_short_program),
         ("launch_refuses_a_static_program", launch_refuses_a_static_program),
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
         ("thread_inside_the_patch", thread_inside_the_patch),
         ("threads_hammering_on_a_patch_are_moved_out", hammered_patch),
         ("changed_code_is_not_overwritten", changed_code),
+        ("merged_value_spares_what_the_program_has_changed", merged_value),
         ("waits_are_neither_interrupted_nor_shortened", waits_are_kept),
         ("waits_are_kept_on_a_loaded_machine", waits_under_load),
         ("helper_killed_at_each_step", helper_killed),
@@ -531,6 +536,43 @@ fn changed_code() -> Outcome {
     let read = target.link.read_memory(vec![Range { start: relro, len: 8 }])?;
     check(read == [[1, 2, 3, 4, 5, 6, 7, 8]], "written")?;
     check(commit(&mut target.link, StopHelper::spawn()?, number).is_err(), "a transaction commits once")
+}
+
+fn merged_value() -> Outcome {
+    let mut target = Target::start(&[])?;
+    let storage = target.address("storage")?;
+    let staged = |target: &mut Target, before: i32, after: i32| -> Result<u64, Failed> {
+        let (revision, _) = target.link.ledger()?;
+        target.link.begin(revision)?;
+        let (before, after) = (before.to_le_bytes().to_vec(), after.to_le_bytes().to_vec());
+        let merges = vec![Merge { address: storage, before, after }];
+        Ok(target.link.stage(Transaction { merges, ledger: b"ledger".to_vec(), ..Transaction::default() })?)
+    };
+    let holds = |target: &mut Target| -> Result<Vec<Vec<u8>>, Failed> {
+        Ok(target.link.read_memory(vec![Range { start: storage, len: 4 }])?)
+    };
+    let number = staged(&mut target, 7, 70)?;
+    commit(&mut target.link, StopHelper::spawn()?, number)?;
+    check(holds(&mut target)? == [70i32.to_le_bytes()], "what nobody has changed takes the new value")?;
+    check(target.link.unmerged()?.is_empty(), "and it is told so")?;
+    target.link.end()?;
+
+    for by_signal in [false, true] {
+        let number = staged(&mut target, 70, 700)?;
+        // The program writes after it was looked at and before it is stopped.
+        let memory = fs::OpenOptions::new().write(true).open(format!("/proc/{}/mem", target.launched.pid))?;
+        memory.write_all_at(&5i32.to_le_bytes(), storage)?;
+        if by_signal {
+            target.link.commit_by_signal(number)?;
+        } else {
+            commit(&mut target.link, StopHelper::spawn()?, number)?;
+        }
+        check(holds(&mut target)? == [5i32.to_le_bytes()], "the program's write is not lost")?;
+        check(target.link.unmerged()? == [storage], "and it is told so")?;
+        target.link.end()?;
+        memory.write_all_at(&70i32.to_le_bytes(), storage)?;
+    }
+    Ok(())
 }
 
 fn waits_are_kept() -> Outcome {

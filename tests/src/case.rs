@@ -4,8 +4,10 @@
 //!
 //! ```text
 //! library NAME SOURCE [links NAME...]   the first one is the one that steps are about unless they say otherwise; SOURCE may
-//!                                       be one that cases share, beside their folders
-//! flags -O0 | -O2                       the case is run once for each; for C and C++ libraries, or rustc for Rust
+//!                                       be one that cases share, beside their folders, or several: `one.c+other.c`
+//! flags -O0 | -O2                       the case is run once for each; for C and C++ libraries, or rustc for Rust;
+//!                                       `{folder}` stands for the case's folder, `{version}` for the version built
+//! part SOURCE                           more code of the host's, C or C++, which is built once
 //! host opened | linked | program        hosts/host.c opens the libraries, or is linked against them, or has the first one's
 //!                                       code inside and is itself what the steps are about; once for each
 //! mode all                              auto mode instead of off
@@ -19,6 +21,7 @@
 //! > COMMAND contains TEXT
 //! >~ COMMAND = ANSWER                   again and again until the answer comes
 //! install N [NAME] [by rename|pieces|hard-link|copy]
+//! built contains TEXT...                each word occurs in the version installed last, as the name of a symbol does
 //! damage half|zeroes|empty|text|machine|class|object      writes that instead of the version installed last
 //! remove | forbid                       deletes the file | takes all its permissions
 //! reload OUTCOME [TEXT]                 `reload NAME`; TEXT must occur in the failure or in a warning
@@ -51,6 +54,8 @@ use crate::{
 pub struct Case {
     pub name: String,
     libraries: Vec<Library>,
+    /// Sources of the host beside `hosts/host.c`.
+    parts: Vec<PathBuf>,
     flags: String,
     host: Host,
     mode: Option<String>,
@@ -93,6 +98,7 @@ fn read(folder: &Path) -> Vec<Case> {
         match key {
             "" | "#" => {}
             "library" => case.libraries.push(library(folder, value)),
+            "part" => case.parts.push(folder.join(value)),
             "flags" => flags = choices(),
             "host" => hosts = choices(),
             "mode" => case.mode = Some(value.to_owned()),
@@ -128,8 +134,9 @@ fn read(folder: &Path) -> Vec<Case> {
 
 fn library(folder: &Path, description: &str) -> Library {
     let words = words(description);
-    let (name, source) = (&words[0], &words[1]);
-    let mut library = Library::new(name, folder.join(source), "");
+    let mut sources = words[1].split('+').map(|source| folder.join(source));
+    let mut library = Library::new(&words[0], sources.next().unwrap_or_default(), "");
+    library.more = sources.collect();
     if let Some(links) = words.get(3..) {
         library.links = links.to_vec();
     }
@@ -197,6 +204,15 @@ impl Case {
             flags.push(format!("-Wl,-rpath,{}", room.path().display()));
             flags.extend(libraries.iter().map(|library| format!("-l{}", library.name)));
         }
+        for (index, part) in self.parts.iter().enumerate() {
+            let object = room.path().join(format!("part-{index}.o"));
+            toolchain::part(part, &object);
+            // The linker takes of a library only what it has met a need for.
+            flags.splice(..0, [object.display().to_string()]);
+        }
+        if !self.parts.is_empty() {
+            flags.push("-lstdc++".to_owned());
+        }
         if self.host != Host::Program {
             toolchain::program(&toolchain::hosts().join("host.c"), &flags, &host);
         }
@@ -233,6 +249,13 @@ impl Run<'_> {
                 self.target.ask_until(command, answer);
             }
             "install" => self.install(&arguments),
+            "built" => {
+                let bytes = fs::read(&self.last_built).expect("just built");
+                for text in &arguments[1..] {
+                    let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+                    assert!(found, "`{text}` is not in {}", self.last_built.display());
+                }
+            }
             "damage" => install::bytes(&install::damaged(rest, &self.last_built), &installed),
             "remove" => install::remove(&installed),
             "forbid" => {

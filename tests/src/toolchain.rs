@@ -14,7 +14,9 @@ pub struct Library {
     /// Without `lib` and `.so`.
     pub name: String,
     pub source: PathBuf,
-    /// For the compiler of its language.
+    /// Source files beside it, of the same language.
+    pub more: Vec<PathBuf>,
+    /// For the compiler of its language; `{folder}` is where the source lies, `{version}` the version that is built.
     pub flags: Vec<String>,
     /// Names of libraries in the same folder that it is linked against.
     pub links: Vec<String>,
@@ -24,7 +26,8 @@ pub struct Library {
 
 impl Library {
     pub fn new(name: &str, source: impl Into<PathBuf>, flags: &str) -> Self {
-        Library { name: name.into(), source: source.into(), flags: words(flags), links: Vec::new(), program: None }
+        let (name, source, flags) = (name.into(), source.into(), words(flags));
+        Library { name, source, more: Vec::new(), flags, links: Vec::new(), program: None }
     }
 
     pub fn file_name(&self) -> String {
@@ -63,7 +66,7 @@ impl Library {
                 command
             }
         };
-        command.args(&self.flags).arg("-o").arg(output).arg(&self.source);
+        command.args(self.flags_of(version)).arg("-o").arg(output).arg(&self.source).args(&self.more);
         if !self.links.is_empty() {
             command.arg("-L").arg(folder).arg(format!("-Wl,-rpath,{}", folder.display()));
             command.args(self.links.iter().map(|name| format!("-l{name}")));
@@ -85,12 +88,19 @@ impl Library {
             command.args(["-A", "warnings", "-C", "debuginfo=2", "--cfg", &format!("v{version}")]);
         } else {
             command = Command::new(compiler(language));
-            command.args(["-g", "-pthread", "-c", &format!("-DVERSION={version}")]);
+            // Several files become one by a link that leaves everything as it is.
+            let kind: &[&str] = if self.more.is_empty() { &["-c"] } else { &["-r", "-nostdlib"] };
+            command.args(["-g", "-pthread", &format!("-DVERSION={version}")]).args(kind);
         }
-        run(command.args(&self.flags).arg("-o").arg(&part).arg(&self.source));
+        run(command.args(self.flags_of(version)).arg("-o").arg(&part).arg(&self.source).args(&self.more));
         let mut command = Command::new(compiler(language));
         command.args(["-pthread", "-rdynamic", "-o"]).arg(output).arg(&host);
         run(command.arg("-Wl,--whole-archive").arg(&part).args(["-Wl,--no-whole-archive", "-lm", "-ldl"]));
+    }
+
+    fn flags_of(&self, version: u32) -> impl Iterator<Item = String> {
+        let folder = self.source.parent().unwrap_or(Path::new("")).to_string_lossy();
+        self.flags.iter().map(move |flag| flag.replace("{folder}", &folder).replace("{version}", &version.to_string()))
     }
 }
 
@@ -103,6 +113,12 @@ pub fn program(source: &Path, flags: &[impl AsRef<OsStr>], output: &Path) {
     let mut command = Command::new(compiler(extension(source)));
     command.args(["-g", "-pthread", "-rdynamic", "-o"]).arg(output).arg(source).args(flags).arg("-ldl");
     run(&mut command);
+}
+
+/// Compiles one C or C++ file to `output`, for a program that is made of several.
+pub fn part(source: &Path, output: &Path) {
+    let mut command = Command::new(compiler(extension(source)));
+    run(command.args(["-g", "-pthread", "-c", "-o"]).arg(output).arg(source));
 }
 
 /// The folder of programs and libraries that the tests build.

@@ -7,7 +7,7 @@ use std::{
     os::fd::RawFd,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -78,6 +78,8 @@ struct Server {
     next_connection: ConnectionId,
     next_transaction: u64,
     owner: Option<Owner>,
+    /// What the last commit did not merge.
+    unmerged: Vec<u64>,
     arenas: Arenas,
     errands: Errands,
     /// Who waits for the safe point, and until when.
@@ -122,6 +124,7 @@ impl Server {
             next_connection: 1,
             next_transaction: 1,
             owner: None,
+            unmerged: Vec::new(),
             arenas: Arenas::default(),
             errands,
             awaiting: None,
@@ -318,6 +321,7 @@ impl Server {
                     },
                 }
             }
+            Request::Unmerged => Reply::Unmerged(self.unmerged.clone()),
             Request::Commit { transaction } => match self.staged(transaction) {
                 Some(staged) => return Answer::Commit(staged),
                 None => failed("no such transaction is staged"),
@@ -588,7 +592,11 @@ impl Server {
     /// The shadows are live now, and the ledger has become the transaction's with the code.
     fn committed(&mut self, cause: ConnectionId) {
         if let Some(owner) = &mut self.owner {
-            owner.staged = None;
+            let merges = owner.staged.take().map_or_else(Vec::new, |staged| {
+                let left_out = staged.merges.iter().filter(|(_, left_out)| left_out.load(Ordering::Acquire));
+                left_out.map(|(merge, _)| merge.address).collect()
+            });
+            self.unmerged = merges;
             owner.shadows.drain(..).for_each(Shadow::keep);
         }
         self.tell_ledger(cause);

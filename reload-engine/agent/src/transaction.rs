@@ -1,9 +1,9 @@
 //! A staged transaction: everything checked, allocated and touched before any thread is stopped.
 
-use std::{fs::OpenOptions, ops::Range, os::unix::fs::FileExt, ptr};
+use std::{fs::OpenOptions, ops::Range, os::unix::fs::FileExt, ptr, sync::atomic::AtomicBool};
 
 use libc::c_int;
-use reload_protocol::{Patch, Segment, Transaction, Write};
+use reload_protocol::{Merge, Patch, Segment, Transaction, Write};
 
 use crate::{
     memory::{self, Mapping, PAGE, page_ceil, page_floor},
@@ -15,6 +15,8 @@ pub struct Staged {
     pub id: u64,
     pub patches: Vec<Patch>,
     pub writes: Vec<Write>,
+    /// Each with whether it was left out, as the program had changed what stood there.
+    pub merges: Vec<(Merge, AtomicBool)>,
     pub text: Vec<Segment>,
     /// Read-only data that `writes` go to, with the protection it has now.
     pub data: Vec<Segment>,
@@ -28,17 +30,22 @@ pub struct Staged {
 
 impl Staged {
     pub fn prepare(id: u64, transaction: Transaction) -> Result<Staged, String> {
-        let Transaction { patches, writes, text, replacements, forbidden, ledger } = transaction;
+        let Transaction { patches, writes, merges, text, replacements, forbidden, ledger } = transaction;
         check_segments(&text)?;
         check_segments(&replacements.iter().map(|replacement| replacement.segment).collect::<Vec<_>>())?;
         check_patches(&patches, &text)?;
         let mappings = memory::mappings().map_err(|error| format!("reading /proc/self/maps: {error}"))?;
-        let data = data_segments(&writes, &text, &mappings)?;
+        if let Some(merge) = merges.iter().find(|merge| merge.before.len() != merge.after.len()) {
+            return Err(format!("the merge at {:#x} changes the length of what stands there", merge.address));
+        }
+        let merged = |merge: &Merge| Write { address: merge.address, bytes: merge.after.clone() };
+        let all_writes: Vec<Write> = writes.iter().cloned().chain(merges.iter().map(merged)).collect();
+        let data = data_segments(&all_writes, &text, &mappings)?;
         if !patches.is_empty() {
             check_modified_text_may_run()?;
         }
         touch_text(&patches);
-        touch_data(&writes);
+        touch_data(&all_writes);
         let mut covers = Vec::new();
         for replacement in &replacements {
             let cover = Cover::prepare(replacement, &mappings)?;
@@ -48,7 +55,8 @@ impl Staged {
         // At a patch's first byte a thread runs the new jump; inside it, the second half of an instruction.
         let insides = patches.iter().map(|patch| patch.address + 1..patch.address + u64::from(patch.len));
         let forbidden = merge(ranges.chain(insides).collect());
-        Ok(Staged { id, patches, writes, text, data, covers, forbidden, ledger })
+        let merges = merges.into_iter().map(|merge| (merge, AtomicBool::new(false))).collect();
+        Ok(Staged { id, patches, writes, merges, text, data, covers, forbidden, ledger })
     }
 
     pub fn forbids(&self, address: u64) -> bool {
@@ -215,14 +223,7 @@ mod tests {
 
     fn transaction(patches: Vec<Patch>, text: Range) -> Transaction {
         let text = vec![Segment { range: text, protection: 5 }];
-        Transaction {
-            patches,
-            writes: Vec::new(),
-            text,
-            replacements: Vec::new(),
-            forbidden: Vec::new(),
-            ledger: Vec::new(),
-        }
+        Transaction { patches, text, ..Transaction::default() }
     }
 
     #[test]

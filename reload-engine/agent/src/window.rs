@@ -117,10 +117,11 @@ impl<'a> Window<'a> {
                 return Err(Obstacle::Changed { address: patch.address });
             }
         }
-        for write in &staged.writes {
-            let last = write.address + (write.bytes.len() as u64).saturating_sub(1);
-            for address in [write.address, last] {
-                if !write.bytes.is_empty() && !memory::read_into(address, &mut [0]) {
+        let writes = staged.writes.iter().map(|write| (write.address, write.bytes.len()));
+        for (first, len) in writes.chain(staged.merges.iter().map(|(merge, _)| (merge.address, merge.after.len()))) {
+            let last = first + (len as u64).saturating_sub(1);
+            for address in [first, last] {
+                if len > 0 && !memory::read_into(address, &mut [0]) {
                     return Err(Obstacle::Unmapped { address });
                 }
             }
@@ -160,6 +161,17 @@ fn store(staged: &Staged) {
     for write in &staged.writes {
         // SAFETY: found mapped when the window was closed, and writable: either it was, or `data` was opened.
         unsafe { ptr::copy_nonoverlapping(write.bytes.as_ptr(), write.address as *mut u8, write.bytes.len()) };
+    }
+    for (merge, left_out) in &staged.merges {
+        let (at, len) = (merge.address as *mut u8, merge.after.len());
+        // SAFETY: as for writes. Volatile, as threads that run on while the stopper is gone may be writing there; each byte
+        // is then old or new, as with any unsynchronised access of the program's own.
+        let same = (0..len).all(|offset| unsafe { at.add(offset).read_volatile() } == merge.before[offset]);
+        if same {
+            // SAFETY: found mapped when the window was closed, and writable.
+            unsafe { ptr::copy_nonoverlapping(merge.after.as_ptr(), at, len) };
+        }
+        left_out.store(!same, Ordering::Release);
     }
     staged.covers.iter().for_each(Cover::put_on_stopped);
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub mod signal_frame;
 
 /// Version of this protocol; controller and agent must agree exactly.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Largest accepted frame in bytes. A larger length prefix is an error, not an allocation.
 pub const MAX_FRAME: usize = 256 << 20;
@@ -67,6 +67,8 @@ pub enum Request {
     Adapt { path: String, input: Vec<u8> },
     /// Waits for the end of what the last `Adapt` began; after the commit, or after `End`.
     Adapted,
+    /// Which merges of the last commit found that the program had changed what was to be replaced: their addresses.
+    Unmerged,
     /// Verifies and prepares a transaction: checks `before` bytes, touches the pages to be written, keeps it ready.
     Stage(Transaction),
     /// Sent by the stop helper on its own connection; continues with the bytes of [`commit`].
@@ -116,6 +118,7 @@ pub enum Reply {
     },
     /// What the adapter says, which nobody else understands: of its preparation, or of its end.
     Adapter(Vec<u8>),
+    Unmerged(Vec<u64>),
     Staged {
         transaction: u64,
     },
@@ -214,6 +217,15 @@ pub struct Write {
     pub bytes: Vec<u8>,
 }
 
+/// Bytes to be stored at an address if, when all threads stand still, `before` stands there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merge {
+    pub address: u64,
+    pub before: Vec<u8>,
+    /// As long.
+    pub after: Vec<u8>,
+}
+
 /// A change of up to eight bytes of code: a function's entry, or the long jump in the padding near it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Patch {
@@ -242,6 +254,8 @@ pub struct Transaction {
     pub patches: Vec<Patch>,
     /// Writes to data, applied in the same stop.
     pub writes: Vec<Write>,
+    /// Writes to data that the program may change until it stands still, applied after the others.
+    pub merges: Vec<Merge>,
     /// The text segments that hold the patches; closed to execution while they are written.
     pub text: Vec<Segment>,
     /// Applied in the same stop where they are writable, else when this is staged: that they mean the same changes nothing

@@ -6,6 +6,7 @@
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use super::{CodeReference, Image};
+use crate::model::Vaddr;
 
 /// The first thing that is done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,39 +31,51 @@ enum Holder {
     Slot(Register, i64),
 }
 
-/// What becomes of the address that `lea` takes at this reference.
-pub fn first_access(image: &Image, reference: &CodeReference) -> Access {
-    let end = reference.function.map_or(reference.next, |function| image.functions[function as usize].end);
-    // REX.W 8D /r disp32
-    let start = crate::model::Vaddr(reference.site.0.wrapping_sub(3));
+/// What the function of this index does with an offset in its block of thread-locals that stands at `site`.
+pub fn first_access_in_block(image: &Image, function: u32, site: Vaddr) -> Access {
+    let (start, end) = (image.functions[function as usize].address, image.functions[function as usize].end);
     let code = image.bytes_from(start);
     let len = (end.0.saturating_sub(start.0) as usize).min(code.len());
     let mut decoder = Decoder::with_ip(64, &code[..len], start.0, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
-    let mut trail = Trail::default();
-    for _ in 0..LIMIT {
-        if !decoder.can_decode() {
-            break;
-        }
+    while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
-        if instruction.is_invalid() {
-            break;
-        }
-        if trail.held.is_empty() && !trail.compared {
-            if instruction.code() != Code::Lea_r64_m || instruction.ip_rel_memory_address() != reference.target.0 {
-                break;
-            }
-            trail.held.push((Holder::Register(instruction.op0_register()), 0));
+        if instruction.next_ip() <= site.0 {
             continue;
         }
-        if let Some(access) = trail.follow(&instruction) {
-            return access;
+        let indexed = instruction.memory_index() != Register::None;
+        let mut trail = Trail::default();
+        match instruction.mnemonic() {
+            Mnemonic::Lea if indexed => return Access::Unknown,
+            Mnemonic::Lea | Mnemonic::Add if instruction.op0_kind() == OpKind::Register => {
+                trail.held.push((Holder::Register(instruction.op0_register()), 0));
+            }
+            _ if indexed => return Access::Indexed(0),
+            _ => return Access::At(0),
         }
-        if trail.held.is_empty() {
-            break;
-        }
+        return trail.first_access(&mut decoder);
     }
-    if trail.compared { Access::Compared } else { Access::Unknown }
+    Access::Unknown
+}
+
+/// What becomes of the address that `lea` takes at this reference.
+pub fn first_access(image: &Image, reference: &CodeReference) -> Access {
+    let end = reference.function.map_or(reference.next, |function| image.functions[function as usize].end);
+    // REX.W 8D /r disp32
+    let start = Vaddr(reference.site.0.wrapping_sub(3));
+    let code = image.bytes_from(start);
+    let len = (end.0.saturating_sub(start.0) as usize).min(code.len());
+    let mut decoder = Decoder::with_ip(64, &code[..len], start.0, DecoderOptions::NONE);
+    if !decoder.can_decode() {
+        return Access::Unknown;
+    }
+    let taken = decoder.decode();
+    if taken.code() != Code::Lea_r64_m || taken.ip_rel_memory_address() != reference.target.0 {
+        return Access::Unknown;
+    }
+    let mut trail = Trail::default();
+    trail.held.push((Holder::Register(taken.op0_register()), 0));
+    trail.first_access(&mut decoder)
 }
 
 #[derive(Default)]
@@ -73,6 +86,27 @@ struct Trail {
 }
 
 impl Trail {
+    /// What the instructions that follow do.
+    fn first_access(mut self, decoder: &mut Decoder<'_>) -> Access {
+        let mut instruction = Instruction::default();
+        for _ in 0..LIMIT {
+            if !decoder.can_decode() {
+                break;
+            }
+            decoder.decode_out(&mut instruction);
+            if instruction.is_invalid() {
+                break;
+            }
+            if let Some(access) = self.follow(&instruction) {
+                return access;
+            }
+            if self.held.is_empty() {
+                break;
+            }
+        }
+        if self.compared { Access::Compared } else { Access::Unknown }
+    }
+
     fn of(&self, holder: Holder) -> Option<i64> {
         self.held.iter().find(|(known, _)| *known == holder).map(|(_, offset)| *offset)
     }

@@ -500,7 +500,7 @@ pub const CALLEE_SAVED: [Register; 6] =
 
 /// Follows, in a straight line, which registers hold the start of the module's TLS block.
 #[derive(Default)]
-struct TlsTracker {
+pub struct TlsTracker {
     uses_block: bool,
     /// The next call is `__tls_get_addr` for the block.
     requested: bool,
@@ -508,16 +508,20 @@ struct TlsTracker {
 }
 
 impl TlsTracker {
-    fn block_requested(&mut self) {
+    pub fn block_requested(&mut self) {
         self.uses_block = true;
         self.requested = true;
     }
 
-    fn holds_block(&self, register: Register) -> bool {
+    pub fn is_requested(&self) -> bool {
+        self.requested
+    }
+
+    pub fn holds_block(&self, register: Register) -> bool {
         self.holders.contains(&register)
     }
 
-    fn after(&mut self, instruction: &Instruction) {
+    pub fn after(&mut self, instruction: &Instruction) {
         match instruction.flow_control() {
             FlowControl::Call | FlowControl::IndirectCall => {
                 self.holders.retain(|holder| CALLEE_SAVED.contains(holder));

@@ -31,7 +31,8 @@ const BUDGET: u32 = 2_000_000;
 /// Hashes everything in `image`.
 pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hashes {
     let counted_strings = image.functions.iter().any(|f| super::names::is_rust(image.function_name(f)));
-    let meaning = |boundaries| Meaning {
+    let meaning = |boundaries, resolvers| Meaning {
+        resolvers,
         image,
         exceptions,
         relative_tables: &scan.relative_tables,
@@ -44,13 +45,18 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         incomplete: false,
         budget: BUDGET / image.functions.len().max(image.objects.len()).div_ceil(PART).max(1) as u32,
     };
-    let mut bounding = meaning(Cow::Owned(boundaries(image, scan)));
+    let none = HashMap::new();
+    let mut bounding = meaning(Cow::Owned(boundaries(image, scan)), &none);
     bounding.bound_what_tables_lead_to();
     let boundaries = bounding.boundaries;
+    let indirect = image.functions.iter().enumerate().filter(|(_, function)| function.indirect);
+    let mut plain = meaning(Cow::Borrowed(&boundaries), &none);
+    let resolvers: HashMap<Vaddr, Option<u128>> =
+        indirect.map(|(index, function)| (function.address, plain.function(index, scan))).collect();
     let part = |count: usize, part: usize| part * PART..count.min((part + 1) * PART);
     let functions = image.functions.len();
     let own = in_parallel(functions.div_ceil(PART), |index| {
-        let mut meaning = meaning(Cow::Borrowed(&boundaries));
+        let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
         part(functions, index).map(|function| meaning.function(function, scan)).collect::<Vec<_>>()
     });
     let own = own.concat();
@@ -64,7 +70,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         .collect();
     let objects = image.objects.len();
     let objects = in_parallel(objects.div_ceil(PART), |index| {
-        let mut meaning = meaning(Cow::Borrowed(&boundaries));
+        let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
         part(objects, index).map(|object| meaning.object(object, 0)).collect::<Vec<_>>()
     });
     Hashes { functions, objects: objects.concat() }
@@ -135,6 +141,8 @@ struct Meaning<'a> {
     exceptions: &'a exceptions::Tables,
     relative_tables: &'a [Vaddr],
     boundaries: Cow<'a, [u64]>,
+    /// What chooses the functions that an address only seems to stand for, by that address.
+    resolvers: &'a HashMap<Vaddr, Option<u128>>,
     /// What a stub of the procedure linkage table leads to.
     stubs: HashMap<u64, u128>,
     /// Strings carry their length beside them (Rust) instead of ending with a zero byte (C).
@@ -167,6 +175,11 @@ impl Meaning<'_> {
         }
         parts.extend(self.exceptions(self.image.functions[index].address)?);
         (!self.incomplete).then(|| digest(&parts))
+    }
+
+    fn cannot_be_compared(&mut self) -> u128 {
+        self.incomplete = true;
+        tag(b'x')
     }
 
     /// The exception table of the function at `start`, if it has one; `None` where that cannot be told.
@@ -267,7 +280,14 @@ impl Meaning<'_> {
             let aliases = self.image.functions[index..].iter().take_while(|alias| alias.address == function.address);
             let named = aliases.map(|alias| (alias.key, alias.file)).min().unwrap_or((function.key, function.file));
             let (NameKey(key), file) = named;
-            return digest(&[tag(b'f'), key, file.unwrap_or(0), (target.0 - function.address.0) as u128]);
+            let offset = (target.0 - function.address.0) as u128;
+            return match self.resolvers.get(&function.address) {
+                None => digest(&[tag(b'f'), key, file.unwrap_or(0), offset]),
+                Some(choice) => {
+                    let choice = choice.unwrap_or_else(|| self.cannot_be_compared());
+                    digest(&[tag(b'i'), key, file.unwrap_or(0), offset, choice])
+                }
+            };
         }
         if let Some(known) = self.stubs.get(&target.0) {
             return *known;
@@ -335,6 +355,9 @@ impl Meaning<'_> {
             // Exported or not, it is the same thing.
             (Resolves::Symbol { here: Some(target), .. }, RelocationKind::Address) => {
                 digest(&[kind, self.target(*target, depth + 1)])
+            }
+            (Resolves::Symbol { here: Some(target), .. }, _) if self.resolvers.contains_key(target) => {
+                digest(&[kind, self.code(*target)])
             }
             (Resolves::Symbol { name, addend, here }, _) => {
                 let size = here.and_then(|here| image.object_at(here)).map_or(0, |object| image.objects[object].size);

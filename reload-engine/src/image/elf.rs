@@ -3,12 +3,15 @@
 //! Bytes in, values out. Every bound is checked by the `object` crate or here; a hostile file gives an error, never a panic
 //! or an allocation larger than the file. Knows nothing of what the values mean for a reload.
 
-use std::{ops::Range, path::Path};
+use std::{collections::HashMap, ops::Range, path::Path};
 
 use object::{
     LittleEndian, U64,
     elf::{self, FileHeader64},
-    read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, Sym as _},
+    read::elf::{
+        Dyn as _, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _,
+        SymbolTable,
+    },
 };
 
 use crate::{
@@ -110,6 +113,8 @@ pub struct RawSymbol {
     pub local: bool,
     /// Name of the source file it came from (`STT_FILE`), for local symbols.
     pub file: Option<Range<u32>>,
+    /// Name of the version it is exported under, where one name has several.
+    pub version: Option<Range<u32>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,7 +347,9 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
         let start = name.as_ptr() as usize - base;
         start as u32..(start + name.len()) as u32
     };
+    let versions = symbol_versions(&sections, bytes, &dynamic);
     let mut file = None;
+    let mut unsized_objects = Vec::new();
     for symbol in symbols.iter() {
         let kind = symbol.st_type();
         let name = symbol.name(LE, names).map_err(parse("symbol name"))?;
@@ -355,13 +362,24 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
             elf::STT_GNU_IFUNC => RawKind::IndirectFunction,
             elf::STT_OBJECT => RawKind::Object,
             elf::STT_TLS => RawKind::ThreadLocal,
+            elf::STT_NOTYPE => match untyped(&tables, symbol, name) {
+                Some(kind) => kind,
+                None => continue,
+            },
             _ => continue,
         };
         if symbol.is_undefined(LE) || name.is_empty() {
             continue;
         }
+        if kind == RawKind::Object && symbol.st_type() == elf::STT_NOTYPE && symbol.st_size(LE) == 0 {
+            unsized_objects.push(tables.symbols.len());
+        }
         let local = symbol.is_local();
+        // The linker appends `@VERSION` where the source names one.
+        let at = name.iter().position(|byte| *byte == b'@').filter(|at| *at > 0 && !local);
+        let name = &name[..at.unwrap_or(name.len())];
         tables.symbols.push(RawSymbol {
+            version: versions.get(&(name, symbol.st_value(LE))).filter(|_| !local).map(|version| range_of(version)),
             name: range_of(name),
             address: symbol.st_value(LE),
             size: symbol.st_size(LE),
@@ -370,6 +388,7 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
             file: if local { file.clone() } else { None },
         });
     }
+    give_sizes(&mut tables, &unsized_objects);
 
     for section in sections.iter() {
         if !section.sh_flags(LE).contains(elf::SHF_ALLOC) {
@@ -461,6 +480,74 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
     tables.constructors = routines(&tables, ".init_array");
     tables.destructors = routines(&tables, ".fini_array");
     Ok(tables)
+}
+
+/// The section holding `address`, thread-local templates excepted; `sections` ascend by address.
+pub fn section_at(sections: &[Section], address: Vaddr) -> Option<&Section> {
+    // `.tbss` overlaps what follows it, so look a few sections back.
+    let end = sections.partition_point(|section| section.address <= address.0);
+    sections[..end]
+        .iter()
+        .rev()
+        .take(8)
+        .find(|section| section.kind != SectionKind::ThreadLocal && section.contains(address))
+}
+
+/// What a symbol is whose type hand-written assembly does not say. Inside of code it may be any label, unless it is exported;
+/// what linkers define themselves is no variable.
+fn untyped(tables: &Tables, symbol: &elf::Sym64<LittleEndian>, name: &[u8]) -> Option<RawKind> {
+    const MARKERS: [&[u8]; 9] = [
+        b"__bss_start",
+        b"_bss_end__",
+        b"__bss_end__",
+        b"__end__",
+        b"_edata",
+        b"edata",
+        b"_end",
+        b"data_start",
+        b"__data_start",
+    ];
+    let address = Vaddr(symbol.st_value(LE));
+    let section = section_at(&tables.sections, address)?;
+    let marker = MARKERS.contains(&name) || name.starts_with(b"__start_") || name.starts_with(b"__stop_");
+    match section.kind {
+        SectionKind::Code if !symbol.is_local() => Some(RawKind::Function),
+        SectionKind::State | SectionKind::ZeroState if !marker => Some(RawKind::Object),
+        _ => None,
+    }
+}
+
+/// Variables of hand-written assembly often have no size: they reach to the next symbol.
+fn give_sizes(tables: &mut Tables, unsized_objects: &[usize]) {
+    if unsized_objects.is_empty() {
+        return;
+    }
+    let mut starts: Vec<u64> = tables.symbols.iter().map(|symbol| symbol.address).collect();
+    starts.sort_unstable();
+    for index in unsized_objects {
+        let address = tables.symbols[*index].address;
+        let section = section_at(&tables.sections, Vaddr(address));
+        let end = section.map_or(address, Section::end);
+        let next = starts.get(starts.partition_point(|start| *start <= address)).copied();
+        tables.symbols[*index].size = next.unwrap_or(end).min(end) - address;
+    }
+}
+
+/// The versions of what the file exports, by name and address.
+fn symbol_versions<'a>(
+    sections: &SectionTable<'a, Header>,
+    bytes: &'a [u8],
+    dynamic: &SymbolTable<'a, Header>,
+) -> HashMap<(&'a [u8], u64), &'a [u8]> {
+    // A table that cannot be read says nothing: names are then all there is.
+    let Ok(Some(table)) = sections.versions(LE, bytes) else { return HashMap::new() };
+    let exported = dynamic.enumerate().filter(|(_, symbol)| !symbol.is_undefined(LE));
+    exported
+        .filter_map(|(index, symbol)| {
+            let version = table.version(table.version_index(LE, index).index()).ok()??;
+            Some(((symbol.name(LE, dynamic.strings()).ok()?, symbol.st_value(LE)), version.name()))
+        })
+        .collect()
 }
 
 /// The little-endian word at an address that the file itself holds.

@@ -25,18 +25,23 @@ pub mod elf;
 mod entry;
 mod exceptions;
 mod inlined;
+mod inlines;
 pub mod layout;
 mod local_exec;
 mod names;
 mod places;
+mod tls_code;
+mod unnamed;
 
-pub use access::{Access, first_access};
+pub use access::{Access, first_access, first_access_in_block};
 pub use callers::{callees, callers, callers_of_each};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
 pub use inlined::inlined_into;
+pub use inlines::{Inlines, declared_in};
 pub use names::{closure_family, demangle, is_file_start_up, is_static_initialiser};
+pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
 use elf::{RawKind, Relocation, Tables};
 use layout::Layouts;
@@ -65,6 +70,8 @@ pub struct Function {
     pub end: Vaddr,
     /// Source file, for local symbols.
     pub file: Option<u128>,
+    /// The version it is exported under, hashed.
+    pub version: Option<u128>,
     /// A piece split off or specialised by the compiler, or start-up code: never an entry of its own.
     pub auxiliary: bool,
     /// Chosen by a resolver at load time.
@@ -87,6 +94,8 @@ pub struct Object {
     /// Bytes; 0 for the linker's markers as `__dso_handle`.
     pub size: u64,
     pub file: Option<u128>,
+    /// The version it is exported under, hashed.
+    pub version: Option<u128>,
     pub local: bool,
     /// Lies in memory that is read-only once relocated.
     pub constant: bool,
@@ -102,6 +111,18 @@ impl Object {
     pub fn end(&self) -> Vaddr {
         Vaddr(self.address.0 + self.size)
     }
+
+    /// Whether it is a stretch of state that has no symbol.
+    pub fn is_unnamed(&self) -> bool {
+        self.name.is_empty()
+    }
+}
+
+/// Who refers to an object.
+#[derive(Debug, Default)]
+struct Users {
+    keys: Vec<NameKey>,
+    first: Option<Vaddr>,
 }
 
 /// One file, read and analysed.
@@ -126,7 +147,7 @@ pub struct Image {
     function_places: Places,
     object_places: Places,
     slot_places: Places,
-    users: OnceLock<HashMap<u32, Vec<NameKey>>>,
+    users: OnceLock<HashMap<u32, Users>>,
     layouts: OnceLock<Layouts>,
 }
 
@@ -162,6 +183,7 @@ impl Image {
             stage: Stage::Parse,
             reason,
         })?;
+        image.add_unnamed(&scan.references);
         let hashes = content::hash(&image, &scan, &exceptions);
         for ((function, entry), body) in image.functions.iter_mut().zip(scan.entries).zip(&scan.bodies) {
             function.entry = entry;
@@ -191,12 +213,14 @@ impl Image {
             let name = text(&symbol.name);
             let address = Vaddr(symbol.address);
             // Rust's source files are codegen units with a hash in their name, and its symbols need none.
-            let in_file = symbol.file.as_ref().filter(|_| !std::str::from_utf8(name).is_ok_and(names::is_rust));
+            let plain = std::str::from_utf8(names::normalise(name, false));
+            let in_file = symbol.file.as_ref().filter(|_| !plain.is_ok_and(names::is_rust));
             // Symbols of one file follow each other.
             let file = in_file.map(|file| match &last_file {
                 Some((known, hash)) if known == file => *hash,
                 _ => last_file.insert((file.clone(), XxHash3_128::oneshot(text(file)))).1,
             });
+            let version = symbol.version.as_ref().map(|version| XxHash3_128::oneshot(text(version)));
             let function = matches!(symbol.kind, RawKind::Function | RawKind::IndirectFunction);
             let key = NameKey(XxHash3_128::oneshot(names::normalise(name, symbol.local && !function)));
             if function {
@@ -210,6 +234,7 @@ impl Image {
                     size: symbol.size.min(section.end() - address.0),
                     end: Vaddr(section.end()),
                     file,
+                    version,
                     auxiliary: names::is_auxiliary(name),
                     indirect: symbol.kind == RawKind::IndirectFunction,
                     entry: Entry::default(),
@@ -228,6 +253,7 @@ impl Image {
                 address,
                 size: symbol.size.min(limit.saturating_sub(address.0)),
                 file,
+                version,
                 local: symbol.local,
                 constant,
                 content: 0,
@@ -264,6 +290,17 @@ impl Image {
         self.thread_locals = thread_locals;
     }
 
+    /// Makes statics of the state that has no symbol.
+    fn add_unnamed(&mut self, references: &[CodeReference]) {
+        let unnamed = unnamed::find(self, references);
+        if unnamed.is_empty() {
+            return;
+        }
+        self.objects.extend(unnamed);
+        self.objects.sort_by_key(|object| (object.address, object.size));
+        self.object_places = Places::new(self.objects.iter().map(|object| object.address.0));
+    }
+
     /// The symbol's name as it stands in the file.
     pub fn function_name(&self, function: &Function) -> &str {
         self.text(&function.name)
@@ -271,7 +308,7 @@ impl Image {
 
     /// The symbol's name as it stands in the file.
     pub fn object_name(&self, object: &Object) -> &str {
-        self.text(&object.name)
+        if object.is_unnamed() { "(data without a symbol)" } else { self.text(&object.name) }
     }
 
     fn text(&self, range: &Range<u32>) -> &str {
@@ -281,14 +318,7 @@ impl Image {
 
     /// The section holding `address`, thread-local templates excepted.
     pub fn section_at(&self, address: Vaddr) -> Option<&Section> {
-        let sections = &self.tables.sections;
-        // `.tbss` overlaps what follows it, so look a few sections back.
-        let end = sections.partition_point(|section| section.address <= address.0);
-        sections[..end]
-            .iter()
-            .rev()
-            .take(8)
-            .find(|section| section.kind != SectionKind::ThreadLocal && section.contains(address))
+        elf::section_at(&self.tables.sections, address)
     }
 
     /// The file's bytes from `address` to the end of its section; empty for zero-initialised memory.
@@ -314,6 +344,12 @@ impl Image {
     pub fn function_starting_at(&self, address: Vaddr) -> Option<usize> {
         let index = self.function_places.below(address.0);
         (self.functions.get(index)?.address == address).then_some(index)
+    }
+
+    /// Whether what begins at `address` chooses a function instead of being one, by any of its names.
+    pub fn is_resolver(&self, address: Vaddr) -> bool {
+        let first = self.function_starting_at(address).unwrap_or(self.functions.len());
+        self.functions[first..].iter().take_while(|function| function.address == address).any(|it| it.indirect)
     }
 
     /// Index of the function whose extent covers `address`.
@@ -344,24 +380,47 @@ impl Image {
         self.object_at(target).or_else(through_got)
     }
 
-    /// The functions that refer to the object of this index, by key, ascending.
+    /// Who refers to the object of this index, ascending: functions by their key, and pointers in other objects by where they
+    /// stand.
     pub fn users_of(&self, object: usize) -> &[NameKey] {
-        let all = self.users.get_or_init(|| {
-            let mut users: HashMap<u32, Vec<NameKey>> = HashMap::new();
+        self.users().get(&(object as u32)).map_or(&[], |users| &users.keys)
+    }
+
+    /// The lowest place in code that refers to the object of this index; 0 if there is none.
+    pub fn first_use_of(&self, object: usize) -> u64 {
+        self.users().get(&(object as u32)).and_then(|users| users.first).map_or(0, |site| site.0)
+    }
+
+    fn users(&self) -> &HashMap<u32, Users> {
+        self.users.get_or_init(|| {
+            let mut all: HashMap<u32, Users> = HashMap::new();
             for reference in &self.references {
                 if let Some(function) = reference.function
                     && let Some(object) = self.object_meant(reference.target)
                 {
-                    users.entry(object as u32).or_default().push(self.functions[function as usize].key);
+                    let users = all.entry(object as u32).or_default();
+                    users.keys.push(self.functions[function as usize].key);
+                    users.first.get_or_insert(reference.site);
                 }
             }
-            for keys in users.values_mut() {
-                keys.sort_unstable();
-                keys.dedup();
+            for relocation in &self.tables.relocations {
+                if let Resolves::Here(target) = relocation.resolves
+                    && relocation.kind == RelocationKind::Address
+                    && let Some(object) = self.object_at(target)
+                    && let Some(holder) = self.object_at(relocation.slot)
+                {
+                    let holder = &self.objects[holder];
+                    let place = [holder.key.0, u128::from(relocation.slot.0 - holder.address.0)];
+                    let place = place.map(u128::to_le_bytes).concat();
+                    all.entry(object as u32).or_default().keys.push(NameKey(XxHash3_128::oneshot(&place)));
+                }
             }
-            users
-        });
-        all.get(&(object as u32)).map_or(&[], Vec::as_slice)
+            for users in all.values_mut() {
+                users.keys.sort_unstable();
+                users.keys.dedup();
+            }
+            all
+        })
     }
 
     /// What the file's debugging information says of types; read when first asked for.
@@ -373,6 +432,21 @@ impl Image {
     pub fn thread_local_at(&self, offset: u64) -> Option<usize> {
         let after = self.thread_locals.partition_point(|object| object.address.0 <= offset);
         (after.saturating_sub(8)..after).rev().find(|index| self.thread_locals[*index].contains(Vaddr(offset)))
+    }
+
+    /// The thread-locals that functions use, by index.
+    pub fn thread_locals_by_user(&self) -> HashMap<u32, Vec<usize>> {
+        let offset_in = |slot: Vaddr| match &self.relocation_at(slot)?.resolves {
+            Resolves::Symbol { here, .. } => Some((*here)?.0),
+            Resolves::Here(_) => elf::word_at(&self.bytes, &self.tables.segments, Vaddr(slot.0 + 8)),
+        };
+        let displacements = self.tls_displacements.iter().map(|at| (at.function, at.offset));
+        let pairs = self.tls_uses.iter().filter_map(|at| Some((at.function?, offset_in(at.pair)?)));
+        let mut by_user: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (function, offset) in displacements.chain(pairs) {
+            by_user.entry(function).or_default().extend(self.thread_local_at(offset));
+        }
+        by_user
     }
 
     /// The relocation whose slot is at `slot`.

@@ -13,7 +13,7 @@ use super::{
     lineage::{Instance, Lineage, Placed},
 };
 use crate::{
-    image::{Access, CodeReference, Image, Object, demangle, first_access},
+    image::{Access, CodeReference, Image, Object, demangle, first_access, first_access_in_block},
     model::{Addr, Vaddr},
 };
 
@@ -410,12 +410,17 @@ impl Judge<'_> {
 
     /// What the code does next with the address tells who is meant, where it reads or writes there.
     fn by_access(&self, reference: &Reference, readings: &[Reading]) -> Option<Vec<usize>> {
-        let Kind::Objects = self.new.kind else { return None };
         let image = self.new.image;
-        let index = image.references.binary_search_by_key(&reference.site, |other| other.site).ok()?;
+        let access = match self.new.kind {
+            Kind::Objects => {
+                let index = image.references.binary_search_by_key(&reference.site, |other| other.site).ok()?;
+                first_access(image, &image.references[index])
+            }
+            Kind::ThreadLocals => first_access_in_block(image, reference.function?, reference.site),
+        };
         let object = |index: usize| &self.new.objects()[index];
         let mut objects = readings.iter().map(|(object, _)| *object);
-        match first_access(image, &image.references[index]) {
+        match access {
             Access::At(offset) => {
                 let accessed = Vaddr(reference.target.0.wrapping_add_signed(offset));
                 objects.find(|reading| object(*reading).contains(accessed)).map(|only| vec![only])

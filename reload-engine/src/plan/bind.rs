@@ -7,7 +7,7 @@ use foldhash::HashMap;
 
 use reload_protocol::{Range, Segment, Write};
 
-use super::{Plan, attribution, homes::TlsHome, lineage::Lineage};
+use super::{Plan, attribution, detours, homes::TlsHome, lineage::Lineage};
 use crate::{
     image::{Image, RelocationKind, Resolves},
     model::{Addr, LoadBias, Place, Vaddr},
@@ -22,6 +22,8 @@ pub struct Binding {
     pub segments: Vec<Segment>,
     /// Ascending by address.
     pub writes: Vec<Write>,
+    /// Functions, by index, of which another module has a definition that counts instead.
+    pub preempted: Vec<usize>,
 }
 
 const READ: u32 = 1;
@@ -60,6 +62,12 @@ pub fn code(plan: &Plan, functions: &FunctionIdentities, place: Place) -> Result
     for (tls_use, index) in &plan.tls.redirected {
         displace(tls_use.site, tls_use.next, bias.addr(plan.extra_pair(*index)))?;
     }
+    for detour in &plan.tls.detours {
+        fields.extend(detours::fields(detour.code(place)));
+    }
+    for prelude in &plan.tls.preludes {
+        fields.extend(detours::fields(prelude.code(|index| plan.extra_pair(index))));
+    }
     fields.extend(plan.tls.displacements.iter().map(|(site, offset)| (*site, offset.to_le_bytes())));
     let own = |offset: u64| place.thread_local(offset).1 as u32;
     fields.extend(plan.tls.own_distances.iter().map(|(site, offset)| (*site, own(*offset).to_le_bytes())));
@@ -81,7 +89,7 @@ pub fn bind(
 ) -> Result<Binding, Result<String, crate::error::Error>> {
     let Place { bias, tls_module, .. } = place;
     let code = code.iter().map(|(site, field)| (bias.addr(*site), u32::from_le_bytes(*field) as u64, 4));
-    let mut binder = Binder { plan, image: &plan.image, bias, writes: code.collect() };
+    let mut binder = Binder { plan, image: &plan.image, bias, writes: code.collect(), preempted: Vec::new() };
     binder.data(lineage, functions, read)?;
     binder.thread_locals(lineage, tls_module, read)?;
     Ok(binder.finish())
@@ -130,6 +138,7 @@ struct Binder<'a> {
     image: &'a Image,
     bias: LoadBias,
     writes: Vec<(Addr, u64, u8)>,
+    preempted: Vec<usize>,
 }
 
 type Outcome = Result<(), Result<String, crate::error::Error>>;
@@ -149,25 +158,30 @@ impl Binder<'_> {
             };
             let home = match self.image.function_starting_at(target) {
                 // A call needs no detour over the old entry, and must not take one that leads nowhere.
+                // What its resolver has chosen is all that is known of it.
+                Some(_) if self.image.is_resolver(target) => continue,
                 Some(_) if called => None,
                 Some(function) => functions.of(function),
                 None => attribution::of_address(self.image, &self.plan.homes, target),
             };
             if by_name {
-                bound_by_name.push((relocation.slot, home.unwrap_or_else(|| self.bias.addr(target)), home.is_some()));
+                let wanted = home.unwrap_or_else(|| self.bias.addr(target));
+                bound_by_name.push((relocation.slot, wanted, home.is_some(), target));
             } else if let Some(home) = home {
                 self.writes.push((self.bias.addr(relocation.slot), home.0, 8));
             }
         }
         // The loader may have found the definition of this file, of an older generation, which is the same thing, or of
         // another module: then that is the one everybody uses.
-        let slots: Vec<Addr> = bound_by_name.iter().map(|(slot, _, _)| self.bias.addr(*slot)).collect();
+        let slots: Vec<Addr> = bound_by_name.iter().map(|(slot, ..)| self.bias.addr(*slot)).collect();
         let span = self.image.span();
-        for ((slot, wanted, kept), value) in bound_by_name.into_iter().zip(read(&slots).map_err(Err)?) {
+        for ((slot, wanted, kept, target), value) in bound_by_name.into_iter().zip(read(&slots).map_err(Err)?) {
             let Some(value) = value.map(Addr) else { continue };
             let here = span.contains(&self.bias.vaddr(value).0);
             if value != wanted && ((here && kept) || is_ours(lineage, value)) {
                 self.writes.push((self.bias.addr(slot), wanted.0, 8));
+            } else if value != wanted && !here && value.0 != 0 {
+                self.preempted.extend(self.image.function_starting_at(target));
             }
         }
         Ok(())
@@ -226,7 +240,7 @@ impl Binder<'_> {
 
     fn finish(mut self) -> Binding {
         self.writes.sort_unstable_by_key(|(address, _, _)| *address);
-        let mut binding = Binding::default();
+        let mut binding = Binding { preempted: self.preempted, ..Binding::default() };
         for (address, value, len) in self.writes {
             let bytes = &value.to_le_bytes()[..len as usize];
             match binding.writes.last_mut() {
@@ -258,6 +272,11 @@ fn source_of(lineage: &Lineage, module: u64, offset: u64, words: u8) -> Option<(
                 Resolves::Here(here) => *here,
                 Resolves::Symbol { here, .. } => (*here)?,
             };
+            // The slot of a variable that lives in another block was bound to that one.
+            let variable = placed.image.thread_local_at(here.0)?;
+            if placed.homes.thread_locals[variable].0 != module {
+                return None;
+            }
             let slot = placed.bias.addr(relocation.slot);
             (words == 1 || here.0 == offset).then(|| (slot, offset.wrapping_sub(here.0)))
         })

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use foldhash::HashMap;
-use reload_protocol::{Patch, Range, Write};
+use reload_protocol::{Merge, Patch, Range, Write};
 
 use super::lineage::{Instance, Lineage, Placed};
 use crate::{
@@ -18,6 +18,8 @@ pub struct Transition {
     pub patches: Vec<Patch>,
     /// Data to be written in the same stop.
     pub writes: Vec<Write>,
+    /// Initial values for statics that nobody has changed.
+    pub merges: Vec<Merge>,
     /// Where besides the insides of patches no thread may stand: at a long jump that a short one leads to, when it comes or
     /// goes. Ascending.
     pub forbidden: Vec<Range>,

@@ -1,6 +1,9 @@
 //! Where each static and thread-local lives: in the storage of the generation that first had it, so that state stays.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
@@ -10,8 +13,8 @@ use super::{
     registration,
 };
 use crate::{
-    image::{Image, NameKey, Object},
-    model::{Addr, LoadBias, Place, Vaddr},
+    image::{Image, NameKey, Object, demangle},
+    model::{Addr, Details, LoadBias, Place, Vaddr},
 };
 
 /// Storage of a static in the process.
@@ -55,6 +58,12 @@ pub struct PlannedHomes {
     pub registers_anew: bool,
     /// Names that several statics share and that nothing tells apart.
     pub ambiguous: Vec<String>,
+    /// Those told apart by nothing but their order in functions that have changed.
+    pub by_order: Vec<String>,
+    /// Sections that code goes through from start to end and whose statics are others now; all of them start anew.
+    pub renewed_sets: Vec<String>,
+    /// Statics whose place cannot be told, each with the reason.
+    pub unplaced: Vec<String>,
 }
 
 impl PlannedHomes {
@@ -160,12 +169,17 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
                 .iter()
                 .map(|index| Traits {
                     file: image.objects[*index].file,
+                    version: image.objects[*index].version,
                     content: None,
                     users: if several { image.users_of(*index).to_vec() } else { Vec::new() },
+                    first_use: if several { image.first_use_of(*index) } else { 0 },
                 })
                 .collect()
         };
         let pairing = pair(&traits(&placed.image, &olds), &traits(image, &news));
+        if pairing.by_order && users_differ(&placed.image, image, &news) {
+            planned.by_order.push(image.object_name(&image.objects[news[0]]).to_owned());
+        }
         if pairing.ambiguous && news.iter().any(|index| !image.objects[*index].constant) {
             planned.ambiguous.push(image.object_name(&image.objects[news[0]]).to_owned());
         }
@@ -212,6 +226,8 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
         !object.constant && object.size > 0 && !registration.contains(index)
     }));
 
+    renew_sets(&lineage.placed(parent).image, image, &mut planned);
+    planned.unplaced = unplaced(&lineage.placed(parent).image, image, &planned);
     if same_thread_locals(&lineage.placed(parent).image, image) {
         let homes = &lineage.placed(parent).homes.thread_locals;
         planned.thread_locals =
@@ -242,6 +258,116 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
     }
     planned.new_thread_locals = (0..paired.len()).filter(|index| !paired[*index]).collect();
     planned
+}
+
+/// A section whose name is an identifier of C: linkers define where it starts and stops, and code goes through all of it. Its
+/// statics stay together, or none does.
+fn renew_sets(old: &Image, new: &Image, planned: &mut PlannedHomes) {
+    let is_identifier = |name: &str| {
+        !name.starts_with(|first: char| first.is_ascii_digit())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let sets = |image: &'_ Image| -> Vec<(String, u64, Range<usize>)> {
+        let sections = image.tables.sections.iter().filter(|it| it.kind.is_state() && is_identifier(&it.name));
+        let index_of = |address: u64| image.objects.partition_point(|object| object.address.0 < address);
+        sections.map(|it| (it.name.clone(), it.address, index_of(it.address)..index_of(it.end()))).collect()
+    };
+    let described = |image: &Image, start: u64, statics: &Range<usize>| -> Vec<(NameKey, u64, u64)> {
+        image.objects[statics.clone()].iter().map(|it| (it.key, it.address.0 - start, it.size)).collect()
+    };
+    let before: HashMap<String, (u64, Range<usize>)> =
+        sets(old).into_iter().map(|(name, start, statics)| (name, (start, statics))).collect();
+    let mut renewed: HashSet<usize> = HashSet::new();
+    for (name, start, statics) in sets(new) {
+        let Some((was, old_statics)) = before.get(&name) else { continue };
+        if described(old, *was, old_statics) != described(new, start, &statics) {
+            renewed.extend(statics.filter(|index| planned.objects[*index] != Home::Own));
+            planned.renewed_sets.push(name);
+        }
+    }
+    for index in &renewed {
+        planned.objects[*index] = Home::Own;
+    }
+    planned.kept.retain(|kept| !renewed.contains(kept));
+    planned.reinitialised.retain(|changed| !renewed.contains(changed));
+    planned.reset.extend(renewed);
+    planned.reset.sort_unstable();
+}
+
+/// Reasons why statics cannot stay where they are: data without a symbol among which something has moved, and names that were
+/// one variable and are two, or the other way round.
+fn unplaced(old: &Image, new: &Image, planned: &PlannedHomes) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let section = |image: &Image, object: &Object| image.section_at(object.address).map(|it| it.name.clone());
+    let continued: HashSet<usize> = planned.previous_objects.iter().flatten().copied().collect();
+    let lost: HashSet<Option<String>> = (old.objects.iter().enumerate())
+        .filter(|(index, object)| object.is_unnamed() && !continued.contains(index))
+        .map(|(_, object)| section(old, object))
+        .collect();
+    for (index, object) in new.objects.iter().enumerate() {
+        let fresh = planned.objects[index] == Home::Own && object.is_unnamed();
+        let resized = fresh && planned.previous_objects[index].is_some();
+        if resized || (fresh && lost.contains(&section(new, object))) {
+            let users = new.users_of(index);
+            let user = new.functions.iter().find(|function| users.contains(&function.key));
+            let user = user.map_or("code", |function| new.function_name(function));
+            if reasons.len() >= Details::LIMIT {
+                break;
+            }
+            reasons.push(format!(
+                "`{}` uses data without a symbol, and what lies around it has changed: where it is now cannot be told; give it \
+                 a symbol (assembly: no `.L` name), or build without stripping",
+                demangle(user)
+            ));
+        }
+    }
+    let mut places: Vec<(Addr, usize)> = (planned.objects.iter().enumerate())
+        .filter(|(index, _)| new.objects[*index].size > 0)
+        .filter_map(|(index, home)| if let Home::At(home) = home { Some((*home, index)) } else { None })
+        .collect();
+    places.sort_unstable();
+    let name = |index: usize| demangle(new.object_name(&new.objects[index]));
+    for pair in places.windows(2) {
+        let [(one, first), (other, second)] = [pair[0], pair[1]];
+        let (first_object, second_object) = (&new.objects[first], &new.objects[second]);
+        let overlap = other.0 - one.0 < first_object.size;
+        let apart = second_object.address.0.wrapping_sub(first_object.address.0);
+        if overlap && apart != other.0 - one.0 {
+            reasons.push(format!(
+                "`{}` and `{}` were two names of one variable and are two variables now: which of them keeps its value cannot \
+                 be told",
+                name(first),
+                name(second)
+            ));
+        }
+    }
+    for (pair, index) in new.objects.windows(2).zip(0..) {
+        let both_state = pair.iter().all(|object| object.size > 0 && !object.constant);
+        if both_state
+            && pair[0].address == pair[1].address
+            && let (Home::At(one), Home::At(other)) = (planned.objects[index], planned.objects[index + 1])
+            && one != other
+        {
+            reasons.push(format!(
+                "`{}` and `{}` were two variables and are one now: which value it has cannot be told",
+                name(index),
+                name(index + 1)
+            ));
+        }
+    }
+    reasons
+}
+
+/// Whether a function that uses one of `objects`, of the new file, has changed.
+fn users_differ(old: &Image, new: &Image, objects: &[usize]) -> bool {
+    let users: HashSet<NameKey> = objects.iter().flat_map(|object| new.users_of(*object)).copied().collect();
+    let contents = |image: &Image| -> Vec<(NameKey, Option<u128>)> {
+        let mut contents: Vec<(NameKey, Option<u128>)> =
+            image.functions.iter().filter(|f| users.contains(&f.key)).map(|f| (f.key, f.content)).collect();
+        contents.sort_unstable();
+        contents
+    };
+    contents(old) != contents(new)
 }
 
 /// Whether both files have the same thread-locals at the same offsets: then even those of one name are told apart.

@@ -10,10 +10,14 @@ use crate::image::NameKey;
 pub struct Traits {
     /// Source file of a local symbol.
     pub file: Option<u128>,
+    /// The version it is exported under: of one name there can be several.
+    pub version: Option<u128>,
     /// Content, for functions; `None` for statics, whose content is state.
     pub content: Option<u128>,
-    /// The functions that refer to it, ascending, for statics.
+    /// The functions that refer to it, and the places in data that point to it, ascending, for statics.
     pub users: Vec<NameKey>,
+    /// Where code first refers to it, for statics: earlier means before.
+    pub first_use: u64,
 }
 
 /// The old partner of each new symbol of one name.
@@ -23,6 +27,8 @@ pub struct Pairing {
     pub partners: Vec<Option<usize>>,
     /// Some could be partners of several.
     pub ambiguous: bool,
+    /// Some were told apart by nothing but the order in which the same functions use them.
+    pub by_order: bool,
 }
 
 /// Whether an old and a new symbol may be the same.
@@ -31,12 +37,14 @@ type Rule = fn(&Traits, &Traits) -> bool;
 /// Pairs the symbols of one name.
 pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
     if let ([old], [new]) = (old, new) {
-        return Pairing { partners: vec![may_be_same(old, new).then_some(0)], ambiguous: false };
+        let partners = vec![may_be_same(old, new).then_some(0)];
+        return Pairing { partners, ambiguous: false, by_order: false };
     }
     let mut partners = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
     // From the most telling to the least.
-    let rules: [Rule; 6] = [
+    let rules: [Rule; 7] = [
+        |a, b| a.version.is_some() && a.version == b.version,
         |a, b| a.file == b.file && a.content.is_some() && a.content == b.content,
         |a, b| a.file == b.file && !a.users.is_empty() && a.users == b.users,
         |a, b| a.file == b.file && overlap(&a.users, &b.users),
@@ -68,9 +76,35 @@ pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
         }
     }
     pair_twins(old, new, &mut partners, &mut taken);
+    let by_order = pair_siblings(old, new, &mut partners, &mut taken);
     let left = partners.iter().filter(|partner| partner.is_none()).count();
     let ambiguous = left > 0 && taken.iter().any(|taken| !taken);
-    Pairing { partners, ambiguous }
+    Pairing { partners, ambiguous, by_order }
+}
+
+/// Statics of one name in one function (a macro's `static int done`), as many as before: the first stays the first.
+fn pair_siblings(old: &[Traits], new: &[Traits], partners: &mut [Option<usize>], taken: &mut [bool]) -> bool {
+    let mut found = false;
+    for first in 0..new.len() {
+        let alike = |other: &Traits| other.file == new[first].file && other.users == new[first].users;
+        if partners[first].is_some() || new[first].users.is_empty() {
+            continue;
+        }
+        let mut olds: Vec<usize> = (0..old.len()).filter(|index| !taken[*index] && alike(&old[*index])).collect();
+        let mut news: Vec<usize> =
+            (first..new.len()).filter(|index| partners[*index].is_none() && alike(&new[*index])).collect();
+        if olds.len() != news.len() {
+            continue;
+        }
+        olds.sort_by_key(|index| old[*index].first_use);
+        news.sort_by_key(|index| new[*index].first_use);
+        for (new, old) in news.into_iter().zip(olds) {
+            partners[new] = Some(old);
+            taken[old] = true;
+        }
+        found = true;
+    }
+    found
 }
 
 /// Copies of one function (Rust makes one per codegen unit) are interchangeable: any of the old for any of the new.
@@ -104,15 +138,17 @@ fn overlap(a: &[NameKey], b: &[NameKey]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pairing, Traits, pair};
+    use super::{Traits, pair};
     use crate::image::NameKey;
 
     fn symbol(file: u128, users: &[u128]) -> Traits {
-        Traits { file: Some(file), content: None, users: users.iter().map(|user| NameKey(*user)).collect() }
+        let users = users.iter().map(|user| NameKey(*user)).collect();
+        Traits { file: Some(file), users, ..Traits::default() }
     }
 
     fn check(old: &[Traits], new: &[Traits], partners: &[Option<usize>], ambiguous: bool) {
-        assert_eq!(pair(old, new), Pairing { partners: partners.to_vec(), ambiguous });
+        let found = pair(old, new);
+        assert_eq!((found.partners, found.ambiguous), (partners.to_vec(), ambiguous));
     }
 
     #[test]
@@ -142,6 +178,15 @@ mod tests {
     fn copies_of_one_function_are_interchangeable() {
         let copy = |content| Traits { content: Some(content), ..Traits::default() };
         check(&[copy(1), copy(1)], &[copy(2), copy(2)], &[Some(0), Some(1)], false);
+    }
+
+    #[test]
+    fn statics_of_one_function_keep_their_order() {
+        let at = |first_use| Traits { first_use, ..symbol(1, &[10]) };
+        check(&[at(5), at(3)], &[at(40), at(70)], &[Some(1), Some(0)], false);
+        // One more, or one less: nobody can tell which.
+        check(&[at(5), at(3)], &[at(40), at(50), at(70)], &[None, None, None], true);
+        check(&[at(5), at(3)], &[at(40)], &[None], true);
     }
 
     #[test]

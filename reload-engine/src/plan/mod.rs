@@ -8,6 +8,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 mod attribution;
 pub mod bind;
+mod detours;
 pub mod entries;
 mod guard;
 pub mod homes;
@@ -28,7 +29,7 @@ use start_up::StartUp;
 use tls::TlsPlan;
 
 use crate::{
-    image::{Form, Function, Image, NameKey, callers, callers_of_each, closure_family, demangle},
+    image::{Form, Function, Image, NameKey, Object, callers, callers_of_each, closure_family, demangle},
     model::{Details, FunctionCounts, Place, StaticCounts, Vaddr},
 };
 
@@ -42,6 +43,8 @@ pub struct Plan {
     pub partners: Vec<Option<u32>>,
     /// Indices of functions that run their family from now on.
     pub implements: Vec<u32>,
+    /// Indices of functions that exist already and do something else.
+    pub changed: Vec<u32>,
     pub homes: PlannedHomes,
     pub decisions: Decisions,
     /// Indices of functions that use state of their own generation, or must run in it: not to be replaced by one of the same
@@ -125,13 +128,21 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     for name in &homes.ambiguous {
         refusals.push(format!("several statics are called `{}` and nothing tells them apart", demangle(name)));
     }
+    warnings.extend(homes.by_order.iter().map(|name| {
+        let name = demangle(name);
+        format!("several statics of one function are called `{name}`: the first stays the first, and so on")
+    }));
+    refusals.extend(homes.unplaced.iter().cloned());
     refusals.extend(tls.refusals.iter().cloned());
+    refusals.extend(never_constructed(&image, &homes));
     refusals.extend(decisions.open.iter().cloned());
     let mut start_up = start_up::plan(lineage, &image, &homes);
     refusals.append(&mut start_up.refusals);
     warnings.append(&mut start_up.warnings);
-    if !image.tables.has_local_symbols {
-        refusals.extend(stripped(lineage, parent, &image));
+    match stripped(&lineage.placed(parent).image, &image) {
+        Some(Stripped::Alike) => warnings.push(STRIPPED.to_owned()),
+        Some(Stripped::Otherwise(reason)) => refusals.push(reason.to_owned()),
+        None => {}
     }
     if objections != Objections::Refuse {
         warnings.extend(refusals.drain(..).map(|reason| format!("forced: {reason}")));
@@ -151,6 +162,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         parent,
         partners,
         implements: Vec::new(),
+        changed: Vec::new(),
         distinct: users_of_own_state(&image, &homes, &decisions),
         lenders: HashSet::new(),
         homes,
@@ -171,6 +183,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     bring_callers_along(lineage, &mut plan);
     count_statics(&mut plan);
     warn_of_copies(&mut plan);
+    warn_of_resolvers(&lineage.placed(parent).image, &mut plan);
     if objections != Objections::Settled && !plan.changes_nothing() {
         let findings = guard_layouts(lineage, parent, &plan.image, &plan.partners, &plan.homes);
         plan.warnings.extend(findings.warnings);
@@ -210,7 +223,12 @@ fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &m
         before[index] = last.insert(function.key, index);
     }
     let newest = |family: u32| lineage.instances(family).last().map(|instance| lineage.function(*instance));
-    let traits = |function: &Function| Traits { file: function.file, content: function.content, users: Vec::new() };
+    let traits = |function: &Function| Traits {
+        file: function.file,
+        version: function.version,
+        content: function.content,
+        ..Traits::default()
+    };
     let mut elsewhere = Vec::new();
     for (index, function) in image.functions.iter().enumerate() {
         // Each key once, at its last function.
@@ -344,9 +362,27 @@ fn pair_renumbered_closures(
     }));
 }
 
+const STRIPPED: &str = "the file has no symbol table (it was stripped): only what it exports is followed; whoever holds a \
+                        pointer to another function goes on in old code";
+
+enum Stripped {
+    /// Both files are, and their data lies as it did.
+    Alike,
+    Otherwise(&'static str),
+}
+
 /// Without local symbols hidden statics cannot be told apart; that is harmless only while nothing has moved.
-fn stripped(lineage: &Lineage, parent: usize, image: &Image) -> Option<String> {
-    let old = &lineage.placed(parent).image;
+fn stripped(old: &Image, new: &Image) -> Option<Stripped> {
+    if old.tables.has_local_symbols && new.tables.has_local_symbols {
+        return None;
+    }
+    let has_state = |image: &Image| image.objects.iter().any(|object| !object.constant && object.size > 0);
+    if old.tables.has_local_symbols != new.tables.has_local_symbols && (has_state(old) || has_state(new)) {
+        return Some(Stripped::Otherwise(
+            "one of the two files has no symbol table (it was stripped), so hidden statics cannot be found; build both \
+             without stripping (`-s`, `strip`), or both with it",
+        ));
+    }
     let layout = |image: &Image| -> Vec<(String, u64, u64)> {
         let start = image.tables.sections.iter().find(|s| s.kind.is_state()).map_or(0, |section| section.address);
         let sections = image.tables.sections.iter().filter(|section| section.kind.is_state());
@@ -356,11 +392,49 @@ fn stripped(lineage: &Lineage, parent: usize, image: &Image) -> Option<String> {
             .chain(state.map(|o| (image.object_name(o).to_owned(), o.address.0.wrapping_sub(start), o.size)))
             .collect()
     };
-    (layout(old) != layout(image)).then(|| {
+    if layout(old) == layout(new) {
+        return Some(Stripped::Alike);
+    }
+    Some(Stripped::Otherwise(
         "the file has no symbol table (it was stripped) and its data layout changed, so hidden statics cannot be found; \
-         build it without stripping (`-s`, `strip`)"
-            .to_owned()
-    })
+         build it without stripping (`-s`, `strip`)",
+    ))
+}
+
+/// C++ sets up all thread-local objects of a source file at once, when a thread first uses one of them. Threads that have done
+/// so would never construct a new one.
+fn never_constructed(image: &Image, homes: &PlannedHomes) -> Vec<String> {
+    const GUARD: &str = "__tls_guard";
+    let stays = |index: &usize| homes.thread_locals[*index] != homes::TlsHome::Own;
+    let guard = |index: &usize| image.object_name(&image.thread_locals[*index]) == GUARD;
+    // What a constructor sets up begins as zeroes; inside a function it has a guard of its own.
+    let constructed = image.tables.tls_template.map_or(0, |template| template.file_size);
+    let object = |index: &usize| {
+        let object = &image.thread_locals[*index];
+        !stays(index)
+            && object.address.0 >= constructed
+            && !["_ZZ", "_ZGV"].iter().any(|inner| image.object_name(object).starts_with(inner))
+    };
+    if homes.new_thread_locals.is_empty() || !(0..image.thread_locals.len()).any(|index| guard(&index) && stays(&index))
+    {
+        return Vec::new();
+    }
+    let mut names: Vec<String> = image
+        .thread_locals_by_user()
+        .into_values()
+        .filter(|used| used.iter().any(|index| guard(index) && stays(index)))
+        .flat_map(|used| used.into_iter().filter(object).collect::<Vec<_>>())
+        .map(|index| demangle(image.object_name(&image.thread_locals[index])))
+        .collect();
+    names.sort();
+    names.dedup();
+    let reason = |name| {
+        format!(
+            "`{name}` is a new thread_local object: threads that use another one of its source file already would never \
+             construct it; make it static inside a function"
+        )
+    };
+    names.into_iter().map(reason).collect()
 }
 
 /// Returns the oldest instances of the functions that changed.
@@ -394,6 +468,7 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) -> Vec<Instance> {
                     plan.implements.push(index as u32);
                 }
                 if !same {
+                    plan.changed.push(index as u32);
                     changed.note(function.address.0, image.function_name(function));
                     let family = lineage.placed(running.generation).families[running.function as usize];
                     oldest.extend(lineage.instances(family).first());
@@ -573,12 +648,36 @@ fn count_statics(plan: &mut Plan) {
     plan.details.kept_statics = names(&homes.kept, &kept_thread_locals);
     plan.details.new_statics = names(&homes.new, &homes.new_thread_locals);
     plan.details.reset_statics = names(&homes.reset, &homes.reset_thread_locals);
-    plan.warnings.extend(
-        plan.details
-            .reset_statics
-            .iter()
-            .map(|name| format!("`{name}` changed its size: it starts anew, and old code keeps using the old one")),
-    );
+    plan.warnings.extend(homes.renewed_sets.iter().map(|section| {
+        format!("the set of statics in section `{section}` has changed: all of it starts anew, and old code keeps using the old one")
+    }));
+    let in_set = |object: &Object| {
+        image.section_at(object.address).is_some_and(|section| homes.renewed_sets.contains(&section.name))
+    };
+    let resized = homes.reset.iter().map(|index| &image.objects[*index]).filter(|object| !in_set(object));
+    let resized = resized.chain(homes.reset_thread_locals.iter().map(|index| &image.thread_locals[*index]));
+    plan.warnings.extend(resized.take(Details::LIMIT).map(|object| {
+        let name = demangle(image.object_name(object));
+        format!("`{name}` changed its size: it starts anew, and old code keeps using the old one")
+    }));
+}
+
+/// What an IFUNC stands for is asked once, when a module is loaded.
+fn warn_of_resolvers(old: &Image, plan: &mut Plan) {
+    let image = &plan.image;
+    let was: HashMap<NameKey, Option<u128>> =
+        old.functions.iter().filter(|function| function.indirect).map(|it| (it.key, it.content)).collect();
+    let changed = image.functions.iter().filter(|function| {
+        let before = was.get(&function.key).filter(|_| function.indirect);
+        before.is_some_and(|before| before.is_none() || *before != function.content)
+    });
+    let names: Vec<String> = changed.map(|function| demangle(image.function_name(function))).collect();
+    plan.warnings.extend(names.into_iter().map(|name| {
+        format!(
+            "`{name}` is chosen by its resolver when a module is loaded, and the resolver has changed: other modules keep the \
+             choice that they were given"
+        )
+    }));
 }
 
 /// A program is linked to have its own copy of another module's variable, which that module then uses as well; a copy that

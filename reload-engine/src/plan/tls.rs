@@ -9,10 +9,11 @@ use std::{collections::HashMap, ops::Range};
 
 use super::{
     attribution::Decisions,
+    detours::{Block, Detour, Prelude, Room, whole},
     homes::{PlannedHomes, TlsHome},
 };
 use crate::{
-    image::{Image, Object, RelocationKind, Resolves, TlsUse, demangle, elf::word_at},
+    image::{Image, Object, RelocationKind, Resolves, TlsUse, block_use, demangle, elf::word_at},
     model::Vaddr,
 };
 
@@ -34,6 +35,9 @@ pub struct TlsPlan {
     pub redirected: Vec<(TlsUse, usize)>,
     /// Displacement sites and their new value.
     pub displacements: Vec<(Vaddr, u32)>,
+    /// What functions need that use several blocks.
+    pub detours: Vec<Detour>,
+    pub preludes: Vec<Prelude>,
     /// One-word slots (initial-exec) and two-word slots (TLS descriptors) with the thread-local they stand for.
     pub fixed: Vec<FixedSlot>,
     /// In a program, the sites of distances to thread-locals of the new generation's own, and their offsets in the block.
@@ -189,6 +193,7 @@ fn split_blocks(image: &Image, homes: &PlannedHomes, decisions: &Decisions, bloc
             None => plan.refusals.push("code without a symbol uses thread-locals whose layout changed".into()),
         }
     }
+    let mut room = Room::of(image);
     let mut functions: Vec<_> = uses.into_iter().collect();
     functions.sort_by_key(|(function, _)| *function);
     for (function, uses) in functions {
@@ -230,18 +235,96 @@ fn split_blocks(image: &Image, homes: &PlannedHomes, decisions: &Decisions, bloc
                 redirect(plan, &uses, Pair { module, offset: 0 });
                 plan.displacements.extend(displacements);
             }
-            _ => plan.refusals.push(format!(
-                "`{}` uses thread-locals that stay and thread-locals that are new; access them from separate functions",
-                name()
-            )),
+            _ => {
+                let blocks = Blocks { image, homes, decisions };
+                if blocks.several(function, &uses, plan, &mut room).is_none() {
+                    plan.refusals.push(format!(
+                        "`{}` uses thread-locals that stay and thread-locals that are new; access them from separate functions",
+                        name()
+                    ));
+                }
+            }
         }
     }
 }
 
-fn redirect(plan: &mut TlsPlan, uses: &[TlsUse], pair: Pair) {
-    let index = plan.extra_pairs.iter().position(|known| *known == pair).unwrap_or_else(|| {
+/// What tells where the thread-locals of a file live.
+struct Blocks<'a> {
+    image: &'a Image,
+    homes: &'a PlannedHomes,
+    decisions: &'a Decisions,
+}
+
+impl Blocks<'_> {
+    /// Has a function reach into several blocks; `None` where its code does not allow it.
+    fn several(&self, function: u32, uses: &[TlsUse], plan: &mut TlsPlan, room: &mut Room) -> Option<()> {
+        let pairs: Vec<Vaddr> = uses.iter().map(|tls_use| tls_use.pair).collect();
+        let code = block_use(self.image, function, &pairs);
+        let mut accesses = Vec::new();
+        for site in self.image.tls_displacements.iter().filter(|site| site.function == function && site.certain) {
+            let meant = self.decisions.thread_local(self.image, site.site, site.offset);
+            let (block, offset) = match meant.and_then(|variable| moved(self.image, self.homes, variable, site.offset))
+            {
+                Some(pair) => (Block::Of(pair.module), pair.offset as u32),
+                None => (Block::Own, site.offset as u32),
+            };
+            accesses.push((site.site, block, offset));
+        }
+        let mut blocks: Vec<Block> = accesses.iter().map(|(_, block, _)| *block).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        let count = |wanted: &Block| accesses.iter().filter(|(_, block, _)| block == wanted).count();
+        let given = blocks.iter().copied().max_by_key(count)?;
+        blocks.retain(|block| *block != given);
+        blocks.push(given);
+
+        let (mut detours, mut displacements) = (Vec::new(), Vec::new());
+        for (site, wanted, offset) in accesses {
+            if wanted == given {
+                displacements.push((site, offset));
+            } else {
+                let access = code.accesses.iter().find(|access| access.site == site)?;
+                detours.push(room.detour(access.clone(), (given, wanted), offset)?);
+            }
+        }
+        // Each request must be known, or a thread could come to a detour without having the block.
+        if code.requests.len() != uses.len() {
+            return None;
+        }
+        let place = |plan: &mut TlsPlan, block: Block| match whole(block) {
+            Some(pair) => AskedBy::Extra(extra_pair(plan, pair)),
+            None => AskedBy::Own(pairs[0]),
+        };
+        let asked: Vec<AskedBy> = blocks.iter().map(|block| place(plan, *block)).collect();
+        let preludes = code.requests.into_iter().map(|request| room.prelude(request, asked.clone()));
+        plan.preludes.extend(preludes.collect::<Option<Vec<_>>>()?);
+        plan.displacements.extend(displacements);
+        if let Some(pair) = whole(given) {
+            redirect(plan, uses, pair);
+        }
+        plan.detours.extend(detours);
+        Some(())
+    }
+}
+
+/// Where a pair of a block, or of a variable, stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedBy {
+    /// The additional pair of this index.
+    Extra(usize),
+    /// One of the file's own.
+    Own(Vaddr),
+}
+
+/// Index of the additional pair that holds this.
+fn extra_pair(plan: &mut TlsPlan, pair: Pair) -> usize {
+    plan.extra_pairs.iter().position(|known| *known == pair).unwrap_or_else(|| {
         plan.extra_pairs.push(pair);
         plan.extra_pairs.len() - 1
-    });
+    })
+}
+
+fn redirect(plan: &mut TlsPlan, uses: &[TlsUse], pair: Pair) {
+    let index = extra_pair(plan, pair);
     plan.redirected.extend(uses.iter().map(|tls_use| (*tls_use, index)));
 }

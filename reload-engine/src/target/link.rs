@@ -278,6 +278,14 @@ impl AgentLink {
         Ok(number)
     }
 
+    /// Which merges of the last commit were left out, as the program had changed what was to be replaced: their addresses.
+    pub fn unmerged(&mut self) -> Result<Vec<u64>> {
+        self.ask(Request::Unmerged, |reply| match reply {
+            Reply::Unmerged(addresses) => Ok(addresses),
+            other => Err(other),
+        })
+    }
+
     /// Stops the threads by a signal from inside and commits: the fall-back of [`super::stop::commit`].
     pub fn commit_by_signal(&mut self, transaction: u64) -> Result<SignalStop> {
         self.ask(Request::CommitBySignal { transaction }, |reply| match reply {

@@ -1,0 +1,85 @@
+//! What a reload does not reach, as it is part of other modules: functions that were inlined there, and definitions of theirs
+//! that count instead.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    image::{Inlines, declared_in, demangle},
+    ledger::{Ledger, ModuleLedger},
+    model::{Details, file_name},
+    plan::Plan,
+};
+
+/// What other modules have inlined, by the kept copies of their files.
+#[derive(Debug, Default)]
+pub struct Elsewhere {
+    read: HashMap<PathBuf, Inlines>,
+}
+
+impl Elsewhere {
+    /// Reads the running generation of a module, so that no reload of another has to.
+    pub fn prepare(&mut self, ledger: &ModuleLedger) {
+        if let Some(file) = running(ledger) {
+            self.of(file);
+        }
+    }
+
+    fn of(&mut self, file: &Path) -> &Inlines {
+        self.read.entry(file.to_owned()).or_insert_with(|| {
+            // A file that cannot be read has been told of when its module was prepared.
+            fs::read(file).map(|bytes| Inlines::read(&bytes)).unwrap_or_default()
+        })
+    }
+
+    /// One line for each changed function and module that has it inlined.
+    pub fn inlined(&mut self, plan: &Plan, ledger: &Ledger, reloaded: &Path) -> Vec<String> {
+        let image = &plan.image;
+        let names: BTreeSet<&str> =
+            plan.changed.iter().map(|index| image.function_name(&image.functions[*index as usize])).collect();
+        let mut lines = Vec::new();
+        if names.is_empty() {
+            return lines;
+        }
+        for (path, of) in ledger.modules.iter().filter(|(path, _)| *path != reloaded) {
+            let Some(file) = running(of) else { continue };
+            let inlines = self.of(file);
+            for name in &names {
+                if let Some(place) = inlines.place_of(name, || declared_in(&image.bytes, name)) {
+                    lines.push(format!(
+                        "`{}` was inlined into {place} of {}: its change takes no effect there until that is rebuilt and reloaded",
+                        demangle(name),
+                        file_name(path)
+                    ));
+                }
+            }
+        }
+        lines.truncate(Details::LIMIT);
+        lines
+    }
+}
+
+/// The copy of the file that a module runs.
+fn running(ledger: &ModuleLedger) -> Option<&Path> {
+    let active = ledger.generations.iter().find(|record| record.number == ledger.active)?;
+    Some(&active.file)
+}
+
+/// One line for each changed function that another module defines as well, where that definition is the one in use.
+pub fn preempted(plan: &Plan, functions: Vec<usize>) -> Vec<String> {
+    let image = &plan.image;
+    let changed = functions.into_iter().filter(|index| plan.changed.contains(&(*index as u32)));
+    let names: BTreeSet<String> = changed.map(|index| demangle(image.function_name(&image.functions[index]))).collect();
+    names
+        .into_iter()
+        .map(|name| {
+            format!(
+                "`{name}` is defined by another module too, and that definition is used: its change takes no effect"
+            )
+        })
+        .take(Details::LIMIT)
+        .collect()
+}

@@ -1,0 +1,3 @@
+#include "scaled.h"
+long compute(long x) { return scaled(x); }
+long (*taken)(long) = scaled;
