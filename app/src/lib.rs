@@ -3,6 +3,7 @@
 pub mod config;
 mod desktop;
 mod editor;
+mod glyphs;
 mod sources;
 pub mod window;
 pub mod worker;

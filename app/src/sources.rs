@@ -1,12 +1,13 @@
 //! Where a function or a file named in a trace lies in the user's sources. Reads files; for the worker.
 
 use std::{
+    borrow::Cow,
     env, fs,
     path::{Path, PathBuf},
 };
 
-use addr2line::Loader;
-use object::{Object, ObjectSymbol, SymbolKind};
+use addr2line::{Loader, gimli};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use reload_engine::image::demangle;
 
 /// A place in the user's sources, as a trace or a receipt names it.
@@ -38,7 +39,8 @@ pub fn of_function(module: &Path, function: &str) -> Result<(PathBuf, u32), Stri
     Ok((of_file(Path::new(&file), module)?, line))
 }
 
-/// The file that a trace names: as it is, or below the working directory, or below a folder above the module.
+/// The file that a trace names: as it is, or below the working directory, or below a folder above the module, or among the
+/// sources that the module was built from.
 ///
 /// # Errors
 /// One line with the reason.
@@ -51,8 +53,37 @@ pub fn of_file(named: &Path, module: &Path) -> Result<PathBuf, String> {
         folders.map(|folder| folder.join(named)).find(|path| path.is_file())
     };
     found
+        .or_else(|| built_from(named, module))
         .filter(|path| path.is_file())
         .ok_or_else(|| format!("{}: not found, neither from here nor above {}", named.display(), module.display()))
+}
+
+/// The source of the module, by its line information, whose path ends so. A refusal names types by their file's name alone.
+fn built_from(named: &Path, module: &Path) -> Option<PathBuf> {
+    let bytes = fs::read(module).ok()?;
+    let file = object::File::parse(&*bytes).ok()?;
+    let load = |id: gimli::SectionId| -> Result<Cow<'_, [u8]>, gimli::Error> {
+        let section = file.section_by_name(id.name());
+        Ok(section.and_then(|section| section.uncompressed_data().ok()).unwrap_or_default())
+    };
+    let sections = gimli::DwarfSections::load(load).ok()?;
+    let dwarf = sections.borrow(|section| gimli::EndianSlice::new(section, gimli::LittleEndian));
+    let mut headers = dwarf.units();
+    while let Ok(Some(header)) = headers.next() {
+        let Ok(unit) = dwarf.unit(header) else { continue };
+        let Some(program) = &unit.line_program else { continue };
+        let text = |value| dwarf.attr_string(&unit, value).ok().map(|text| text.to_string_lossy().into_owned());
+        let base = unit.comp_dir.map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default();
+        for entry in program.header().file_names() {
+            let folder = entry.directory(program.header()).and_then(text).unwrap_or_default();
+            let Some(name) = text(entry.path_name()) else { continue };
+            let path = Path::new(&base).join(folder).join(name);
+            if path.ends_with(named) && path.is_file() {
+                return Some(path);
+            }
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -91,5 +122,23 @@ mod tests {
         assert_eq!(of_file(Path::new("src/world.rs"), &module), Ok(source));
         assert!(of_file(Path::new("src/no.rs"), &module).unwrap_err().contains("not found"));
         assert!(of_file(Path::new("/no/such.rs"), &module).is_err());
+    }
+
+    #[test]
+    fn a_header_named_alone_is_found_by_what_the_module_was_built_from() {
+        let room = tempfile::tempdir().unwrap();
+        fs::create_dir_all(room.path().join("include/save")).unwrap();
+        fs::create_dir_all(room.path().join("build")).unwrap();
+        let header = room.path().join("include/save/header.hpp");
+        fs::write(&header, "struct Header { int checksum; };\ninline int sum(Header *h) { return h->checksum; }\n")
+            .unwrap();
+        let source = room.path().join("save.cpp");
+        fs::write(&source, "#include <save/header.hpp>\nint check(Header *h) { return sum(h); }\n").unwrap();
+        let library = room.path().join("build/libsave.so");
+        let mut command = Command::new("g++");
+        command.args(["-shared", "-fPIC", "-g", "-I"]).arg(room.path().join("include")).arg("-o").arg(&library);
+        assert!(command.arg(&source).status().unwrap().success());
+        assert_eq!(of_file(Path::new("header.hpp"), &library), Ok(header));
+        assert!(of_file(Path::new("other.hpp"), &library).is_err());
     }
 }

@@ -2,9 +2,10 @@
 //! since any may take seconds; those about the user's file run on one thread, in their order. The answer wakes the window.
 
 use std::{
-    fs,
+    collections::BTreeSet,
+    fs, io,
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitStatus,
     sync::{
         Arc,
@@ -24,15 +25,19 @@ use reload_engine::{
 
 pub use reload_engine::discovery::Candidate;
 
+/// Stands in every report.
+pub const MADE_BY: &str = "made by reload-dashboard";
+
 use crate::{
     config::{
         Change,
         file::{self, Found, Problem},
     },
-    desktop, editor, sources,
+    desktop, editor, glyphs, sources,
 };
 pub use crate::{
     desktop::{NoDialog, Wanted},
+    glyphs::Font,
     sources::Place,
 };
 
@@ -56,6 +61,8 @@ pub enum Request {
         /// The module whose trace named it.
         module: PathBuf,
     },
+    /// Fonts that have these characters, which those of the window lack.
+    Fonts(BTreeSet<char>),
     /// A desktop notification.
     Notify {
         summary: String,
@@ -87,6 +94,7 @@ pub enum Reply {
         wanted: Wanted,
         answer: std::result::Result<Option<PathBuf>, NoDialog>,
     },
+    Fonts(Vec<Font>),
     /// The user's file as it is now.
     Config(std::result::Result<Found, Problem>),
     /// The user's file with a decision of the window's in it.
@@ -185,10 +193,11 @@ impl Worker {
                 }
                 return None;
             }
-            Request::Export { path, text } => match fs::write(&path, text) {
+            Request::Export { path, text } => match export(&path, &text) {
                 Ok(()) => Reply::Done(format!("The report is in {}", path.display())),
                 Err(error) => Reply::Failed(format!("{}: {error}", path.display())),
             },
+            Request::Fonts(characters) => Reply::Fonts(glyphs::fonts_for(&characters)),
             Request::ReadConfig => Reply::Config(file::read()),
             Request::Remember { program, change } => Reply::Remembered(file::remember(&program, &change)),
         })
@@ -214,7 +223,39 @@ impl Worker {
     }
 }
 
+/// Writes a report, also over an earlier one, but over nothing else: a path is easily mistyped.
+fn export(path: &Path, text: &str) -> io::Result<()> {
+    if let Ok(before) = fs::read(path)
+        && !before.is_empty()
+        && !String::from_utf8_lossy(&before).contains(MADE_BY)
+    {
+        let reason = "exists and is no report of ours; choose another name";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
+    }
+    fs::write(path, text)
+}
+
 /// As a shell tells it: 128 + signal for a program that was killed.
 pub fn shell_status(status: ExitStatus) -> i32 {
     status.code().or_else(|| Some(128 + status.signal()?)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{MADE_BY, export};
+
+    #[test]
+    fn a_report_replaces_an_earlier_one_and_nothing_else() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("report.md");
+        for text in [format!("- {MADE_BY} 1"), format!("- {MADE_BY} 2")] {
+            export(&path, &text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        fs::write(&path, "my diary").unwrap();
+        assert!(export(&path, MADE_BY).unwrap_err().to_string().contains("choose another name"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "my diary");
+    }
 }

@@ -31,6 +31,9 @@ pub enum Action {
 
     /// Opens a session with the process of this id and shows it.
     Open(u32),
+    /// Opens sessions with processes that the shown target has forked, behind it.
+    Follow(Vec<u32>),
+    DismissForks,
     /// Starts a program as a target and shows it.
     Launch(Vec<String>),
     /// Opens the shown target's session anew.
@@ -68,6 +71,8 @@ pub enum Action {
     ToggleDetails,
     /// Shows this tab of the details.
     ShowDetails(details::Tab),
+    /// Scrolls the details down by so many points.
+    ScrollDetails(f32),
     ToggleCompact,
     SetTheme(ThemePreference),
     ToggleTheme,

@@ -68,20 +68,28 @@ impl Dashboard {
                     self.ask(request);
                 }
             }
-            Action::Show(position) => {
-                self.active = position.min(self.tabs.len().saturating_sub(1));
-                self.view.selected = None;
-            }
+            Action::Show(position) => self.show_tab(position),
             Action::ShowNext(steps) => {
                 let count = self.tabs.len().max(1) as isize;
-                self.active = (self.active as isize + steps).rem_euclid(count) as usize;
-                self.view.selected = None;
+                self.show_tab((self.active as isize + steps).rem_euclid(count) as usize);
             }
-            Action::Close(position) => {
-                if position < self.tabs.len() {
-                    self.tabs.remove(position);
-                    self.active = self.active.min(self.tabs.len().saturating_sub(1));
-                    self.view.selected = None;
+            Action::Close(position) => self.close(position),
+            Action::Follow(processes) => {
+                let shown = self.active;
+                let name = self.tabs.get(shown).map(|tab| tab.name.clone()).unwrap_or_default();
+                for pid in processes {
+                    self.open(pid);
+                    // Until it tells its own: it runs the same program.
+                    if let Some(tab) = self.tabs.get_mut(self.active).filter(|tab| tab.snapshot.is_none()) {
+                        tab.name.clone_from(&name);
+                    }
+                }
+                self.show_tab(shown);
+                self.apply(context, Action::DismissForks);
+            }
+            Action::DismissForks => {
+                if let Some(tab) = self.tabs.get_mut(self.active) {
+                    tab.forked.clear();
                 }
             }
             Action::ListTargets => self.ask(Request::List),
@@ -153,6 +161,7 @@ impl Dashboard {
                 view.tab = tab;
                 self.settings.details = true;
             }
+            Action::ScrollDetails(by) => view.scroll_details += by,
             Action::ToggleCompact => self.settings.compact = !self.settings.compact,
             Action::SetTheme(theme) => {
                 self.settings.theme = theme;
@@ -238,14 +247,13 @@ impl Dashboard {
         match again {
             Some(position) => {
                 self.tabs[position].start_again();
-                self.active = position;
+                self.show_tab(position);
             }
             None => {
                 let mut tab = TargetTab::new(0, name, Link::Opening);
                 tab.command.clone_from(&command);
                 self.tabs.push(tab);
-                self.active = self.tabs.len() - 1;
-                self.view.selected = None;
+                self.show_tab(self.tabs.len() - 1);
             }
         }
         self.ask(Request::Launch { command });
@@ -254,9 +262,8 @@ impl Dashboard {
     fn open(&mut self, pid: u32) {
         self.view.picker = None;
         self.view.dialog = None;
-        self.view.selected = None;
         if let Some(position) = self.tabs.iter().position(|tab| tab.pid == pid) {
-            self.active = position;
+            self.show_tab(position);
             if !matches!(self.tabs[position].link, Link::Open(_) | Link::Opening) {
                 self.tabs[position].link = Link::Opening;
                 self.ask(Request::Open { pid });
@@ -266,8 +273,37 @@ impl Dashboard {
         let name = self.candidates.iter().find(|candidate| candidate.pid == pid);
         let name = name.map_or_else(|| format!("process {pid}"), |candidate| candidate.name.clone());
         self.tabs.push(TargetTab::new(pid, name, Link::Opening));
-        self.active = self.tabs.len() - 1;
+        self.show_tab(self.tabs.len() - 1);
         self.ask(Request::Open { pid });
+    }
+
+    /// Shows the open target at this position, with the module selected that was selected there last.
+    fn show_tab(&mut self, position: usize) {
+        let position = position.min(self.tabs.len().saturating_sub(1));
+        if position == self.active {
+            return;
+        }
+        if let Some(tab) = self.tabs.get_mut(self.active) {
+            tab.selected = self.view.selected.take();
+        }
+        self.active = position;
+        self.view.selected = self.tabs.get_mut(position).and_then(|tab| tab.selected.take());
+        self.view.reveal = true;
+    }
+
+    fn close(&mut self, position: usize) {
+        if position >= self.tabs.len() {
+            return;
+        }
+        self.tabs.remove(position);
+        if position < self.active {
+            // The one shown stays shown.
+            self.active -= 1;
+        } else if position == self.active {
+            self.active = self.active.min(self.tabs.len().saturating_sub(1));
+            self.view.selected = self.tabs.get_mut(self.active).and_then(|tab| tab.selected.take());
+            self.view.reveal = true;
+        }
     }
 
     fn move_selection(&mut self, rows: isize) {

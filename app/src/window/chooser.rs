@@ -1,8 +1,8 @@
 //! A field to type into above a list to choose from: the command palette and the target picker are both this.
 
 use eframe::egui::{
-    Align2, Color32, CornerRadius, FontFamily, FontId, Id, Key, Modifiers, Rect, Role, ScrollArea, Sense, TextEdit, Ui,
-    WidgetInfo, pos2, vec2,
+    Align2, Color32, CornerRadius, FontFamily, FontId, Id, Key, Modifiers, Response, Role, ScrollArea, Sense, TextEdit,
+    Ui, UiBuilder, WidgetInfo, pos2, vec2,
 };
 
 use crate::window::{
@@ -31,6 +31,8 @@ pub struct Entry<T> {
     /// At the right: a key, a state.
     pub aside: String,
     pub enabled: bool,
+    /// What it is one of; told above the first of them while nothing is typed.
+    pub group: &'static str,
 }
 
 impl<T> Entry<T> {
@@ -43,7 +45,12 @@ impl<T> Entry<T> {
             detail: String::new(),
             aside: String::new(),
             enabled: true,
+            group: "",
         }
+    }
+
+    pub fn in_group(self, group: &'static str) -> Entry<T> {
+        Entry { group, ..self }
     }
 }
 
@@ -91,36 +98,59 @@ pub fn show<T>(
     let moved = up + down > 0;
     // A dialog remembers its size: without the least height a list that was once filtered would stay low.
     let list = ScrollArea::vertical().max_height(max_height).min_scrolled_height(max_height);
+    let typed = !chooser.text.trim().is_empty();
+    let content = UiBuilder::new().accessibility_role(Role::ListBox).accessibility_label(hint);
     list.auto_shrink([false, true]).show(ui, |ui| {
-        ui.spacing_mut().item_spacing.y = 2.0;
-        if ranked.is_empty() {
-            ui.add_space(8.0);
-            ui.label(nothing);
-            ui.add_space(8.0);
-        }
-        for (position, (_, entry)) in ranked.into_iter().enumerate() {
-            let under_cursor = position == chooser.cursor;
-            let (rect, clicked) = line(ui, &entry, under_cursor);
-            if under_cursor && moved {
-                ui.scroll_to_rect(rect, None);
+        ui.scope_builder(content, |ui| {
+            ui.spacing_mut().item_spacing.y = 2.0;
+            let mut group = "";
+            if ranked.is_empty() {
+                ui.add_space(8.0);
+                ui.label(nothing);
+                ui.add_space(8.0);
             }
-            if entry.enabled && (clicked || (under_cursor && enter)) {
-                chosen = Some(entry.value);
+            for (position, (_, entry)) in ranked.into_iter().enumerate() {
+                if !typed && entry.group != group {
+                    group = entry.group;
+                    heading(ui, group);
+                }
+                let under_cursor = position == chooser.cursor;
+                let (response, clicked) = line(ui, &entry, under_cursor);
+                if under_cursor {
+                    // The keyboard is with the field; what it would choose is this line.
+                    let line = response.id.accesskit_id();
+                    ui.ctx().accesskit_node_builder(id, |node| node.set_active_descendant(line));
+                    if moved {
+                        ui.scroll_to_rect(response.rect, None);
+                    }
+                }
+                if entry.enabled && (clicked || (under_cursor && enter)) {
+                    chosen = Some(entry.value);
+                }
             }
-        }
+        })
     });
     chosen
 }
 
-/// One line of a list, perhaps the one the keys stand on. Where it is, and whether it was clicked.
-pub fn line<T>(ui: &mut Ui, entry: &Entry<T>, under_cursor: bool) -> (Rect, bool) {
+fn heading(ui: &mut Ui, text: &str) {
+    let palette = palette(ui);
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 24.0), Sense::hover());
+    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, text));
+    let at = rect.left_center() + vec2(10.0, 2.0);
+    ui.painter().text(at, Align2::LEFT_CENTER, text, theme::small_medium(), palette.text_weak);
+}
+
+/// One line of a list, perhaps the one the keys stand on, and whether it was clicked.
+pub fn line<T>(ui: &mut Ui, entry: &Entry<T>, under_cursor: bool) -> (Response, bool) {
     let palette = palette(ui);
     let sense = if entry.enabled { Sense::CLICK } else { Sense::hover() };
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), ENTRY), sense);
     response.widget_info(|| WidgetInfo::labeled(Role::ListBoxOption, entry.enabled, name(entry)));
     ui.ctx().accesskit_node_builder(response.id, |node| node.set_selected(under_cursor));
+    let clicked = response.clicked();
     if !ui.is_rect_visible(rect) {
-        return (rect, response.clicked());
+        return (response, clicked);
     }
     let fill = match (under_cursor, response.hovered() && entry.enabled) {
         (true, _) => palette.row_selected,
@@ -163,7 +193,7 @@ pub fn line<T>(ui: &mut Ui, entry: &Entry<T>, under_cursor: bool) -> (Rect, bool
             controls::line(painter, at, Align2::LEFT_CENTER, &entry.detail, font, palette.text_weak, right - left);
         }
     }
-    (rect, response.clicked())
+    (response, clicked)
 }
 
 fn name<T>(entry: &Entry<T>) -> String {
@@ -171,7 +201,7 @@ fn name<T>(entry: &Entry<T>) -> String {
 }
 
 /// How well an entry answers what is typed, the least best; `None` where it does not.
-fn rank(typed: &str, label: &str, detail: &str) -> Option<u32> {
+pub fn rank(typed: &str, label: &str, detail: &str) -> Option<u32> {
     let label = label.to_lowercase();
     let detail = detail.to_lowercase();
     let mut rank = 0;

@@ -162,23 +162,33 @@ impl<'a> Button<'a> {
     }
 }
 
+/// One of several choices side by side.
+pub struct Segment<'a, T> {
+    pub value: T,
+    pub label: &'a str,
+    /// What it is called aloud.
+    pub name: &'a str,
+    /// The key that does the same.
+    pub key: &'a str,
+}
+
 /// One choice of several, side by side. Returns the choice clicked.
 pub fn segmented<T: Copy + PartialEq>(
     ui: &mut Ui,
-    choices: &[(T, &str, &str)],
+    choices: &[Segment<'_, T>],
     chosen: Option<T>,
     enabled: bool,
 ) -> Option<T> {
     let palette = palette(ui);
     let painter = ui.painter().clone();
     let labels: Vec<Arc<Galley>> =
-        choices.iter().map(|(_, label, _)| layout(&painter, label, theme::medium())).collect();
+        choices.iter().map(|segment| layout(&painter, segment.label, theme::medium())).collect();
     let width: f32 = labels.iter().map(|label| label.size().x + 20.0).sum::<f32>() + 4.0;
     let (frame, _) = ui.allocate_exact_size(vec2(width, CONTROL + 2.0), Sense::hover());
     painter.rect(frame, RADIUS, palette.canvas, Stroke::new(1.0, palette.line_strong), StrokeKind::Inside);
     let mut x = frame.left() + 2.0;
     let mut clicked = None;
-    for ((value, label, name), galley) in choices.iter().zip(labels) {
+    for (Segment { value, label, name, key }, galley) in choices.iter().zip(labels) {
         let size = galley.size();
         let rect = Rect::from_min_max(pos2(x, frame.top() + 2.0), pos2(x + size.x + 20.0, frame.bottom() - 2.0));
         x = rect.right();
@@ -196,7 +206,8 @@ pub fn segmented<T: Copy + PartialEq>(
         painter.rect_filled(rect, CornerRadius::same(4), fill);
         focus_ring(&painter, rect, CornerRadius::same(4), &response, palette);
         painter.galley(rect.center() - size / 2.0, galley, colour);
-        if enabled && response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(*name).clicked() {
+        let response = response.on_hover_text(format!("{name} ({key})"));
+        if enabled && response.on_hover_cursor(CursorIcon::PointingHand).clicked() {
             clicked = Some(*value);
         }
     }
@@ -236,6 +247,26 @@ pub fn filter_chip(
     let y = rect.center().y - galley.size().y / 2.0;
     painter.galley(pos2(x, y), galley, palette.text);
     response.on_hover_cursor(CursorIcon::PointingHand)
+}
+
+/// A line of a menu, with the key that does the same. Returns whether it was chosen.
+pub fn menu_line(ui: &mut Ui, text: &str, key: &str, enabled: bool) -> bool {
+    let palette = palette(ui);
+    let sense = if enabled { Sense::click() } else { Sense::hover() };
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width().max(230.0), 28.0), sense);
+    response.widget_info(|| WidgetInfo::labeled(Role::MenuItem, enabled, text));
+    if enabled && (response.hovered() || response.has_focus()) {
+        ui.painter().rect_filled(rect, RADIUS, palette.raised_hover);
+    }
+    let painter = ui.painter();
+    let colour = if enabled { palette.text } else { palette.text_weak };
+    let right = rect.right_center() - vec2(8.0, 0.0);
+    let key = painter.text(right, Align2::RIGHT_CENTER, key, theme::code_small(), palette.text_weak);
+    let at = rect.left_center() + vec2(8.0, 0.0);
+    let room = key.left() - at.x - 12.0;
+    line(painter, at, Align2::LEFT_CENTER, text, theme::body(), colour, room);
+    let response = if enabled { response.on_hover_cursor(CursorIcon::PointingHand) } else { response };
+    response.clicked()
 }
 
 /// Icon, word and colour of a status, painted with its left middle at `at`. Returns where.

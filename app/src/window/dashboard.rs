@@ -3,7 +3,10 @@
 //! It holds the only mutable state of the window. Panels read a [`Scene`], write only into [`View`] (what is typed, selected
 //! and open), and answer with [`Action`]s.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant, SystemTime},
+};
 
 use eframe::egui::{
     CentralPanel, Context, Frame as PanelFrame, Margin, Panel, Stroke, Ui, UserAttentionType, ViewportCommand, Visuals,
@@ -12,6 +15,7 @@ use reload_engine::error::Error;
 
 use crate::{
     config::file::Found,
+    glyphs::Font,
     window::{
         action::Action,
         details,
@@ -32,6 +36,8 @@ use crate::{
 
 /// How often work under way is looked at.
 const LOOK_AT_WORK: Duration = Duration::from_millis(150);
+/// How often it is told for how long a session has been opening.
+const LOOK_AT_OPENING: Duration = Duration::from_secs(1);
 /// How often an ended target is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -53,6 +59,11 @@ pub struct Dashboard {
     /// As last given to the window.
     title: String,
     started: bool,
+    /// Fonts of the system for characters that ours lack, and every such character met so far.
+    system_fonts: Vec<Font>,
+    met: BTreeSet<char>,
+    /// The snapshot whose names were looked through last: which target, which revision.
+    read: Option<(u32, u64)>,
     /// When ended targets were last looked for, and whether the answer is still to come.
     listed: Instant,
     listing: bool,
@@ -66,7 +77,7 @@ impl Dashboard {
         connector: Connector,
         tabs: Vec<TargetTab>,
     ) -> Dashboard {
-        context.set_fonts(fonts::definitions());
+        context.set_fonts(fonts::definitions(&[]));
         theme::install(context);
         let settings: Settings =
             storage.and_then(|storage| eframe::get_value(storage, settings::KEY)).unwrap_or_default();
@@ -89,6 +100,9 @@ impl Dashboard {
             was_focused: true,
             title: String::new(),
             started: false,
+            system_fonts: Vec::new(),
+            met: BTreeSet::new(),
+            read: None,
             listed: Instant::now(),
             listing: false,
         };
@@ -119,7 +133,11 @@ impl Dashboard {
     fn receive(&mut self, context: &Context) {
         let replies: Vec<Reply> = self.connector.replies.try_iter().collect();
         for reply in replies {
-            self.take(reply);
+            if let Reply::Fonts(fonts) = reply {
+                self.add_fonts(context, fonts);
+            } else {
+                self.take(reply);
+            }
         }
         let mut news: Vec<News> = Vec::new();
         for tab in &mut self.tabs {
@@ -127,6 +145,8 @@ impl Dashboard {
         }
         if self.tabs.iter().any(|tab| tab.doing.is_some()) {
             context.request_repaint_after(LOOK_AT_WORK);
+        } else if self.tabs.iter().any(|tab| matches!(tab.link, Link::Opening)) {
+            context.request_repaint_after(LOOK_AT_OPENING);
         }
         let focused = context.input(|input| input.focused);
         for message in news.iter().filter_map(News::toast) {
@@ -204,8 +224,40 @@ impl Dashboard {
                     self.file_problem = Some(message);
                 }
             }
+            // Needs the context.
+            Reply::Fonts(_) => {}
             Reply::Done(message) => self.toast(message, false),
             Reply::Failed(message) => self.toast(message, true),
+        }
+    }
+
+    fn add_fonts(&mut self, context: &Context, fonts: Vec<Font>) {
+        let known = self.system_fonts.len();
+        for font in fonts {
+            if !self.system_fonts.iter().any(|other| other.path == font.path && other.index == font.index) {
+                self.system_fonts.push(font);
+            }
+        }
+        if self.system_fonts.len() > known {
+            context.set_fonts(fonts::definitions(&self.system_fonts));
+        }
+    }
+
+    /// Asks for fonts where a name of the shown target is in a script that ours lack.
+    fn read_names(&mut self, context: &Context) {
+        let Some(snapshot) = self.tabs.get(self.active).and_then(|tab| tab.snapshot.clone()) else {
+            return;
+        };
+        let now = Some((snapshot.target.pid, snapshot.revision));
+        if std::mem::replace(&mut self.read, now) == now {
+            return;
+        }
+        let paths = snapshot.modules.iter().map(|module| module.path.to_string_lossy());
+        let told = snapshot.modules.iter().filter_map(|module| Some((&*module.failure.as_ref()?.message).into()));
+        let target = [snapshot.target.exe.to_string_lossy(), (&*snapshot.target.name).into()];
+        let lacking = fonts::lacking(context, paths.chain(told).chain(target), &mut self.met);
+        if !lacking.is_empty() {
+            self.ask(Request::Fonts(lacking));
         }
     }
 
@@ -358,6 +410,7 @@ impl eframe::App for Dashboard {
             ui.memory_mut(|memory| memory.request_focus(table_id()));
         }
         let context = ui.ctx().clone();
+        self.read_names(&context);
         let actions = self.show(ui);
         let again = !actions.is_empty();
         for action in actions {

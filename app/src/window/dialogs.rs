@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use eframe::egui::{
-    Align, Align2, Area, Color32, Frame, Grid, Id, Label, Layout, Margin, Modal, RichText, ScrollArea, Stroke,
+    Align, Align2, Area, Color32, Frame, Grid, Id, Layout, Margin, Modal, RichText, ScrollArea, Stroke,
     ThemePreference, Ui, vec2,
 };
-use reload_engine::model::{Failure, Mark, Mode, Snapshot, Status};
+use reload_engine::model::{Connection, Failure, Mark, Mode, Module, Snapshot, Status};
 
 use crate::{
     desktop::Wanted,
@@ -15,13 +15,18 @@ use crate::{
         carry_out::path_dialog,
         chooser::{self, Chooser, Entry},
         controls::{Button, Weight, palette},
+        details::passage,
         icons,
         keys::{self, can_roll_back},
         path_dialog::{self, PathField},
         scene::{Scene, View, toggled},
-        theme, top_bar,
+        theme::{self, Palette},
+        top_bar,
     },
 };
+
+/// How many modules the palette lists.
+const MOST_MODULES: usize = 100;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Dialog {
@@ -40,7 +45,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
         Dialog::Palette(_) => ("palette", 560.0),
         Dialog::Path(_) => ("path", 520.0),
         Dialog::Anyway(_) => ("anyway", 560.0),
-        Dialog::Help => ("help", 560.0),
+        Dialog::Help => ("help", 880.0),
     };
     let palette = palette(ui);
     let screen = ui.ctx().content_rect();
@@ -75,18 +80,11 @@ fn distance_from_top(height: f32) -> f32 {
 }
 
 fn show_palette(ui: &mut Ui, scene: &Scene<'_>, view: &View, chooser: &mut Chooser, actions: &mut Vec<Action>) {
-    let mut entries = commands(scene, view);
-    if let Some(snapshot) = scene.snapshot() {
-        entries.extend(snapshot.modules.iter().map(|module| {
-            let (icon, _) = icons::status(module.status);
-            let mut entry = Entry::new(Action::Select(module.path.clone()), icon, module.name.clone());
-            entry.colour = Some(palette(ui).status(module.status));
-            entry.detail = module.path.display().to_string();
-            entry.aside = icons::status_word(module.status).to_owned();
-            entry
-        }));
-    }
-    entries.extend(top_bar::targets(scene, &chooser.text));
+    let mut entries: Vec<Entry<Action>> =
+        commands(scene, view).into_iter().map(|entry| entry.in_group("Commands")).collect();
+    entries.extend(modules(scene, &chooser.text, palette(ui)).into_iter().map(|entry| entry.in_group("Modules")));
+    let targets = top_bar::targets(scene, &chooser.text, false);
+    entries.extend(targets.into_iter().map(|entry| entry.in_group("Targets")));
     let height = (ui.ctx().content_rect().height() * 0.6).min(440.0);
     let hint = "Type a command, a module or a target";
     let id = Id::unique("palette filter");
@@ -95,6 +93,35 @@ fn show_palette(ui: &mut Ui, scene: &Scene<'_>, view: &View, chooser: &mut Choos
         actions.push(Action::CloseDialogs);
         actions.push(action);
     }
+}
+
+/// The modules that answer best what is typed. Not all of them: there may be thousands, and a list so long is read by nobody.
+fn modules(scene: &Scene<'_>, typed: &str, palette: &Palette) -> Vec<Entry<Action>> {
+    let all = scene.snapshot().map(|snapshot| snapshot.modules.as_slice()).unwrap_or_default();
+    let ranked = |module: &Module| chooser::rank(typed, &module.name, &module.path.to_string_lossy());
+    let mut found: Vec<(u32, &Module)> = if typed.trim().is_empty() {
+        all.iter().take(MOST_MODULES + 1).map(|module| (0, module)).collect()
+    } else {
+        all.iter().filter_map(|module| Some((ranked(module)?, module))).collect()
+    };
+    found.sort_by_key(|(rank, _)| *rank);
+    let entry = |module: &Module| {
+        let (icon, _) = icons::status(module.status);
+        let mut entry = Entry::new(Action::Select(module.path.clone()), icon, module.name.clone());
+        entry.colour = Some(palette.status(module.status));
+        entry.detail = module.path.display().to_string();
+        entry.aside = icons::status_word(module.status).to_owned();
+        entry
+    };
+    let mut entries: Vec<Entry<Action>> = found.iter().take(MOST_MODULES).map(|(_, module)| entry(module)).collect();
+    if found.len() > MOST_MODULES {
+        let mut rest = Entry::new(Action::FocusFilter, icons::SEARCH, "More modules: filter the table");
+        // Whatever is typed, this is one of the answers.
+        rest.detail = typed.to_owned();
+        "/".clone_into(&mut rest.aside);
+        entries.push(rest);
+    }
+    entries
 }
 
 /// Every command, with its key. What cannot be done now is listed and cannot be chosen.
@@ -152,6 +179,12 @@ fn commands(scene: &Scene<'_>, view: &View) -> Vec<Entry<Action>> {
         add(Action::ShowNext(1), icons::RIGHT, "Next target".to_owned(), "Ctrl+PageDown", true);
     }
     if let Some(tab) = scene.tab() {
+        let connection = tab.snapshot.as_ref().map(|snapshot| &snapshot.connection);
+        if live {
+            add(Action::Detach, icons::DETACHED, format!("Detach from {}", tab.title()), "", true);
+        } else if connection == Some(&Connection::Detached) {
+            add(Action::Attach, icons::ATTACHED, format!("Attach to {} again", tab.title()), "", true);
+        }
         add(Action::Close(scene.active), icons::CLOSE, format!("Close {}", tab.title()), "Ctrl+W", true);
     }
     add(
@@ -194,7 +227,7 @@ fn show_anyway(ui: &mut Ui, scene: &Scene<'_>, path: &Path, actions: &mut Vec<Ac
             ui.horizontal_top(|ui| {
                 ui.spacing_mut().item_spacing.x = 8.0;
                 ui.label(RichText::new(icons::REFUSED).font(icons::filled(15.0)).color(palette.failed));
-                ui.add(Label::new(RichText::new(reason).color(palette.text)).wrap());
+                ui.vertical(|ui| passage::show(ui, reason, palette.text, &module.path, actions));
             });
         }
     });
@@ -221,7 +254,6 @@ fn reasons(failure: &Failure, module: &str) -> Vec<String> {
 }
 
 fn show_help(ui: &mut Ui, actions: &mut Vec<Action>) {
-    let palette = palette(ui);
     ui.horizontal(|ui| {
         ui.label(RichText::new("Keyboard shortcuts").font(theme::title()));
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
@@ -233,17 +265,32 @@ fn show_help(ui: &mut Ui, actions: &mut Vec<Action>) {
     ui.spacing_mut().interact_size.y = 18.0;
     let screen = ui.ctx().content_rect().height();
     let room = (screen - distance_from_top(screen) - 110.0).max(120.0);
+    let beside = ui.available_width() > 760.0;
     ScrollArea::vertical().max_height(room).auto_shrink([false, true]).show(ui, |ui| {
-        for (group, keys) in keys::HELP {
-            ui.add_space(6.0);
-            ui.label(RichText::new(*group).font(theme::small_medium()).color(palette.text_weak));
-            Grid::new(*group).num_columns(2).min_col_width(190.0).spacing(vec2(12.0, 4.0)).show(ui, |ui| {
-                for (key, what) in *keys {
-                    ui.label(RichText::new(*key).font(theme::code()).color(palette.accent_text));
-                    ui.label(*what);
-                    ui.end_row();
-                }
+        if beside {
+            // What is done with modules at the left, what with the window at the right.
+            let (left, right) = keys::HELP.split_at(keys::HELP.len() - 1);
+            ui.columns_const(|[one, other]| {
+                one.with_layout(Layout::top_down(Align::Min), |ui| left.iter().for_each(|group| help_group(ui, group)));
+                other.with_layout(Layout::top_down(Align::Min), |ui| {
+                    right.iter().for_each(|group| help_group(ui, group));
+                });
             });
+        } else {
+            keys::HELP.iter().for_each(|group| help_group(ui, group));
+        }
+    });
+}
+
+fn help_group(ui: &mut Ui, (title, keys): &(&str, &[(&str, &str)])) {
+    let palette = palette(ui);
+    ui.add_space(6.0);
+    ui.label(RichText::new(*title).font(theme::small_medium()).color(palette.text_weak));
+    Grid::new(*title).num_columns(2).min_col_width(165.0).spacing(vec2(12.0, 4.0)).show(ui, |ui| {
+        for (key, what) in *keys {
+            ui.label(RichText::new(*key).font(theme::code()).color(palette.accent_text));
+            ui.label(*what);
+            ui.end_row();
         }
     });
 }

@@ -24,6 +24,7 @@ pub const ATTACHED: char = '\u{eb5a}';
 pub const WATCH: char = '\u{e220}';
 pub const COPY: char = '\u{e1ca}';
 pub const DOWN: char = '\u{e136}';
+pub const LEFT: char = '\u{e138}';
 pub const RIGHT: char = '\u{e13a}';
 pub const UP: char = '\u{e13c}';
 pub const CLOSE: char = '\u{e4f6}';
@@ -42,6 +43,7 @@ pub const EXPORT: char = '\u{eaf0}';
 pub const COLUMNS: char = '\u{e546}';
 pub const SETTINGS: char = '\u{e272}';
 pub const CRASHED: char = '\u{e916}';
+pub const FORKED: char = '\u{e27e}';
 pub const REMEDY: char = '\u{e63a}';
 pub const NO_MATCH: char = '\u{e26a}';
 

@@ -1,6 +1,6 @@
 //! The keyboard: one table of shortcuts, read by the keys themselves, by the help and by the palette.
 
-use eframe::egui::{Event, EventFilter, Key, KeyboardShortcut, Modifiers, Ui};
+use eframe::egui::{Event, EventFilter, Key, KeyboardShortcut, Modifiers, Ui, text_selection::LabelSelectionState};
 use reload_engine::model::{Mark, Mode};
 
 use crate::{
@@ -23,7 +23,7 @@ pub const HELP: &[(&str, &[(&str, &str)])] = &[
             ("F5  Ctrl+R", "Reload every changed module now"),
             ("R", "Reload the selected module"),
             ("Z", "Roll the selected module back"),
-            ("Alt+1 2 3", "Auto: off, marked only, all except skipped"),
+            ("Alt+1 2 3", "Auto: off, marked, all"),
             ("Ctrl+O", "Load a module into the target"),
             ("Ctrl+Shift+O", "Start a program as a target"),
         ],
@@ -35,7 +35,8 @@ pub const HELP: &[(&str, &[(&str, &str)])] = &[
             ("Space", "Mark or unmark"),
             ("S", "Skip or stop skipping"),
             ("/  Ctrl+F", "Filter"),
-            ("Esc", "Clear the filter, close, return to the table"),
+            ("Esc", "Clear the filter, close a dialog"),
+            ("Ctrl+C", "Copy the path of the selected module"),
         ],
     ),
     (
@@ -47,6 +48,7 @@ pub const HELP: &[(&str, &[(&str, &str)])] = &[
             ("Ctrl+W", "Close the shown target; it runs on"),
             ("Ctrl+B", "Show or hide the details"),
             ("Ctrl+1 2 3 4", "Trace, changes, history, info"),
+            ("Shift+↑ ↓  Page", "Scroll the details"),
             ("Ctrl+E", "Export a report"),
             ("?", "This help"),
         ],
@@ -168,7 +170,18 @@ fn in_table(ui: &Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Action>) 
         let filter = EventFilter { vertical_arrows: true, ..EventFilter::default() };
         ui.memory_mut(|memory| memory.set_focus_lock_filter(table_id(), filter));
     }
-    let pressed = |key: Key| ui.input_mut(|input| input.count_and_consume_key(Modifiers::NONE, key)) as isize;
+    let with =
+        |modifiers: Modifiers, key: Key| ui.input_mut(|input| input.count_and_consume_key(modifiers, key)) as isize;
+    if own {
+        // Before the same keys without Shift, which would take these too.
+        let shifted = |key| with(Modifiers::SHIFT, key) as f32;
+        let lines = shifted(Key::ArrowDown) - shifted(Key::ArrowUp);
+        let pages = shifted(Key::PageDown) - shifted(Key::PageUp);
+        if lines != 0.0 || pages != 0.0 {
+            actions.push(Action::ScrollDetails(48.0 * lines + 240.0 * pages));
+        }
+    }
+    let pressed = |key: Key| with(Modifiers::NONE, key);
     if own {
         let page = view.page.max(1) as isize;
         let rows =
@@ -183,13 +196,18 @@ fn in_table(ui: &Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Action>) 
             actions.push(Action::Last);
         }
     }
-    if !scene.is_live() {
-        return;
-    }
     let Some(module) = scene.selected(view) else {
         return;
     };
     let path = || module.path.clone();
+    let copies = ui.input(|input| input.events.contains(&Event::Copy));
+    // Text that is marked in a label is what is meant, if there is any.
+    if own && copies && !is_text_marked(ui) {
+        actions.push(Action::Copy(module.path.display().to_string()));
+    }
+    if !scene.is_live() {
+        return;
+    }
     if own && pressed(Key::Space) > 0 {
         actions.push(Action::Mark(path(), toggled(module.mark, Mark::Reload)));
     }
@@ -202,6 +220,10 @@ fn in_table(ui: &Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Action>) 
     if pressed(Key::Z) > 0 && can_roll_back(module) {
         actions.push(Action::Rollback(path(), None));
     }
+}
+
+fn is_text_marked(ui: &Ui) -> bool {
+    ui.ctx().plugin_opt::<LabelSelectionState>().is_some_and(|state| state.lock().has_selection())
 }
 
 /// Whether there is a generation before the active one.

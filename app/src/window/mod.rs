@@ -25,6 +25,7 @@ mod keys;
 mod news;
 mod path_dialog;
 mod report;
+mod row_menu;
 mod rows;
 mod scene;
 mod settings;

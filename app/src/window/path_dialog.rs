@@ -1,7 +1,7 @@
 //! Dialogs that ask for a path: a library to load, a program to start, where a report goes. A field, and the desktop's own
 //! dialog beside it where there is one.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use eframe::egui::{Align, Align2, Id, Key, Layout, Modifiers, RichText, TextEdit, Ui, vec2};
 
@@ -88,14 +88,26 @@ impl PathField {
             return Err("");
         }
         match self.wanted {
-            Wanted::Library if typed.starts_with('/') => Ok(Action::Load(typed.into())),
-            Wanted::Library => Err("The path must start at the root, as the target may run in another directory."),
+            Wanted::Library => match at_home(typed) {
+                path if path.starts_with('/') => Ok(Action::Load(path.into())),
+                _ => Err("The path must start at the root or with ~/, as the target may run in another directory."),
+            },
             Wanted::Program => match shlex::split(typed) {
-                Some(words) if !words.is_empty() => Ok(Action::Launch(words)),
+                Some(words) if !words.is_empty() => {
+                    Ok(Action::Launch(words.iter().map(|word| at_home(word)).collect()))
+                }
                 _ => Err("A quotation mark is not closed."),
             },
-            Wanted::Report => Ok(Action::Export(typed.into())),
+            Wanted::Report => Ok(Action::Export(at_home(typed).into())),
         }
+    }
+}
+
+/// `~/` as shells understand it: nobody expects a folder of that name.
+fn at_home(path: &str) -> String {
+    match (path.strip_prefix("~/"), env::var("HOME")) {
+        (Some(rest), Ok(home)) if !home.is_empty() => format!("{}/{rest}", home.trim_end_matches('/')),
+        _ => path.to_owned(),
     }
 }
 

@@ -4,7 +4,10 @@ use std::{fmt::Write, time::SystemTime};
 
 use reload_engine::model::{Class, HistoryEntry, Module, Outcome, Snapshot};
 
-use crate::window::{details::trace, format, icons, rows};
+use crate::{
+    window::{details::trace, format, icons, rows},
+    worker::MADE_BY,
+};
 
 /// Everything the window shows about the target, except system modules that nobody touched.
 pub fn markdown(snapshot: &Snapshot, now: SystemTime) -> String {
@@ -20,7 +23,7 @@ fn write(text: &mut String, snapshot: &Snapshot, now: SystemTime) -> std::fmt::R
     writeln!(text, "- program: `{}`", target.exe.display())?;
     writeln!(text, "- auto: {:?}", snapshot.mode)?;
     writeln!(text, "- connection: {:?}", snapshot.connection)?;
-    writeln!(text, "- made by reload-dashboard {} at {}\n", env!("CARGO_PKG_VERSION"), format::exact(now))?;
+    writeln!(text, "- {MADE_BY} {} at {}\n", env!("CARGO_PKG_VERSION"), format::exact(now))?;
     let (folded, own): (Vec<&Module>, Vec<&Module>) =
         snapshot.modules.iter().partition(|module| rows::is_folded(module));
     writeln!(text, "| module | status | generation | modified | last | path |\n|---|---|--:|---|--:|---|")?;

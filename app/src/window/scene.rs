@@ -31,10 +31,16 @@ pub struct View {
     /// The table should bring the selected row into view.
     pub reveal: bool,
     pub tab: details::Tab,
+    /// How far the details are still to be scrolled down, in points.
+    pub scroll_details: f32,
     /// The search field of the changes.
     pub search: String,
-    /// Position of the opened line of the history.
+    /// The module that the details are about.
+    pub details_of: Option<PathBuf>,
+    /// Position of the opened line of its history.
     pub history_open: Option<usize>,
+    /// Position of the line of its history whose changes are shown; the last reload where there is none.
+    pub changes_of: Option<usize>,
     pub dialog: Option<Dialog>,
     pub focus_filter: bool,
     /// The target picker's list, while it is open.

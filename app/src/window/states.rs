@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use eframe::egui::{Align, Color32, Frame, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
+use eframe::egui::{Align, Color32, Frame, Id, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
 use reload_engine::model::{Connection, HistoryEntry, Outcome, Snapshot};
 
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
 
 /// A crash so soon after a reload is probably its doing.
 const SUSPICIOUS: Duration = Duration::from_secs(60);
+/// Attaching is usually over much sooner.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How many programs are offered where there is no target.
 const OFFERED: usize = 6;
 
@@ -59,8 +61,17 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Actio
             true
         }
         (Link::Opening | Link::Open(_), None) => {
-            let title = opening(tab);
-            let text = "The list appears as soon as the program's modules have been read.";
+            let age = opening_for(scene, tab);
+            let title = match age {
+                Some(age) => format!("{} · {}", opening(tab), format::seconds(age)),
+                None => opening(tab),
+            };
+            let text = if age.is_some_and(|age| age >= PATIENCE) {
+                "It takes longer than usual. The program is entered only where none of its threads is in the loader, the \
+                 allocator or fork; a debugger or a stop holds it up, too."
+            } else {
+                "The list appears as soon as the program's modules have been read."
+            };
             let cancel = [("Cancel", Action::Close(scene.active)), ("Choose another target", Action::PickTarget)];
             page(ui, icons::ATTACHED, &title, text, None, &cancel, actions);
             true
@@ -91,6 +102,12 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Actio
         }
         _ => false,
     }
+}
+
+/// For how long the session has been opening, as soon as that is worth telling.
+fn opening_for(scene: &Scene<'_>, tab: &TargetTab) -> Option<Duration> {
+    let age = scene.now.duration_since(tab.opening_since?).ok()?;
+    (age >= Duration::from_secs(1)).then_some(age)
 }
 
 fn opening(tab: &TargetTab) -> String {
@@ -164,7 +181,15 @@ fn page(
             let frame =
                 Frame::NONE.fill(palette.raised).corner_radius(theme::RADIUS).inner_margin(Margin::symmetric(12, 7));
             frame.stroke(Stroke::new(1.0, palette.line)).show(ui, |ui| {
-                ui.label(RichText::new(command).font(theme::code()).color(palette.text));
+                let size = vec2(ui.available_width(), 20.0);
+                ui.allocate_ui_with_layout(size, Layout::right_to_left(Align::Center), |ui| {
+                    if Button::icon(icons::COPY, "Copy the command").height(20.0).show(ui).clicked() {
+                        actions.push(Action::Copy(command.to_owned()));
+                    }
+                    ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
+                        ui.label(RichText::new(command).font(theme::code()).color(palette.text));
+                    });
+                });
             });
         }
         ui.add_space(10.0);
@@ -225,6 +250,15 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
             }
         }
     }
+    if !tab.forked.is_empty() && tab.is_live() {
+        let name = &tab.name;
+        let (text, open) = match tab.forked.as_slice() {
+            [pid] => (format!("{name} has forked process {pid}, a target of its own."), "Follow it"),
+            several => (format!("{name} has forked {} processes, targets of their own.", several.len()), "Follow them"),
+        };
+        let steps = [(open, Action::Follow(tab.forked.clone())), ("Leave alone", Action::DismissForks)];
+        banner(ui, "forks", icons::FORKED, palette.reloading, &text, &[], &steps, actions);
+    }
     if let Some(notice) = &tab.notice {
         let colour = if notice.failed { palette.failed } else { palette.changed };
         let dismiss = [("Dismiss", Action::DismissNotice)];
@@ -284,8 +318,9 @@ fn banner(
     actions: &mut Vec<Action>,
 ) {
     let palette = palette(ui);
-    let fill = palette.tinted(colour, palette.panel);
+    let fill = palette.tinted(colour, palette.canvas);
     let frame = Frame::NONE.fill(fill).inner_margin(Margin::symmetric(theme::GUTTER as i8, 7));
+    let mut needed = 0.0;
     let rect = Panel::top(("banner", id)).frame(frame).show_separator_line(false).resizable(false).show(ui, |ui| {
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             for (label, action) in steps.iter().rev() {
@@ -309,7 +344,13 @@ fn banner(
                 });
             });
         });
+        needed = ui.min_rect().height();
     });
+    // A panel is as high as its content was the last time: once more, where that has changed.
+    let last = Id::unique(("banner height", id));
+    if ui.data_mut(|data| std::mem::replace(data.get_temp_mut_or_default::<f32>(last), needed)) != needed {
+        ui.ctx().request_discard("height of a banner");
+    }
     let rect = rect.response.rect;
     ui.painter().hline(rect.x_range(), rect.bottom() - 0.5, Stroke::new(1.0, palette.line));
 }

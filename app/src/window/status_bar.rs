@@ -35,10 +35,11 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         let Some(tab) = scene.tab().filter(|_| scene.snapshot().is_some()) else {
             return;
         };
-        if let Some((doing, age)) = tab.long_work() {
+        let work = tab.long_work();
+        if let Some((doing, age)) = work {
             let what = if doing.ahead { "Analysing" } else { "Reloading" };
-            let stage = if doing.ahead { String::new() } else { format!(" · {}", doing.stage) };
-            ui.label(text(format!("{what} {}{stage} · {}", doing.module, format::seconds(age))));
+            let module = format::elide_middle(&doing.module, if width < 800.0 { 20 } else { 40 });
+            ui.label(text(format!("{what} {module} · {} · {}", doing.stage, format::seconds(age))));
             let cancel = Button::new("Cancel").named("Cancel the reload").enabled(doing.can_be_cancelled());
             if !doing.ahead && cancel.height(22.0).show(ui).clicked() {
                 actions.push(Action::Cancel);
@@ -49,7 +50,13 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         if stats.failed > 0 {
             totals = format!("{totals} · {} failed", stats.failed);
         }
-        ui.label(text(totals));
+        // What is going on comes before what has been.
+        if work.is_none() || width >= 1000.0 {
+            ui.label(text(totals));
+        }
+        if work.is_some() && width < 800.0 {
+            return;
+        }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let help = Button::icon(icons::HELP, "Keyboard shortcuts").hint("Keyboard shortcuts (?)");
             if help.show(ui).clicked() {

@@ -4,17 +4,18 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use eframe::egui::{
     Align2, Color32, CursorIcon, FontId, Id, Key, Modifiers, Painter, Pos2, Rangef, Rect, Response, Role, Sense,
-    Stroke, Ui, WidgetInfo, pos2, vec2,
+    Stroke, Ui, UiBuilder, WidgetInfo, pos2, vec2,
 };
 use egui_extras::{Column as Width, TableBuilder, TableRow};
-use reload_engine::model::{Class, Mark, Module, Status};
+use reload_engine::model::{Class, Mark, Module, Outcome, Receipt, Snapshot, Status};
 
 use crate::window::{
     action::Action,
     controls::{self, layout, palette, status_chip, tabular},
-    format, icons,
+    format, icons, row_menu,
     rows::{self, Column, Row, Sort},
     scene::{Scene, View, table_id, toggled},
+    target_tab::TargetTab,
     theme::{self, Palette, TABLE_HEADER},
 };
 
@@ -110,6 +111,21 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
     // Takes the keys of the table; lies behind the rows.
     let focus = ui.interact(area, table_id(), Sense::focusable_noninteractive());
     focus.widget_info(|| WidgetInfo::labeled(Role::Table, true, "Modules"));
+    ui.ctx().accesskit_node_builder(focus.id, |node| node.set_row_count(index.rows.len()));
+    // Rows belong to the table, for whoever does not see where they stand.
+    let inside = UiBuilder::new().max_rect(area).accessibility_parent(focus.id);
+    ui.scope_builder(inside, |ui| rows_and_header(ui, (tab, snapshot), scene, view, actions));
+}
+
+fn rows_and_header(
+    ui: &mut Ui,
+    (tab, snapshot): (&TargetTab, &Snapshot),
+    scene: &Scene<'_>,
+    view: &mut View,
+    actions: &mut Vec<Action>,
+) {
+    let index = tab.index();
+    let area = ui.max_rect();
 
     let row_height = if scene.settings.compact { theme::ROW_COMPACT } else { theme::ROW };
     view.page = ((area.height() - TABLE_HEADER) / row_height) as usize;
@@ -284,8 +300,20 @@ impl Line<'_> {
         let rect = Rect::from_x_y_ranges(self.width, ui.max_rect().y_range());
         let response = ui.interact(rect, Id::unique(("module", &module.path)), Sense::CLICK);
         let state = icons::status_word(module.status);
-        response.widget_info(|| WidgetInfo::labeled(Role::Row, true, format!("{}, {state}", module.name)));
-        ui.ctx().accesskit_node_builder(response.id, |node| node.set_selected(self.selected));
+        let name = match warnings(module).len() {
+            0 => format!("{}, {state}", module.name),
+            n => format!("{}, {state}, {}", module.name, format::count(n, "warning", "warnings")),
+        };
+        response.widget_info(|| WidgetInfo::labeled(Role::Row, true, &name));
+        ui.ctx().accesskit_node_builder(response.id, |node| {
+            node.set_selected(self.selected);
+            node.set_description(self.spoken());
+        });
+        if self.selected {
+            // The keyboard is with the table; where it stands in there is this row.
+            let row = response.id.accesskit_id();
+            ui.ctx().accesskit_node_builder(table_id(), |node| node.set_active_descendant(row));
+        }
         let hovered = ui.rect_contains_pointer(rect);
         let background = match (self.selected, hovered) {
             (true, _) => palette.row_selected,
@@ -299,10 +327,21 @@ impl Line<'_> {
             let edge = Rect::from_min_max(rect.min, pos2(rect.left() + 3.0, rect.bottom()));
             painter.rect_filled(edge, 0.0, palette.accent_text);
         }
-        if response.clicked() {
+        if response.clicked() || response.secondary_clicked() {
             actions.push(Action::Select(module.path.clone()));
         }
+        row_menu::show(&response, self.scene, module, actions);
         background
+    }
+
+    /// What its cells show, for whoever does not see them.
+    fn spoken(&self) -> String {
+        let module = self.module;
+        let modified = module.mtime.map_or_else(|| "gone".to_owned(), |time| format::age(time, self.scene.now));
+        let size = module.size.map_or_else(String::new, |size| format!(", {}", format::size(size)));
+        let last = module.last_ms.map_or_else(String::new, |ms| format!(", last reload {}", format::milliseconds(ms)));
+        let (path, generation) = (module.path.display(), module.generation);
+        format!("{path}, modified {modified}{size}, generation {generation}{last}")
     }
 
     fn cell(&self, ui: &mut Ui, cell: Cell, background: Color32, actions: &mut Vec<Action>) {
@@ -318,6 +357,13 @@ impl Line<'_> {
                 let chip = status_chip(ui.painter(), palette, at, module.status, background);
                 if let Some(failure) = &module.failure {
                     hover(ui, chip, &module.path, "status").on_hover_text(&failure.message);
+                }
+                let warnings = warnings(module);
+                if !warnings.is_empty() && chip.right() + 22.0 <= rect.right() {
+                    let at = pos2(chip.right() + 5.0, middle);
+                    let icon = icons::outline(15.0);
+                    let mark = ui.painter().text(at, Align2::LEFT_CENTER, icons::WARNING, icon, palette.changed);
+                    hover(ui, mark.expand(3.0), &module.path, "warnings").on_hover_text(warnings.join("\n"));
                 }
             }
             Cell::Name => self.name(ui.painter(), palette, rect),
@@ -349,9 +395,14 @@ impl Line<'_> {
                 let enabled =
                     self.scene.is_live() && module.class != Class::Protected && module.status != Status::Reloading;
                 let name = format!("Reload {}", module.name);
-                let colour = if enabled { palette.text_secondary } else { palette.line_strong };
+                let colour = if enabled { palette.text_secondary } else { palette.icon_disabled };
                 let icon = IconCell { icon: icons::RELOAD, font: icons::outline(17.0), colour, enabled, on: None };
-                if icon.show(ui, &name, &name, (&module.path, "reload")).clicked() {
+                let hint = match (module.class, module.status) {
+                    (Class::Protected, _) => "Protected: can never be reloaded".to_owned(),
+                    (_, Status::Reloading) => "It is being reloaded".to_owned(),
+                    _ => format!("{name} (R)"),
+                };
+                if icon.show(ui, &name, &hint, (&module.path, "reload")).clicked() {
                     actions.push(Action::Reload(module.path.clone()));
                 }
             }
@@ -359,11 +410,12 @@ impl Line<'_> {
                 let skipped = module.mark == Mark::Skip;
                 let enabled = self.scene.is_live() && module.class != Class::Protected;
                 let name = format!("Skip {}", module.name);
-                let hint = if skipped { "Skipped; click to stop skipping" } else { "Skip: never reload by itself" };
+                let hint =
+                    if skipped { "Skipped; again to stop skipping (S)" } else { "Skip: never reload by itself (S)" };
                 let colour = match (enabled, skipped) {
                     (_, true) => palette.accent_text,
                     (true, false) => palette.text_secondary,
-                    (false, false) => palette.line_strong,
+                    (false, false) => palette.icon_disabled,
                 };
                 let icon =
                     IconCell { icon: icons::SKIP, font: icons::outline(17.0), colour, enabled, on: Some(skipped) };
@@ -382,12 +434,12 @@ impl Line<'_> {
         let (font, colour) = match (marked, enabled) {
             (true, _) => (icons::filled(17.0), palette.accent_text),
             (false, true) => (icons::outline(17.0), palette.text_weak),
-            (false, false) => (icons::outline(17.0), palette.line_strong),
+            (false, false) => (icons::outline(17.0), palette.icon_disabled),
         };
         let hint = match module.class {
             Class::Protected => "Protected: can never be reloaded",
-            _ if marked => "Marked for reload; click to unmark",
-            _ => "Mark for reload",
+            _ if marked => "Marked for reload; again to unmark (Space)",
+            _ => "Mark for reload (Space)",
         };
         let icon = IconCell { icon: icons::MARK, font, colour, enabled, on: Some(marked) };
         if icon.show(ui, &format!("Mark {}", module.name), hint, (&module.path, "mark")).clicked() {
@@ -455,6 +507,13 @@ impl IconCell {
 
 fn hover(ui: &Ui, rect: Rect, path: &std::path::Path, what: &str) -> Response {
     ui.interact(rect, Id::unique(("module", path, what)), Sense::hover())
+}
+
+/// What the reload that brought the running generation warned of.
+fn warnings(module: &Module) -> &[String] {
+    let runs = |receipt: &&Receipt| receipt.outcome == Outcome::Reloaded && receipt.generation == module.generation;
+    let receipt = module.history.iter().rev().map(|entry| &entry.receipt).find(runs);
+    receipt.map_or(&[], |receipt| &receipt.warnings)
 }
 
 /// Changed within the last ten minutes: what one is working on.

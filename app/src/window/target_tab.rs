@@ -1,7 +1,7 @@
 //! One target as the window knows it: its session's channels, the last snapshot, and what is derived from that.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -71,6 +71,12 @@ pub struct TargetTab {
     pub doing: Option<Doing>,
     /// When it ended.
     pub ended_at: Option<SystemTime>,
+    /// Since when its session is being opened.
+    pub opening_since: Option<SystemTime>,
+    /// The selected module, while another target is shown.
+    pub selected: Option<PathBuf>,
+    /// Processes it has forked and nobody has decided about.
+    pub forked: Vec<u32>,
     /// Orders of ours whose events are still to come; what comes besides was done by somebody else.
     expected: Vec<Expected>,
 }
@@ -101,6 +107,9 @@ impl TargetTab {
             command_told: false,
             doing: None,
             ended_at: None,
+            opening_since: None,
+            selected: None,
+            forked: Vec::new(),
             expected: Vec::new(),
         }
     }
@@ -152,6 +161,7 @@ impl TargetTab {
         self.pid = 0;
         self.link = Link::Opening;
         self.ended_at = None;
+        self.forked.clear();
         self.expected.clear();
     }
 
@@ -208,6 +218,7 @@ impl TargetTab {
     /// Takes in what the session has sent, and tells what is news to the user.
     pub fn drain(&mut self, now: SystemTime) -> Vec<News> {
         let mut news = Vec::new();
+        self.opening_since = matches!(self.link, Link::Opening).then(|| self.opening_since.unwrap_or(now));
         self.doing = match &self.link {
             Link::Open(session) => session.progress.doing(),
             _ => None,
@@ -249,6 +260,10 @@ impl TargetTab {
                 Some(News::Stopped { module, message, refused, running: receipt.generation })
             }
             Event::Recovered { module } => Some(News::Recovered { module }),
+            Event::Forked { pid } => {
+                self.forked.push(pid);
+                None
+            }
             Event::Exited { status } => {
                 self.ended_at = Some(time);
                 let signal = status.filter(|status| *status > 128).map(|status| status - 128)?;

@@ -47,8 +47,10 @@ pub struct Palette {
     pub text: Color32,
     /// Values that are not the first thing to read.
     pub text_secondary: Color32,
-    /// Labels, hints, disabled controls.
+    /// Labels, hints, the words of disabled controls.
     pub text_weak: Color32,
+    /// Icons of disabled controls.
+    pub icon_disabled: Color32,
     /// Fill of the primary button and the selected segment.
     pub accent: Color32,
     pub accent_hover: Color32,
@@ -79,6 +81,7 @@ impl Palette {
         text: rgb(0xe9edf3),
         text_secondary: rgb(0xb4bdca),
         text_weak: rgb(0x98a3b2),
+        icon_disabled: rgb(0x748092),
         accent: rgb(0x1f6ad0),
         accent_hover: rgb(0x2a70d2),
         on_accent: rgb(0xffffff),
@@ -105,6 +108,7 @@ impl Palette {
         text: rgb(0x14181f),
         text_secondary: rgb(0x414b59),
         text_weak: rgb(0x535d6b),
+        icon_disabled: rgb(0x7b8593),
         accent: rgb(0x1560d4),
         accent_hover: rgb(0x0f53bd),
         on_accent: rgb(0xffffff),

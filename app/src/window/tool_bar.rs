@@ -1,6 +1,9 @@
 //! The tool bar above the table: the filter, the statuses with their counts, and loading a module.
 
-use eframe::egui::{Align, Align2, FontId, Layout, RichText, TextEdit, Ui, vec2};
+use eframe::egui::{
+    Align, Align2, CursorIcon, FontId, Id, Layout, Rect, Response, RichText, Role, Sense, TextEdit, Ui, WidgetInfo,
+    vec2,
+};
 
 use reload_engine::model::Status;
 
@@ -26,7 +29,8 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
     let width = ui.available_width();
     ui.horizontal_centered(|ui| {
         ui.spacing_mut().item_spacing.x = 6.0;
-        let field = TextEdit::singleline(&mut view.query.text)
+        let typed = !view.query.text.is_empty();
+        let mut field = TextEdit::singleline(&mut view.query.text)
             .id(filter_id())
             .hint_text("Filter modules")
             .prefix(RichText::new(icons::SEARCH).font(icons::outline(16.0)).color(palette.text_weak))
@@ -34,9 +38,18 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
             .min_size(vec2(0.0, CONTROL))
             .align(Align2::LEFT_CENTER)
             .desired_width(if width < 700.0 { 130.0 } else { 190.0 });
+        if typed {
+            // Room for the cross.
+            field = field.suffix(RichText::new("  ").font(theme::code()));
+        } else if width >= 700.0 {
+            field = field.suffix(RichText::new("/").font(theme::code_small()).color(palette.text_weak));
+        }
         let field = ui.add(field).on_hover_text("Words that occur in the path (/)");
         if std::mem::take(&mut view.focus_filter) {
             field.request_focus();
+        }
+        if typed && clear(ui, &field) {
+            actions.push(Action::ClearFilter);
         }
         ui.add_space(6.0);
         let all = format!("All {}", index.total);
@@ -82,6 +95,17 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
             }
         });
     });
+}
+
+/// The cross at the end of the field. Not a stop of the Tab key: Esc does the same.
+fn clear(ui: &Ui, field: &Response) -> bool {
+    let palette = palette(ui);
+    let rect = Rect::from_center_size(field.rect.right_center() - vec2(15.0, 0.0), vec2(20.0, 20.0));
+    let response = ui.interact(rect, Id::unique("clear filter"), Sense::CLICK);
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, true, "Clear the filter"));
+    let colour = if response.hovered() { palette.text } else { palette.text_secondary };
+    ui.painter().text(rect.center(), Align2::CENTER_CENTER, icons::CLOSE, icons::outline(13.0), colour);
+    response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text("Clear the filter (Esc)").clicked()
 }
 
 fn chip_text(status: Status, count: usize) -> String {

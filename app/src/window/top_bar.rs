@@ -17,7 +17,7 @@ use crate::{
         action::Action,
         carry_out::path_dialog,
         chooser::{self, Entry},
-        controls::{self, Button, Weight, focus_ring, palette, segmented},
+        controls::{self, Button, Segment, Weight, focus_ring, palette, segmented},
         dialogs::Dialog,
         format, icons, rows,
         scene::{Scene, View},
@@ -63,9 +63,9 @@ fn auto(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>, width: f32) {
         ui.colored_label(weak, "Auto");
     }
     let choices = [
-        (Mode::Off, "Off", "Auto: off"),
-        (Mode::Marked, marked, "Auto: marked only"),
-        (Mode::All, all, "Auto: all except skipped"),
+        Segment { value: Mode::Off, label: "Off", name: "Auto: off", key: "Alt+1" },
+        Segment { value: Mode::Marked, label: marked, name: "Auto: marked only", key: "Alt+2" },
+        Segment { value: Mode::All, label: all, name: "Auto: all except skipped", key: "Alt+3" },
     ];
     let mode = scene.snapshot().map(|snapshot| snapshot.mode);
     if let Some(mode) = segmented(ui, &choices, mode, scene.is_live()) {
@@ -128,7 +128,8 @@ fn target_picker(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut 
     painter.text(caret, Align2::RIGHT_CENTER, icons::DOWN, icons::outline(13.0), palette.text_secondary);
     let at = pos2(rect.left() + 33.0, middle);
     controls::line(painter, at, Align2::LEFT_CENTER, &title, theme::medium(), palette.text, width - 62.0);
-    let response = response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(state);
+    let response =
+        response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(format!("{title}, {state} (Ctrl+T)"));
     if response.clicked() && view.picker.is_none() {
         actions.push(Action::PickTarget);
     }
@@ -145,7 +146,7 @@ fn target_picker(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut 
             let id = Id::unique("target filter");
             let nothing = "No process matches. Start one with: reload-dashboard run -- COMMAND";
             let max_height = 380.0_f32.min(room_below(ui, rect));
-            let entries = targets(scene, &chooser.text);
+            let entries = targets(scene, &chooser.text, true);
             if let Some(action) =
                 chooser::show(ui, chooser, id, "Type a name or a process id", nothing, entries, max_height)
             {
@@ -165,7 +166,8 @@ fn room_below(ui: &Ui, rect: Rect) -> f32 {
 }
 
 /// Open targets first, then what else runs; what cannot be attached only to those who ask for it, with the reason.
-pub fn targets(scene: &Scene<'_>, typed: &str) -> Vec<Entry<Action>> {
+/// `with_commands`: also what can be done about targets.
+pub fn targets(scene: &Scene<'_>, typed: &str, with_commands: bool) -> Vec<Entry<Action>> {
     let mut entries = Vec::new();
     for (position, tab) in scene.tabs.iter().enumerate() {
         let mut entry = Entry::new(Action::Show(position), icons::ATTACHED, tab.title());
@@ -173,7 +175,7 @@ pub fn targets(scene: &Scene<'_>, typed: &str) -> Vec<Entry<Action>> {
         entry.aside = if position == scene.active { "shown".to_owned() } else { "open".to_owned() };
         entries.push(entry);
     }
-    if let Some(tab) = scene.tab() {
+    if let Some(tab) = scene.tab().filter(|_| with_commands) {
         let connection = tab.snapshot.as_ref().map(|snapshot| &snapshot.connection);
         if tab.is_live() {
             entries.push(Entry::new(Action::Detach, icons::DETACHED, format!("Detach from {}", tab.name)));
@@ -182,12 +184,14 @@ pub fn targets(scene: &Scene<'_>, typed: &str) -> Vec<Entry<Action>> {
         }
         entries.push(Entry::new(Action::Close(scene.active), icons::CLOSE, format!("Close {}", tab.name)));
     }
-    let mut start = Entry::new(path_dialog(Wanted::Program), icons::START, "Start a program");
-    "Ctrl+Shift+O".clone_into(&mut start.aside);
-    entries.push(start);
+    if with_commands {
+        let mut start = Entry::new(path_dialog(Wanted::Program), icons::START, "Start a program");
+        "Ctrl+Shift+O".clone_into(&mut start.aside);
+        entries.push(start);
+    }
     let others = scene.candidates.iter().filter(|candidate| scene.tabs.iter().all(|tab| tab.pid != candidate.pid));
     let (can, cannot): (Vec<&Candidate>, Vec<&Candidate>) = others.partition(|candidate| candidate.attachable.is_ok());
-    entries.extend(can.into_iter().map(entry));
+    entries.extend(can.into_iter().map(|candidate| entry(candidate, scene.now)));
     if typed.trim().is_empty() {
         if !cannot.is_empty() {
             let text =
@@ -198,19 +202,18 @@ pub fn targets(scene: &Scene<'_>, typed: &str) -> Vec<Entry<Action>> {
             entries.push(rest);
         }
     } else {
-        entries.extend(cannot.into_iter().map(entry));
+        entries.extend(cannot.into_iter().map(|candidate| entry(candidate, scene.now)));
     }
     entries
 }
 
-fn entry(candidate: &Candidate) -> Entry<Action> {
+fn entry(candidate: &Candidate, now: SystemTime) -> Entry<Action> {
     let label = format!("{} · {}", candidate.name, candidate.pid);
     let mut entry = Entry::new(Action::Open(candidate.pid), icons::TARGET, label);
     match &candidate.attachable {
         Ok(()) => {
             entry.detail = candidate.exe.display().to_string();
             let modules = format::count(candidate.modules, "module", "modules");
-            let now = SystemTime::now();
             entry.aside = format!("{modules}, {}", format::age(now - candidate.age, now));
         }
         Err(obstacle) => {

@@ -1,34 +1,47 @@
 //! The Changes tab: what the last reload changed, by name, with one search over all of it.
 
-use eframe::egui::{Align2, Color32, CursorIcon, Id, Label, RichText, Role, Sense, TextEdit, Ui, WidgetInfo, vec2};
-use reload_engine::model::{Details, Module, Outcome, Receipt, StaticCounts};
+use eframe::egui::{
+    Align, Align2, Color32, CursorIcon, Id, Label, Layout, RichText, Role, Sense, TextEdit, Ui, WidgetInfo, vec2,
+};
+use reload_engine::model::{Change, Details, HistoryEntry, Module, Outcome, Receipt, StaticCounts};
 
 use crate::{
     sources::Place,
     window::{
         action::Action,
-        controls::{self, palette},
+        controls::{self, Button, palette},
         details::{card, heading, nothing},
-        icons,
+        format, icons,
+        scene::{Scene, View},
         theme::{self, CONTROL},
     },
 };
 
-pub fn show(ui: &mut Ui, module: &Module, search: &mut String, actions: &mut Vec<Action>) {
-    let Some(entry) = module.history.iter().rev().find(|entry| entry.receipt.outcome == Outcome::Reloaded) else {
+/// Whether a receipt tells of anything that this tab could list.
+pub fn has_any(receipt: &Receipt) -> bool {
+    receipt.outcome == Outcome::Reloaded
+}
+
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, actions: &mut Vec<Action>) {
+    let reloads: Vec<(usize, &HistoryEntry)> =
+        module.history.iter().enumerate().filter(|(_, entry)| has_any(&entry.receipt)).collect();
+    let chosen = view.changes_of.and_then(|wanted| reloads.iter().position(|(position, _)| *position == wanted));
+    let Some(at) = chosen.or(reloads.len().checked_sub(1)) else {
         nothing(ui, "No changes yet", "After a reload this lists the functions and statics it changed.");
         return;
     };
+    let entry = reloads[at].1;
     let receipt = &entry.receipt;
     let palette = palette(ui);
+    if let Some(to) = which(ui, scene, entry, at, reloads.len()) {
+        view.changes_of = Some(reloads[to].0);
+    }
     counts(ui, receipt);
-    for warning in &receipt.warnings {
-        card(ui, palette.tinted(palette.changed, palette.panel), palette.line, |ui| {
-            ui.label(RichText::new(warning).color(palette.text));
-        });
+    for text in &receipt.warnings {
+        warning(ui, text);
     }
     ui.add(
-        TextEdit::singleline(search)
+        TextEdit::singleline(&mut view.search)
             .id(Id::unique("search changes"))
             .hint_text("Search functions and statics")
             .prefix(RichText::new(icons::SEARCH).font(icons::outline(16.0)).color(palette.text_weak))
@@ -37,8 +50,9 @@ pub fn show(ui: &mut Ui, module: &Module, search: &mut String, actions: &mut Vec
             .align(Align2::LEFT_CENTER)
             .desired_width(f32::INFINITY),
     );
-    let wanted = search.trim().to_lowercase();
+    let wanted = view.search.trim().to_lowercase();
     let details = &receipt.details;
+    let python = &details.python;
     let groups = [
         ("Functions changed", &details.changed, receipt.functions.changed, palette.text),
         ("Functions added", &details.added, receipt.functions.added, palette.current),
@@ -55,9 +69,11 @@ pub fn show(ui: &mut Ui, module: &Module, search: &mut String, actions: &mut Vec
         ("Statics started anew", &details.reset_statics, receipt.statics.reset, palette.changed),
         ("Statics that took the new value", &details.merged_statics, receipt.statics.merged, palette.text),
         ("Statics kept", &details.kept_statics, receipt.statics.kept, palette.text_secondary),
-        ("Added for Python", &details.python.added, details.python.added.len(), palette.current),
-        ("Removed for Python", &details.python.removed, details.python.removed.len(), palette.text_secondary),
-        ("Updated for Python", &details.python.updated, details.python.updated.len(), palette.text),
+        ("Python modules", &python.modules, python.modules.len(), palette.text),
+        ("Python types changed", &python.types, python.types.len(), palette.text),
+        ("Added for Python", &python.added, python.added.len(), palette.current),
+        ("Removed for Python", &python.removed, python.removed.len(), palette.text_secondary),
+        ("Updated for Python", &python.updated, python.updated.len(), palette.text),
     ];
     let mut found = false;
     for (position, (title, names, count, colour)) in groups.into_iter().enumerate() {
@@ -68,6 +84,49 @@ pub fn show(ui: &mut Ui, module: &Module, search: &mut String, actions: &mut Vec
         let text = if wanted.is_empty() { "No names were recorded." } else { "Nothing of that name." };
         ui.label(RichText::new(text).color(palette.text_secondary));
     }
+}
+
+/// Which reload this is about, and the way to the others. Returns the position of the one to show instead.
+fn which(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, at: usize, count: usize) -> Option<usize> {
+    let palette = palette(ui);
+    let mut to = None;
+    let size = vec2(ui.available_width(), if count > 1 { CONTROL } else { 20.0 });
+    ui.allocate_ui_with_layout(size, Layout::left_to_right(Align::Center), |ui| {
+        ui.spacing_mut().item_spacing.x = 6.0;
+        let verb = if entry.what == Change::Rollback { "back to generation" } else { "to generation" };
+        let text = format!("Changes {verb} {}", entry.receipt.generation);
+        ui.label(RichText::new(text).font(theme::medium()).color(palette.text));
+        let age = format::age(entry.time, scene.now);
+        ui.label(RichText::new(age).font(theme::small()).color(palette.text_secondary))
+            .on_hover_text(format::exact(entry.time));
+        if count > 1 {
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                ui.spacing_mut().item_spacing.x = 0.0;
+                let newer = Button::icon(icons::RIGHT, "Changes of the next reload").enabled(at + 1 < count);
+                if newer.show(ui).clicked() {
+                    to = Some(at + 1);
+                }
+                let older = Button::icon(icons::LEFT, "Changes of the reload before").enabled(at > 0);
+                if older.show(ui).clicked() {
+                    to = Some(at - 1);
+                }
+            });
+        }
+    });
+    to
+}
+
+/// Something about a reload that was done and that the user should know.
+pub fn warning(ui: &mut Ui, text: &str) {
+    let palette = palette(ui);
+    let fill = palette.tinted(palette.changed, palette.canvas);
+    card(ui, fill, theme::mix(palette.panel, palette.changed, 0.5), |ui| {
+        ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
+            ui.spacing_mut().item_spacing.x = 8.0;
+            ui.label(RichText::new(icons::WARNING).font(icons::outline(16.0)).color(palette.changed));
+            ui.vertical(|ui| ui.label(RichText::new(text).color(palette.text)));
+        });
+    });
 }
 
 /// The numbers of a receipt in one line each.
@@ -101,7 +160,10 @@ fn counts(ui: &mut Ui, receipt: &Receipt) {
         );
         let local = receipt.details.thread_locals;
         if local != StaticCounts::default() {
-            line("of which thread-local", &[(local.kept, "kept"), (local.new, "new"), (local.reset, "reset")]);
+            line(
+                "of which thread-local",
+                &[(local.kept, "kept"), (local.new, "new"), (local.reset, "reset"), (local.merged, "merged")],
+            );
         }
     });
 }

@@ -7,29 +7,29 @@ use crate::window::{
     action::Action,
     controls::{self, Button, palette, tabular},
     details::{
-        card, nothing, pair,
+        Tab, card, changes, nothing, pair,
         timeline::{self, dot, stage_colour, stages},
     },
     format, icons,
-    scene::Scene,
+    scene::{Scene, View},
     theme::{self, Palette},
 };
 
-pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, open: &mut Option<usize>, actions: &mut Vec<Action>) {
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, actions: &mut Vec<Action>) {
     if module.history.is_empty() {
         nothing(ui, "No history yet", "Every reload and rollback of this module will be listed here.");
         return;
     }
-    timeline::show(ui, scene, module, open);
+    timeline::show(ui, scene, module, &mut view.history_open);
     ui.spacing_mut().item_spacing.y = 0.0;
     for (position, entry) in module.history.iter().enumerate().rev() {
-        let is_open = *open == Some(position);
+        let is_open = view.history_open == Some(position);
         if line(ui, scene, entry, is_open) {
-            *open = (!is_open).then_some(position);
+            view.history_open = (!is_open).then_some(position);
         }
         if is_open {
             ui.add_space(4.0);
-            entry_details(ui, scene, module, entry, actions);
+            entry_details(ui, scene, module, position, view, actions);
             ui.add_space(6.0);
         }
     }
@@ -103,8 +103,16 @@ fn stage_bar(ui: &Ui, palette: &Palette, timings: &Timings, rect: Rect) {
     }
 }
 
-fn entry_details(ui: &mut Ui, scene: &Scene<'_>, module: &Module, entry: &HistoryEntry, actions: &mut Vec<Action>) {
+fn entry_details(
+    ui: &mut Ui,
+    scene: &Scene<'_>,
+    module: &Module,
+    position: usize,
+    view: &mut View,
+    actions: &mut Vec<Action>,
+) {
     let palette = palette(ui);
+    let entry = &module.history[position];
     let receipt = &entry.receipt;
     card(ui, palette.canvas, palette.line, |ui| {
         if let Some(failure) = &receipt.failure {
@@ -117,29 +125,41 @@ fn entry_details(ui: &mut Ui, scene: &Scene<'_>, module: &Module, entry: &Histor
                     let (place, _) = ui.allocate_exact_size(vec2(10.0, 16.0), Sense::hover());
                     dot(ui, place, stage_colour(palette, position));
                     ui.label(RichText::new(stage).color(palette.text_secondary));
-                    let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), 16.0), Sense::hover());
-                    let at = rect.right_center();
-                    tabular(ui.painter(), at, &format!("{ms:.2} ms"), &theme::body(), palette.text);
+                    let (rect, cell) = ui.allocate_exact_size(vec2(ui.available_width(), 16.0), Sense::hover());
+                    let figure = format!("{ms:.2} ms");
+                    cell.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{stage}: {figure}")));
+                    tabular(ui.painter(), rect.right_center(), &figure, &theme::body(), palette.text);
                 });
             }
+        }
+        if receipt.timings_ms.total > 0.0 {
+            pair(ui, "In all", RichText::new(format!("{:.2} ms", receipt.timings_ms.total)));
         }
         if receipt.timings_ms.pause > 0.0 {
             pair(ui, "Stood still", RichText::new(format!("{:.2} ms", receipt.timings_ms.pause)));
         }
+        if !receipt.details.stop.is_empty() {
+            pair(ui, "Stopped by", RichText::new(&receipt.details.stop));
+        }
         if receipt.details.retained_bytes > 0 {
             pair(ui, "Retained", RichText::new(format::size(receipt.details.retained_bytes)));
         }
-        for warning in &receipt.warnings {
-            ui.label(RichText::new(warning).color(palette.text_secondary));
-        }
         pair(ui, "When", RichText::new(format::exact(entry.time)));
-        let generation = receipt.generation;
-        let can = scene.is_live() && generation < module.generation && module.generations.contains(&generation);
-        if can {
-            let text = format!("Roll back to generation {generation}");
-            if Button::new(&text).with_icon(icons::ROLLBACK).show(ui).clicked() {
-                actions.push(Action::Rollback(module.path.clone(), Some(generation)));
-            }
+        for warning in &receipt.warnings {
+            changes::warning(ui, warning);
         }
+        ui.horizontal_wrapped(|ui| {
+            if changes::has_any(receipt) && Button::new("Show its changes").show(ui).clicked() {
+                view.changes_of = Some(position);
+                view.tab = Tab::Changes;
+            }
+            let generation = receipt.generation;
+            if scene.is_live() && generation < module.generation && module.generations.contains(&generation) {
+                let text = format!("Roll back to generation {generation}");
+                if Button::new(&text).with_icon(icons::ROLLBACK).show(ui).clicked() {
+                    actions.push(Action::Rollback(module.path.clone(), Some(generation)));
+                }
+            }
+        });
     });
 }

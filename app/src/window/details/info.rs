@@ -1,7 +1,10 @@
 //! The Info tab: what this module is, where it lies, what it has taken.
 
 use eframe::egui::{Align, Layout, RichText, Ui, vec2};
-use reload_engine::model::{Class, Mark, Module};
+use reload_engine::{
+    ledger::ModuleLedger,
+    model::{Class, Mark, Module},
+};
 
 use crate::window::{
     action::Action,
@@ -46,7 +49,9 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
         }
         let retained: u64 = module.history.iter().map(|entry| entry.receipt.details.retained_bytes).sum();
         if retained > 0 {
-            pair(ui, "Retained", plain(format!("{} until the program ends", format::size(retained))));
+            // Of very many reloads only the last ones are known by their receipts.
+            let least = if module.history.len() < ModuleLedger::HISTORY { "" } else { "at least " };
+            pair(ui, "Retained", plain(format!("{least}{} until the program ends", format::size(retained))));
         }
         let stop = module.history.iter().rev().map(|entry| &entry.receipt.details.stop).find(|stop| !stop.is_empty());
         if let Some(stop) = stop {

@@ -19,9 +19,10 @@ use crate::window::{
 mod changes;
 mod history;
 mod info;
-mod passage;
+pub mod passage;
 mod timeline;
 pub mod trace;
+mod underway;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Tab {
@@ -40,18 +41,28 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
         });
         return;
     };
+    if view.details_of.as_ref() != Some(&module.path) {
+        // Positions in the history of another module mean nothing here.
+        view.details_of = Some(module.path.clone());
+        view.history_open = None;
+        view.changes_of = None;
+    }
     head(ui, scene, module, view, actions);
     ui.add_space(6.0);
     ScrollArea::vertical().id_salt(("details", view.tab as u8, &module.path)).auto_shrink([false, false]).show(
         ui,
         |ui| {
+            let by = std::mem::take(&mut view.scroll_details);
+            if by != 0.0 {
+                ui.scroll_with_delta(vec2(0.0, -by));
+            }
             ui.spacing_mut().item_spacing.y = 8.0;
             // Lines of text, not of buttons.
             ui.spacing_mut().interact_size.y = 18.0;
             match view.tab {
                 Tab::Trace => trace::show(ui, scene, module, actions),
-                Tab::Changes => changes::show(ui, module, &mut view.search, actions),
-                Tab::History => history::show(ui, scene, module, &mut view.history_open, actions),
+                Tab::Changes => changes::show(ui, scene, module, view, actions),
+                Tab::History => history::show(ui, scene, module, view, actions),
                 Tab::Info => info::show(ui, scene, module, actions),
             }
             ui.add_space(8.0);
@@ -71,7 +82,7 @@ fn head(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, action
         let words = ui.available_width() > 720.0;
         ui.horizontal(|ui| {
             name(ui, module);
-            path(ui, module, actions);
+            path(ui, module, 120.0, actions);
         });
         ui.horizontal(|ui| {
             tabs(ui, module, view);
@@ -82,7 +93,7 @@ fn head(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, action
         });
     } else {
         name(ui, module);
-        ui.horizontal(|ui| path(ui, module, actions));
+        ui.horizontal(|ui| path(ui, module, 0.0, actions));
         ui.horizontal_wrapped(|ui| buttons(ui, scene, module, actions, (false, true)));
         ui.add_space(2.0);
         ui.horizontal(|ui| tabs(ui, module, view));
@@ -95,32 +106,28 @@ fn head(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, action
 fn name(ui: &mut Ui, module: &Module) {
     let palette = palette(ui);
     let edge = ui.max_rect().right();
-    let middle = ui.cursor().top() + 13.0;
     // Measured by painting it where nobody sees it, then flush right.
     let hidden = ui.painter().with_clip_rect(Rect::NOTHING);
     let chip = status_chip(&hidden, palette, pos2(0.0, 0.0), module.status, palette.panel).width();
-    status_chip(ui.painter(), palette, pos2(edge - chip, middle), module.status, palette.panel);
     let galley = controls::layout(ui.painter(), &module.name, theme::title());
-    let room = (ui.available_width() - chip - 12.0).max(60.0);
-    let (rect, _) = ui.allocate_exact_size(vec2(galley.size().x.min(room), 26.0), Sense::hover());
+    // Below the table the path follows on the same line.
+    let share = if is_low(ui) { 0.6 } else { 1.0 };
+    let room = ((ui.available_width() - chip - 12.0) * share).max(60.0);
+    let (rect, response) = ui.allocate_exact_size(vec2(galley.size().x.min(room), 26.0), Sense::hover());
+    response.widget_info(|| WidgetInfo::labeled(Role::Heading, true, &module.name));
     let at = rect.left_center();
-    controls::line(
-        ui.painter(),
-        at,
-        Align2::LEFT_CENTER,
-        &module.name,
-        theme::title(),
-        palette.text,
-        rect.width() + 1.0,
-    );
+    let width = rect.width() + 1.0;
+    controls::line(ui.painter(), at, Align2::LEFT_CENTER, &module.name, theme::title(), palette.text, width);
+    status_chip(ui.painter(), palette, pos2(edge - chip, at.y), module.status, palette.panel);
+    response.on_hover_text(&module.name);
 }
 
-fn path(ui: &mut Ui, module: &Module, actions: &mut Vec<Action>) {
+/// `chip`: room that is left free at the right edge.
+fn path(ui: &mut Ui, module: &Module, chip: f32, actions: &mut Vec<Action>) {
     let palette = palette(ui);
     ui.spacing_mut().item_spacing.x = 4.0;
     let path = module.path.display().to_string();
     let font = theme::code_small();
-    let chip = if is_low(ui) { 120.0 } else { 0.0 };
     let room = (ui.available_width() - 38.0 - chip).max(40.0);
     let shown = controls::fit_code(ui.painter(), &path, &font, room);
     ui.label(RichText::new(shown).font(font).color(palette.text_secondary)).on_hover_text(&path);
@@ -146,8 +153,11 @@ fn buttons(
             actions.push(Action::Reload(module.path.clone()));
         }
     };
+    // One more button for what was refused: beside the table two of them do without words, to stay on one line.
+    let rest = words && (from_right || module.status != Status::Refused);
     let copy = |ui: &mut Ui, actions: &mut Vec<Action>| {
-        if failed && worded(icons::COPY, "Copy", "Copy trace", words).show(ui).clicked() {
+        let copy = worded(icons::COPY, "Copy", "Copy trace", rest).hint("Copy the trace");
+        if failed && copy.show(ui).clicked() {
             actions.push(Action::Copy(trace::text(module)));
         }
     };
@@ -167,7 +177,7 @@ fn buttons(
         again(ui, actions);
         anyway(ui, actions);
         copy(ui, actions);
-        roll_back(ui, live, module, actions, words);
+        roll_back(ui, live, module, actions, rest);
     }
 }
 
@@ -198,37 +208,25 @@ fn roll_back(ui: &mut Ui, live: bool, module: &Module, actions: &mut Vec<Action>
             } else {
                 format!("Generation {generation}")
             };
-            if menu_line(ui, &text) {
+            if controls::menu_line(ui, &text, "", true) {
                 actions.push(Action::Rollback(module.path.clone(), Some(*generation)));
             }
         }
     });
 }
 
-fn menu_line(ui: &mut Ui, text: &str) -> bool {
-    let palette = palette(ui);
-    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width().max(210.0), 28.0), Sense::click());
-    response.widget_info(|| WidgetInfo::labeled(Role::MenuItem, true, text));
-    if response.hovered() || response.has_focus() {
-        ui.painter().rect_filled(rect, theme::RADIUS, palette.raised_hover);
-    }
-    let at = rect.left_center() + vec2(8.0, 0.0);
-    controls::line(ui.painter(), at, Align2::LEFT_CENTER, text, theme::body(), palette.text, rect.width());
-    response.on_hover_cursor(CursorIcon::PointingHand).clicked()
-}
-
 fn tabs(ui: &mut Ui, module: &Module, view: &mut View) {
     let palette = palette(ui);
     let trace = module.failure.as_ref().map_or(0, |failure| trace::causes(failure).len());
     let tabs = [
-        (Tab::Trace, "Trace", trace),
-        (Tab::Changes, "Changes", 0),
-        (Tab::History, "History", module.history.len()),
-        (Tab::Info, "Info", 0),
+        (Tab::Trace, "Trace", trace, "Ctrl+1"),
+        (Tab::Changes, "Changes", 0, "Ctrl+2"),
+        (Tab::History, "History", module.history.len(), "Ctrl+3"),
+        (Tab::Info, "Info", 0, "Ctrl+4"),
     ];
     ui.scope(|ui| {
         ui.spacing_mut().item_spacing.x = 4.0;
-        for (tab, title, count) in tabs {
+        for (tab, title, count, key) in tabs {
             let selected = view.tab == tab;
             let text = controls::layout(ui.painter(), title, theme::medium());
             let count = (count > 0).then(|| controls::layout(ui.painter(), &count.to_string(), theme::small()));
@@ -250,6 +248,7 @@ fn tabs(ui: &mut Ui, module: &Module, view: &mut View) {
                 painter.rect_filled(line, CornerRadius::same(1), palette.accent_text);
             }
             controls::focus_ring(painter, rect, theme::RADIUS, &response, palette);
+            let response = response.on_hover_text(format!("{title} ({key})"));
             if response.on_hover_cursor(CursorIcon::PointingHand).clicked() {
                 view.tab = tab;
             }

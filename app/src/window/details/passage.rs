@@ -3,21 +3,38 @@
 
 use std::path::{Path, PathBuf};
 
-use eframe::egui::{Color32, CursorIcon, Label, Response, RichText, Role, Sense, Ui, WidgetInfo};
+use eframe::egui::{
+    Color32, CursorIcon, FontId, Label, Response, Role, Sense, Stroke, Ui, WidgetInfo,
+    text::{LayoutJob, TextFormat},
+};
 
 use crate::{
     sources::Place,
     window::{action::Action, controls::palette, theme},
 };
 
-/// A part of a line.
+/// A part of a line, with the punctuation around it that must not be torn off at the end of a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Piece<'a> {
-    Plain(&'a str),
+struct Piece<'a> {
+    before: &'a str,
+    text: &'a str,
+    after: &'a str,
+    kind: Kind,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Kind {
+    Plain,
     /// Between backticks.
-    Name(&'a str),
+    Name,
     /// `FILE:LINE`.
-    Source(&'a str, PathBuf, u32),
+    Source(PathBuf, u32),
+}
+
+impl<'a> Piece<'a> {
+    fn new(text: &'a str, kind: Kind) -> Piece<'a> {
+        Piece { before: "", text, after: "", kind }
+    }
 }
 
 fn pieces(line: &str) -> Vec<Piece<'_>> {
@@ -26,10 +43,11 @@ fn pieces(line: &str) -> Vec<Piece<'_>> {
         let closed = position % 2 == 1;
         match (closed, part) {
             (_, "") => {}
-            (true, name) => pieces.push(Piece::Name(name)),
+            (true, name) => pieces.push(Piece::new(name, Kind::Name)),
             (false, text) => plain(text, &mut pieces),
         }
     }
+    glue(&mut pieces);
     pieces
 }
 
@@ -45,16 +63,37 @@ fn plain<'a>(text: &'a str, pieces: &mut Vec<Piece<'a>>) {
         let word = text[from..at].trim_end_matches(['.', ':']);
         if let Some((file, line)) = source(word) {
             if start < from {
-                pieces.push(Piece::Plain(&text[start..from]));
+                pieces.push(Piece::new(&text[start..from], Kind::Plain));
             }
-            pieces.push(Piece::Source(word, file.into(), line));
+            pieces.push(Piece::new(word, Kind::Source(file.into(), line)));
             start = from + word.len();
         }
         from = at + letter.len_utf8();
     }
     if start < text.len() {
-        pieces.push(Piece::Plain(&text[start..]));
+        pieces.push(Piece::new(&text[start..], Kind::Plain));
     }
+}
+
+/// Moves brackets and stops next to a name or a source from the plain text to it.
+fn glue(pieces: &mut Vec<Piece<'_>>) {
+    for at in 0..pieces.len() {
+        if pieces[at].kind == Kind::Plain {
+            continue;
+        }
+        if let Some(before) = at.checked_sub(1).filter(|before| pieces[*before].kind == Kind::Plain) {
+            let text = pieces[before].text;
+            let kept = text.trim_end_matches(['(', '[', '"', '<']);
+            (pieces[before].text, pieces[at].before) = (kept, &text[kept.len()..]);
+        }
+        if let Some(after) = pieces.get(at + 1).filter(|after| after.kind == Kind::Plain) {
+            let text = after.text;
+            let kept = text.trim_start_matches([')', ']', '"', '>', ',', ';', '.', ':', '!', '?']);
+            pieces[at].after = &text[..text.len() - kept.len()];
+            pieces[at + 1].text = kept;
+        }
+    }
+    pieces.retain(|piece| !piece.text.is_empty());
 }
 
 /// `src/world.rs:31`, perhaps with a column behind it.
@@ -77,11 +116,8 @@ pub fn is_foreign(line: &str) -> bool {
         let name = name.trim_start_matches(['<', '&']);
         ["std::", "core::", "alloc::", "__gnu_cxx::", "tokio::runtime::"].iter().any(|root| name.starts_with(root))
     };
-    let mut names = pieces(line).into_iter().filter_map(|piece| match piece {
-        Piece::Name(name) => Some(name),
-        _ => None,
-    });
-    foreign_place.iter().any(|place| line.contains(place)) || names.next().is_some_and(foreign_name)
+    let first_name = pieces(line).into_iter().find(|piece| piece.kind == Kind::Name);
+    foreign_place.iter().any(|place| line.contains(place)) || first_name.is_some_and(|name| foreign_name(name.text))
 }
 
 /// Lays a line out, wrapped; its sources can be clicked.
@@ -91,17 +127,19 @@ pub fn show(ui: &mut Ui, line: &str, colour: Color32, module: &Path, actions: &m
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 0.0;
         for piece in pieces(line) {
-            match piece {
-                Piece::Plain(text) => {
-                    ui.label(RichText::new(text).color(colour));
+            match &piece.kind {
+                Kind::Plain => {
+                    ui.label(job(&piece, theme::body(), colour, colour));
                 }
-                Piece::Name(name) => {
-                    let colour = if dim { colour } else { palette.text };
-                    ui.label(RichText::new(name).font(theme::code()).color(colour));
+                Kind::Name => {
+                    let bright = if dim { colour } else { palette.text };
+                    ui.label(job(&piece, theme::code(), bright, colour));
                 }
-                Piece::Source(text, file, line) => {
-                    if link(ui, text, &format!("Open {text} in the editor")).clicked() {
-                        actions.push(Action::Edit(Place::Line { file, line }, module.to_owned()));
+                Kind::Source(file, line) => {
+                    let text = job(&piece, theme::code(), palette.accent_text, colour);
+                    if link(ui, text, &format!("Open {} in the editor", piece.text)).clicked() {
+                        let place = Place::Line { file: file.clone(), line: *line };
+                        actions.push(Action::Edit(place, module.to_owned()));
                     }
                 }
             }
@@ -109,31 +147,45 @@ pub fn show(ui: &mut Ui, line: &str, colour: Color32, module: &Path, actions: &m
     });
 }
 
-/// Text in the code font that leads to the editor.
-pub fn link(ui: &mut Ui, text: &str, name: &str) -> Response {
+fn job(piece: &Piece<'_>, font: FontId, bright: Color32, colour: Color32) -> LayoutJob {
+    let mut job = LayoutJob::default();
+    for (text, font, colour) in
+        [(piece.before, theme::body(), colour), (piece.text, font, bright), (piece.after, theme::body(), colour)]
+    {
+        if !text.is_empty() {
+            job.append(text, 0.0, TextFormat::simple(font, colour));
+        }
+    }
+    job
+}
+
+/// Text that leads to the editor.
+fn link(ui: &mut Ui, text: LayoutJob, name: &str) -> Response {
     let palette = palette(ui);
-    let label = Label::new(RichText::new(text).font(theme::code()).color(palette.accent_text));
-    let response = ui.add(label.sense(Sense::click())).on_hover_cursor(CursorIcon::PointingHand);
+    let response = ui.add(Label::new(text).sense(Sense::click())).on_hover_cursor(CursorIcon::PointingHand);
     response.widget_info(|| WidgetInfo::labeled(Role::Link, true, name));
     if response.hovered() || response.has_focus() {
         let rect = response.rect;
-        ui.painter().hline(rect.x_range(), rect.bottom(), eframe::egui::Stroke::new(1.0, palette.accent_text));
+        ui.painter().hline(rect.x_range(), rect.bottom(), Stroke::new(1.0, palette.accent_text));
     }
     response.on_hover_text(name)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Piece, is_foreign, pieces};
+    use super::{Kind, is_foreign, pieces};
 
     /// The pieces as text: names in angle brackets, sources in square ones.
     fn check(line: &str, expected: &str) {
         let told: String = pieces(line)
             .into_iter()
-            .map(|piece| match piece {
-                Piece::Plain(text) => text.to_owned(),
-                Piece::Name(name) => format!("<{name}>"),
-                Piece::Source(_, file, line) => format!("[{} {line}]", file.display()),
+            .map(|piece| {
+                let text = match piece.kind {
+                    Kind::Plain => piece.text.to_owned(),
+                    Kind::Name => format!("<{}>", piece.text),
+                    Kind::Source(file, line) => format!("[{} {line}]", file.display()),
+                };
+                format!("{}{text}{}", piece.before, piece.after)
             })
             .collect();
         assert_eq!(told, expected);
@@ -149,6 +201,14 @@ mod tests {
         check("at 10:30 e_machine is 183 (aarch64)", "at 10:30 e_machine is 183 (aarch64)");
         check("a `lonely tick", "a <lonely tick>");
         check("", "");
+    }
+
+    #[test]
+    fn brackets_and_stops_stay_with_what_they_belong_to() {
+        let told = pieces("`World` (src/world.rs:31): grew");
+        let parts: Vec<_> = told.iter().map(|piece| (piece.before, piece.text, piece.after)).collect();
+        let expected = [("", "World", ""), ("", " ", ""), ("(", "src/world.rs:31", "):"), ("", " grew", "")];
+        assert_eq!(parts, expected);
     }
 
     #[test]

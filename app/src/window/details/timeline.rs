@@ -20,8 +20,10 @@ const WIDEST: f32 = 26.0;
 /// Less would not be a picture.
 const FEWEST: usize = 2;
 
+const STAGES: usize = 11;
+
 /// The stages of a reload with their times, in order.
-pub fn stages(timings: &Timings) -> [(&'static str, f64); 10] {
+pub fn stages(timings: &Timings) -> [(&'static str, f64); STAGES] {
     [
         ("read", timings.read),
         ("parse", timings.parse),
@@ -32,18 +34,20 @@ pub fn stages(timings: &Timings) -> [(&'static str, f64); 10] {
         ("safe point", timings.safe_point),
         ("hooks", timings.hooks),
         ("stage", timings.stage),
+        ("adapt", timings.adapt),
         ("commit", timings.commit),
     ]
 }
 
-/// What happens outside of the target is blue, in it violet, and the commit, which it may feel, amber.
+/// What happens outside of the target is blue, in it violet, and the commit, which it may feel, amber. The lightest still
+/// stands out from what is behind it.
 pub fn stage_colour(palette: &Palette, position: usize) -> Color32 {
     let (colour, share) = match position {
-        0..4 => (palette.reloading, 1.0 - 0.2 * position as f32),
-        4..9 => (palette.missing, 1.0 - 0.17 * (position - 4) as f32),
+        0..4 => (palette.reloading, 1.0 - 0.12 * position as f32),
+        4..10 => (palette.missing, 1.0 - 0.08 * (position - 4) as f32),
         _ => (palette.changed, 1.0),
     };
-    theme::mix(palette.panel, colour, share)
+    theme::mix(palette.canvas, colour, share)
 }
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, open: &mut Option<usize>) {
@@ -67,7 +71,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, open: &mut Option<u
             let column = Rect::from_x_y_ranges(left..=left + step, plot.y_range());
             bar(ui, scene, (position, entry), column, most, open);
         }
-        legend(ui, palette);
+        legend(ui, palette, module);
     });
 }
 
@@ -156,10 +160,20 @@ pub fn word(entry: &HistoryEntry) -> &'static str {
     }
 }
 
-fn legend(ui: &mut Ui, palette: &Palette) {
+/// The stages that occur in the picture.
+fn legend(ui: &mut Ui, palette: &Palette, module: &Module) {
+    let mut occur = [false; STAGES];
+    for entry in &module.history {
+        for (occurs, (_, ms)) in occur.iter_mut().zip(stages(&entry.receipt.timings_ms)) {
+            *occurs |= ms > 0.0;
+        }
+    }
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(10.0, 2.0);
         for (position, (stage, _)) in stages(&Timings::default()).into_iter().enumerate() {
+            if !occur[position] {
+                continue;
+            }
             let text = controls::layout(ui.painter(), stage, theme::small());
             let (rect, _) = ui.allocate_exact_size(vec2(text.size().x + 13.0, 16.0), Sense::hover());
             dot(ui, rect, stage_colour(palette, position));

@@ -1,34 +1,48 @@
 //! The Trace tab: what stopped a reload, why, what runs meanwhile, what to do.
 
+use std::path::Path;
+
 use eframe::egui::{Align, Color32, FontId, Layout, RichText, Ui, vec2};
-use reload_engine::model::{Connection, Failure, Mark, Mode, Module, Outcome, Status};
+use reload_engine::model::{Class, Connection, Failure, Mark, Mode, Module, Outcome, Status};
 
 use crate::window::{
     action::Action,
     controls::palette,
-    details::{card, heading, nothing, passage},
+    details::{card, heading, nothing, passage, underway},
     format, icons,
     rows::is_rolled_back,
     scene::Scene,
     theme,
 };
 
+/// From this width on the reasons stand beside the summary, not below it.
+const SIDE_BY_SIDE: f32 = 680.0;
+
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>) {
-    let Some(failure) = &module.failure else {
+    underway::show(ui, scene, module, actions);
+    let Some(failure) = module.failure.as_ref().filter(|_| module.status != Status::Reloading) else {
         no_failure(ui, scene, module);
         return;
     };
     let why = causes(failure);
-    if ui.available_width() > 560.0 && !why.is_empty() {
+    if ui.available_width() > SIDE_BY_SIDE {
         ui.columns_const(|[left, right]| {
             // Columns would spread the words over the line.
-            left.with_layout(Layout::top_down(Align::Min), |ui| summary(ui, scene, module, failure, actions));
-            right.with_layout(Layout::top_down(Align::Min), |ui| chain(ui, module, &why, actions));
+            left.with_layout(Layout::top_down(Align::Min), |ui| {
+                summary(ui, module, failure, scene, actions);
+                if !why.is_empty() {
+                    chain(ui, module, &why, actions);
+                }
+            });
+            right.with_layout(Layout::top_down(Align::Min), |ui| outlook(ui, scene, module, failure, actions));
         });
     } else {
-        summary(ui, scene, module, failure, actions);
+        summary(ui, module, failure, scene, actions);
+        outlook(ui, scene, module, failure, actions);
         if !why.is_empty() {
-            heading(ui, "Why", Some(why.len()));
+            // A refusal names its reasons, each enough by itself; a failure has one, with what led to it.
+            let title = if module.status == Status::Refused { "Further reasons" } else { "Why" };
+            heading(ui, title, Some(why.len()));
             chain(ui, module, &why, actions);
         }
     }
@@ -41,11 +55,27 @@ pub fn causes(failure: &Failure) -> Vec<&str> {
     body.iter().filter(|line| !is_told(line)).map(String::as_str).collect()
 }
 
-fn remedy(failure: &Failure) -> Option<&str> {
-    failure.trace.last().map(String::as_str)
+/// What to do, in the window's words, and without what happens by itself: that depends on the mode, and is told below.
+fn remedy(failure: &Failure) -> Option<String> {
+    let remedy = failure.trace.last()?;
+    let remedy = remedy.strip_suffix("; it is tried again when it changes").unwrap_or(remedy);
+    Some(remedy.replace("override with --force", "choose Reload anyway"))
 }
 
-fn summary(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, actions: &mut Vec<Action>) {
+/// What is told, without the module's own name or path in front, nor that of its shadow: it stands above.
+pub fn without_module<'a>(text: &'a str, module: &Module) -> &'a str {
+    let mut rest = text;
+    while let Some((name, after)) = rest.split_once(": ") {
+        let named = name == module.name || (name.starts_with('/') && Path::new(name).ends_with(&module.name));
+        if !named || after.is_empty() {
+            break;
+        }
+        rest = after;
+    }
+    rest
+}
+
+fn summary(ui: &mut Ui, module: &Module, failure: &Failure, scene: &Scene<'_>, actions: &mut Vec<Action>) {
     let palette = palette(ui);
     let colour = palette.status(module.status);
     card(ui, palette.tinted(colour, palette.canvas), theme::mix(palette.panel, colour, 0.5), |ui| {
@@ -60,8 +90,14 @@ fn summary(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, a
                     .on_hover_text(format::exact(entry.time));
             }
         });
-        passage::show(ui, &failure.message, palette.text, &module.path, actions);
+        let message = without_module(&failure.message, module);
+        passage::show(ui, &sentence(message), palette.text, &module.path, actions);
     });
+}
+
+/// What still runs, what to do about it, and what happens by itself.
+fn outlook(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, actions: &mut Vec<Action>) {
+    let palette = palette(ui);
     card(ui, palette.canvas, palette.line, |ui| {
         let (running, next) = consequence(scene, module);
         let ended = matches!(scene.snapshot().map(|snapshot| &snapshot.connection), Some(Connection::Exited(_)));
@@ -72,7 +108,7 @@ fn summary(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, a
         });
         if let Some(remedy) = remedy(failure) {
             point(ui, icons::REMEDY, palette.accent_text, |ui| {
-                passage::show(ui, &sentence(remedy), palette.text, &module.path, actions);
+                passage::show(ui, &sentence(&remedy), palette.text, &module.path, actions);
             });
         }
         if let Some(next) = next {
@@ -102,6 +138,7 @@ fn chain(ui: &mut Ui, module: &Module, why: &[&str], actions: &mut Vec<Action>) 
                 let digits = RichText::new((number + 1).to_string()).font(theme::code()).color(palette.text_weak);
                 ui.allocate_ui_with_layout(vec2(16.0, 16.0), Layout::right_to_left(Align::Min), |ui| ui.label(digits));
                 let colour = if passage::is_foreign(line) { palette.text_weak } else { palette.text_secondary };
+                let line = without_module(line, module);
                 ui.vertical(|ui| passage::show(ui, line, colour, &module.path, actions));
             });
         }
@@ -134,18 +171,22 @@ fn consequence(scene: &Scene<'_>, module: &Module) -> (String, Option<&'static s
     if !scene.is_live() {
         return (running, None);
     }
-    let mode = scene.snapshot().map(|snapshot| snapshot.mode).unwrap_or_default();
-    let by_itself = match mode {
-        Mode::Off => false,
-        Mode::Marked => module.mark == Mark::Reload,
-        Mode::All => module.mark != Mark::Skip,
-    };
-    let next = if by_itself {
+    let next = if covers(scene, module) {
         "It is tried again when the file changes; Try again does so now."
     } else {
         "Auto does not cover this module: change the file and reload, or Try again now."
     };
     (running, Some(next))
+}
+
+/// Whether auto mode reloads the module by itself.
+fn covers(scene: &Scene<'_>, module: &Module) -> bool {
+    let by_default = matches!(module.class, Class::Executable | Class::Project) && module.mark != Mark::Skip;
+    match scene.snapshot().map(|snapshot| snapshot.mode).unwrap_or_default() {
+        Mode::Off => false,
+        Mode::Marked => module.mark == Mark::Reload,
+        Mode::All => module.mark == Mark::Reload || by_default,
+    }
 }
 
 fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
@@ -169,11 +210,7 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
             "Changed on disk",
             "The file differs from what runs. Reload brings it into the program; nothing has been tried yet.",
         ),
-        (Status::Reloading, _) => {
-            let doing = scene.tab().and_then(|tab| tab.doing.as_ref()).filter(|doing| doing.module == module.name);
-            let stage = doing.map_or_else(String::new, |doing| format!(" at stage {}", doing.stage));
-            nothing(ui, "Reloading", &format!("The new code is being prepared{stage}; the old one still runs."));
-        }
+        (Status::Reloading, _) => nothing(ui, "Reloading", "The new code is being prepared; the old one still runs."),
         (Status::Skipped, _) => nothing(
             ui,
             "Skipped",
@@ -195,7 +232,18 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
             }
         }
         (_, None) => {
-            nothing(ui, "Nothing went wrong", "The program runs what is on disk; no reload was needed so far.")
+            nothing(ui, "Nothing went wrong", "The program runs what is on disk; no reload was needed so far.");
+            if scene.is_live() && module.class != Class::Protected {
+                let covered = covers(scene, module);
+                let next = if covered {
+                    "Change its source and build it as always: it is reloaded as soon as the file is complete."
+                } else {
+                    "Change its source and build it as always: it is then listed as Changed and waits for Reload now (F5)."
+                };
+                point(ui, icons::REMEDY, palette(ui).accent_text, |ui| {
+                    ui.label(RichText::new(next).color(palette(ui).text_secondary));
+                });
+            }
         }
     }
 }
