@@ -1,6 +1,6 @@
 //! Every command, by key and by pointer: which order reaches the session.
 
-use eframe::egui::{Key, Modifiers, Role, vec2};
+use eframe::egui::{Key, Modifiers, Role, Theme, vec2};
 use egui_kittest::kittest::Queryable;
 use reload_dashboard::{
     config::Change,
@@ -186,7 +186,13 @@ fn a_report_is_exported_by_key_and_palette() {
     };
     let (path, text) = exported(&window).expect("an export");
     assert_eq!(path.to_str(), Some("reload-report-aurora.md"));
-    for part in ["# aurora (48213)", "| libphysics.so | Failed | 41 |", "field `gravity`", "Besides 3 system modules"] {
+    for part in [
+        "# aurora (48213)",
+        "| libphysics.so | Failed | 41 |",
+        "field `checksum`",
+        "undefined symbol: world_gravity",
+        "Besides 3 system modules",
+    ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     window.keys(CTRL, Key::K);
@@ -205,12 +211,13 @@ fn a_report_is_exported_by_key_and_palette() {
 fn sources_named_in_a_trace_open_in_the_editor() {
     let mut window = window();
     window.file("editor = 'code -g {file}:{line}'");
+    window.click("libsave_format.so, Refused");
     window.requested();
-    window.click("Open src/world.rs:31 in the editor");
+    window.click("Open header.hpp:31 in the editor");
     let expected = Request::Edit {
         editor: Some("code -g {file}:{line}".to_owned()),
-        place: Place::Line { file: "src/world.rs".into(), line: 31 },
-        module: sample::path("libphysics.so").into(),
+        place: Place::Line { file: "header.hpp".into(), line: 31 },
+        module: sample::path("libsave_format.so").into(),
     };
     assert_eq!(window.requested(), [expected]);
     window.click("libecs.so, Current");
@@ -241,9 +248,9 @@ fn the_details_tabs_and_columns_by_key_and_pointer() {
     window.assert_sees("Load bias");
     window.keys(CTRL, Key::Num3);
     window.click("Failed, generation 41, 9.0 ms, 10 s ago, in the picture");
-    window.assert_sees("Stopped at stage plan");
+    window.assert_sees("Stopped at stage load");
     window.keys(CTRL, Key::Num1);
-    window.assert_sees("Failed at stage plan");
+    window.assert_sees("Failed at stage load");
     let size = |window: &Window| window.harness.get_by_label("Sort by Size").rect().width();
     let before = size(&window);
     window.harness.get_by_label("Sort by Size").focus();
@@ -312,7 +319,7 @@ fn the_palette_finds_modules() {
     window.keys(CTRL, Key::K);
     window.text("weather");
     window.key(Key::Enter);
-    assert_eq!(window.selected().as_deref(), Some("libweather.so, Current"));
+    assert_eq!(window.selected().as_deref(), Some("libweather.so, Current, 1 warning"));
     window.assert_no_order();
 }
 
@@ -374,9 +381,97 @@ fn the_trace_and_the_path_are_copied() {
     };
     window.harness.get_by_label_and_click("Copy trace");
     let text = copied(&window).expect("something is copied");
-    assert!(text.contains("Failed at stage plan") && text.contains("field `gravity`"), "{text}");
+    assert!(text.contains("Failed at stage load") && text.contains("undefined symbol: world_gravity"), "{text}");
     window.harness.get_by_label_and_click("Copy path");
     assert_eq!(copied(&window), Some(sample::path("libphysics.so")));
+    window.run();
+    window.harness.event(eframe::egui::Event::Copy);
+    window.harness.step();
+    assert_eq!(copied(&window), Some(sample::path("libphysics.so")), "by the keyboard");
+}
+
+#[test]
+fn the_menu_of_a_row_does_what_its_icons_and_keys_do() {
+    let mut window = window();
+    let mut choose = |module: &str, line: &str| {
+        window.harness.get_by_label(module).click_secondary();
+        window.run();
+        window.harness.get_by_role_and_label(Role::MenuItem, line).click();
+        window.run();
+        if window.sees("Leave it") {
+            window.click("Reload anyway");
+        }
+        window.ordered()
+    };
+    assert_eq!(choose("libecs.so, Current", "Reload"), reload("libecs.so"));
+    assert_eq!(choose("libphysics.so, Failed", "Try again"), reload("libphysics.so"));
+    assert_eq!(choose("libecs.so, Current", "Unmark"), mark("libecs.so", Mark::None));
+    assert_eq!(choose("libecs.so, Current", "Skip"), mark("libecs.so", Mark::Skip));
+    let back = Command::Rollback { module: sample::path("libecs.so"), generation: None };
+    assert_eq!(choose("libecs.so, Current", "Roll back"), back);
+    let anyway = Command::Reload { modules: vec![sample::path("libsave_format.so")], force: true };
+    assert_eq!(choose("libsave_format.so, Refused", "Reload anyway…"), anyway);
+}
+
+#[test]
+fn the_details_are_scrolled_by_the_keyboard() {
+    let mut window = Window::sized(sample::snapshot(), vec2(1100.0, 480.0), Theme::Dark);
+    window.keys(CTRL, Key::Num3);
+    let top = |window: &Window| window.harness.get_by_label_contains("Failed, generation 41, 9.0 ms").rect().top();
+    let before = top(&window);
+    window.keys(Modifiers::SHIFT, Key::ArrowDown);
+    assert!(top(&window) < before, "{} {before}", top(&window));
+    assert_eq!(window.selected().as_deref(), Some("libphysics.so, Failed"), "the selection stays");
+    window.keys(Modifiers::SHIFT, Key::PageUp);
+    assert_eq!(top(&window), before);
+}
+
+#[test]
+fn the_filter_is_cleared_by_key_and_pointer() {
+    let mut window = window();
+    for clear in [true, false] {
+        window.keys(CTRL, Key::F);
+        window.text("weather");
+        assert_eq!(window.rows(), ["libweather.so, Current, 1 warning"]);
+        if clear {
+            window.click("Clear the filter");
+        } else {
+            window.key(Key::Escape);
+        }
+        assert!(window.rows().len() > 10);
+    }
+}
+
+#[test]
+fn the_commands_of_the_window_are_reached_by_key_and_palette() {
+    let mut window = window();
+    window.requested();
+    let palette = |window: &mut Window, text: &str| {
+        window.keys(CTRL, Key::K);
+        window.text(text);
+        window.key(Key::Enter);
+    };
+    palette(&mut window, "detach from");
+    assert_eq!(window.ordered(), Command::Detach);
+    palette(&mut window, "show or hide system");
+    window.key(Key::End);
+    assert!(window.rows().iter().any(|row| row.starts_with("libm.so.6")), "{:?}", window.rows());
+    palette(&mut window, "keyboard");
+    assert!(window.sees("Reload every changed module now"));
+    window.key(Key::Escape);
+    palette(&mut window, "choose a target");
+    window.assert_sees("Close aurora");
+    window.key(Key::Escape);
+    palette(&mut window, "filter modules");
+    assert!(window.harness.get_by_role(Role::TextInput).is_focused());
+    window.key(Key::Escape);
+    window.file("");
+    window.requested();
+    palette(&mut window, "edit reload-dashboard.toml");
+    let requests = window.requested();
+    assert!(requests.iter().any(|request| matches!(request, Request::Edit { .. })), "{requests:?}");
+    window.keys(CTRL, Key::W);
+    window.assert_sees("Not attached");
 }
 
 /// One frame after the click, in which the copied text is handed over.

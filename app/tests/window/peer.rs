@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use eframe::egui::{Key, Modifiers, Theme, Vec2};
 use egui_kittest::{
-    Harness,
+    Harness, HarnessBuilder,
     kittest::{NodeT, Queryable},
 };
 use reload_dashboard::{
@@ -71,6 +71,14 @@ impl Window {
         Window::scaled(tabs, peer, snapshot, (size, 1.0), theme)
     }
 
+    /// Attached, and boxes in place of characters that the fonts lack are no mistake.
+    pub fn tolerant(snapshot: Snapshot) -> Window {
+        let (session, peer) = Peer::new();
+        let tab = TargetTab::new(snapshot.target.pid, snapshot.target.name.clone(), Link::Open(session));
+        peer.updates.send(Update::Snapshot(Arc::new(snapshot.clone()))).unwrap();
+        Window::make(vec![tab], Some(peer), snapshot, Harness::builder().with_size(WIDE).allow_missing_glyphs())
+    }
+
     /// As [`Window::build`], with so many pixels to a point.
     pub fn scaled(
         tabs: Vec<TargetTab>,
@@ -79,11 +87,20 @@ impl Window {
         (size, scale): (Vec2, f32),
         theme: Theme,
     ) -> Window {
+        let harness = Harness::builder().with_size(size).with_theme(theme).with_pixels_per_point(scale);
+        Window::make(tabs, peer, snapshot, harness)
+    }
+
+    fn make(
+        tabs: Vec<TargetTab>,
+        peer: Option<Peer>,
+        snapshot: Snapshot,
+        harness: HarnessBuilder<Dashboard>,
+    ) -> Window {
         let (requests, incoming) = unbounded();
         let (replies, outgoing) = unbounded();
         let connector = Connector { requests, replies: outgoing };
-        let harness = Harness::builder().with_size(size).with_theme(theme).with_max_steps(12);
-        let harness = harness.with_pixels_per_point(scale).renderer(Raster::default());
+        let harness = harness.with_max_steps(12).renderer(Raster::default());
         let harness = harness.build_eframe(move |creation| {
             Dashboard::new(&creation.egui_ctx, creation.storage, connector, tabs).at(crate::sample::now)
         });

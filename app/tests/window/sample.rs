@@ -50,20 +50,24 @@ pub fn module(name: &str, status: Status, mark: Mark, generation: u32, age: u64,
 
 fn entry(name: &str, time: SystemTime, outcome: Outcome, generation: u32, total: f64) -> HistoryEntry {
     let mut receipt = Receipt::empty(name, outcome, Generation(generation));
+    // What was refused got no further than the plan, what failed to load no further than that.
+    let past = |stage: Stage, ms: f64| match outcome {
+        Outcome::Refused if stage > Stage::Plan => 0.0,
+        Outcome::Failed if stage > Stage::Load => 0.0,
+        _ => ms,
+    };
     receipt.timings_ms = Timings {
         read: total * 0.06,
         parse: total * 0.22,
         plan: total * 0.31,
-        shadow: total * 0.08,
-        load: total * 0.14,
-        bind: total * 0.05,
-        stage: total * 0.09,
-        safe_point: 0.0,
-        hooks: 0.0,
-        commit: total * 0.05,
-        adapt: 0.0,
-        pause: total * 0.01,
+        shadow: past(Stage::Shadow, total * 0.08),
+        load: past(Stage::Load, total * 0.14),
+        bind: past(Stage::Bind, total * 0.05),
+        stage: past(Stage::Stop, total * 0.09),
+        commit: past(Stage::Commit, total * 0.05),
+        pause: past(Stage::Commit, total * 0.01),
         total,
+        ..Timings::default()
     };
     if outcome == Outcome::Reloaded {
         receipt.functions = FunctionCounts { changed: 4, added: 1, removed: 1, unpatchable: 0 };
@@ -87,19 +91,39 @@ fn entry(name: &str, time: SystemTime, outcome: Outcome, generation: u32, total:
     HistoryEntry { time, what: Change::Reload, receipt }
 }
 
+/// What the loader says no to, in the words of the engine.
 pub fn failure() -> Failure {
+    let message = format!(
+        "{}: /run/user/1000/reload-dashboard/48213/shadows/42/libphysics.so: undefined symbol: world_gravity",
+        path("libphysics.so")
+    );
     Failure {
-        stage: Stage::Plan,
-        message: "libphysics.so: the layout of `physics::World` changed: field `gravity` moved from 16 to 24"
-            .to_owned(),
+        stage: Stage::Load,
+        message: message.clone(),
         trace: vec![
-            "libphysics.so cannot be reloaded".to_owned(),
-            "static `physics::WORLD` holds a `physics::World` made by generation 41".to_owned(),
-            "physics::World: field `gravity: f32` moved from offset 16 to 24 (src/world.rs:31)".to_owned(),
-            "Move the new field to the end, restart the program, or reload with --force to start `WORLD` anew."
-                .to_owned(),
+            message,
+            "generation 41 of libphysics.so is still running, untouched".to_owned(),
+            "link what is missing and build again; it is tried again when it changes".to_owned(),
         ],
         mtime: Some(now() - Duration::from_secs(14)),
+    }
+}
+
+/// A changed layout, in the words of the engine.
+pub fn refusal() -> Failure {
+    let message = "libsave_format.so: `save::Header` (header.hpp:31): field `checksum` moved from offset 16 to 24, \
+                   field `flags` is new, size changed from 24 to 32 bytes";
+    Failure {
+        stage: Stage::Plan,
+        message: message.to_owned(),
+        trace: vec![
+            message.to_owned(),
+            "`std::vector<save::Header>` (stl_vector.h:423): its layout changed".to_owned(),
+            "the static `save::LAST` changed from `int` to `unsigned` at the same size".to_owned(),
+            "generation 3 of libsave_format.so is still running, untouched".to_owned(),
+            "change the code so that this holds, restart the target, or override with --force".to_owned(),
+        ],
+        mtime: Some(now() - Duration::from_secs(95)),
     }
 }
 
@@ -126,13 +150,14 @@ pub fn snapshot() -> Snapshot {
         module("libanim_blend.so", Status::Missing, Mark::None, 6, 18, 512),
     ];
     let mut refused = module("libsave_format.so", Status::Refused, Mark::None, 3, 95, 220);
-    refused.failure = Some(Failure {
-        stage: Stage::Validate,
-        message: "libsave_format.so: not an x86-64 library".to_owned(),
-        trace: vec!["e_machine is 183 (aarch64)".to_owned(), "Build it for x86-64.".to_owned()],
-        mtime: None,
-    });
+    refused.failure = Some(refusal());
+    let mut tried = entry("libsave_format.so", now() - Duration::from_secs(93), Outcome::Refused, 3, 21.0);
+    tried.receipt.failure = Some(refusal());
+    refused.history.push(tried);
     modules.push(refused);
+    let weather = modules.iter_mut().find(|module| module.name == "libweather.so").expect("listed above");
+    let unchecked = "layouts unchecked: libweather.so has no type information; build with -g (Rust: debug = 2)";
+    weather.history.last_mut().expect("it was reloaded").receipt.warnings.push(unchecked.to_owned());
     let mut executable = module("aurora", Status::Current, Mark::None, 0, 9000, 14_000);
     executable.class = Class::Executable;
     executable.path = "/home/ada/aurora/build/aurora".into();

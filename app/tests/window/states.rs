@@ -110,6 +110,96 @@ fn not_permitted_names_the_remedy_and_can_be_tried_again() {
 }
 
 #[test]
+fn targets_that_cannot_be_served_say_why_and_what_to_do() {
+    let errors = [
+        (
+            Error::ProtocolVersion { pid: 9, found: 3, expected: 4 },
+            "the agent in process 9 speaks protocol 3, this program 4; restart the target",
+        ),
+        (
+            Error::NotAttachable {
+                pid: 9,
+                name: "daemon".to_owned(),
+                reason: "it is a static program".to_owned(),
+                remedy: "link it dynamically".to_owned(),
+            },
+            "it is a static program; link it dynamically",
+        ),
+        (Error::LinkTimeout { pid: 9, seconds: 5 }, "is the target stopped or in a debugger?"),
+    ];
+    for (error, told) in errors {
+        let mut window = Window::with_tabs(vec![TargetTab::new(9, "daemon", Link::Opening)], None);
+        window.replies.send(Reply::Opened { pid: 9, session: Err(error) }).unwrap();
+        window.run();
+        window.assert_sees("Could not attach to daemon");
+        window.assert_sees(told);
+        window.requested();
+        window.click("Choose another target");
+        assert!(window.requested().contains(&Request::List));
+    }
+}
+
+#[test]
+fn another_controller_in_the_middle_of_a_reload_is_said() {
+    let mut window = Window::attached(sample::snapshot());
+    window.key(Key::F5);
+    let command = window.ordered();
+    let message = Error::Busy { pid: 48213 }.to_string();
+    window.send(Update::CommandFailed { command, message: message.clone(), detail: Vec::new() });
+    window.assert_sees(&message);
+    window.click("Dismiss");
+    window.update(|snapshot| snapshot.modules[1].status = Status::Reloading);
+    window.click("libai_planner.so, Reloading");
+    window.assert_sees("The new code is being prepared; the old one still runs.");
+}
+
+#[test]
+fn forked_processes_are_offered_as_targets_behind_their_parent() {
+    let mut window = Window::attached(sample::snapshot());
+    window.requested();
+    for pid in [48_300, 48_301] {
+        window.send(Update::Event { time: sample::now(), event: Event::Forked { pid } });
+    }
+    window.assert_sees("aurora has forked 2 processes");
+    window.click("Follow them");
+    let opened: Vec<Request> = window.requested();
+    assert_eq!(opened, [Request::Open { pid: 48_300 }, Request::Open { pid: 48_301 }]);
+    assert_eq!(window.rows()[0], "libphysics.so, Failed", "the parent stays shown");
+    assert!(!window.sees("Follow them"));
+    assert!(window.sees("aurora · 48300, attaching"), "a tab of its own");
+}
+
+#[test]
+fn each_target_keeps_its_selection() {
+    let mut window = Window::attached(sample::snapshot());
+    window.click("libecs.so, Current");
+    window.candidates(candidates());
+    window.keys(Modifiers::COMMAND, Key::T);
+    window.click("demo · 4711, /home/ada/demo");
+    window.keys(Modifiers::COMMAND, Key::PageDown);
+    assert_eq!(window.selected().as_deref(), Some("libecs.so, Current"));
+    window.click("Close demo · 4711");
+    assert_eq!(window.selected().as_deref(), Some("libecs.so, Current"), "closing another one moves nothing");
+}
+
+#[test]
+fn names_in_other_scripts_are_shown_and_ask_for_fonts_where_ours_lack_them() {
+    let mut snapshot = sample::snapshot();
+    snapshot.modules[0].name = "libфизика_και_φως.so".to_owned();
+    snapshot.modules[0].path = "/home/ада/сборка/libфизика_και_φως.so".into();
+    let window = Window::attached(snapshot.clone());
+    assert_eq!(window.rows()[0], "libфизика_και_φως.so, Failed");
+    assert!(!window.requested().iter().any(|request| matches!(request, Request::Fonts(_))), "the fonts have these");
+    snapshot.modules[0].path = "/home/ada/ქარი/libx.so".into();
+    let mut window = Window::tolerant(snapshot);
+    let asked = window.requested();
+    let georgian: std::collections::BTreeSet<char> = "ქარი".chars().collect();
+    assert!(asked.contains(&Request::Fonts(georgian)), "{asked:?}");
+    window.update(|snapshot| snapshot.mode = Mode::Off);
+    assert_eq!(window.requested(), [], "once");
+}
+
+#[test]
 fn no_modules_offers_to_load_one() {
     let mut snapshot = sample::snapshot();
     snapshot.modules.clear();
@@ -196,7 +286,8 @@ fn a_refused_module_can_be_reloaded_anyway() {
     window.click("Reload anyway…");
     window.assert_no_order();
     window.assert_sees("Reload libsave_format.so anyway?");
-    window.assert_sees("not an x86-64 library");
+    window.assert_sees("field `checksum` moved from offset 16 to 24");
+    window.assert_sees("`save::LAST` changed from");
     window.click("Leave it");
     window.assert_no_order();
     window.click("Reload anyway…");
@@ -262,10 +353,22 @@ fn a_notice_such_as_the_watcher_limit_is_told() {
 #[test]
 fn the_failure_tells_what_still_runs_and_what_happens_next() {
     let window = Window::attached(sample::snapshot());
-    window.assert_sees("Failed at stage plan");
+    window.assert_sees("Failed at stage load");
+    window.assert_sees("Undefined symbol: world_gravity.");
     window.assert_sees("Generation 41 still runs, with its state untouched.");
     window.assert_sees("tried again when the file changes");
-    window.assert_sees("Move the new field to the end");
+    window.assert_sees("Link what is missing and build again");
+}
+
+#[test]
+fn a_refusal_tells_each_of_its_reasons() {
+    let mut window = Window::attached(sample::snapshot());
+    window.click("libsave_format.so, Refused");
+    window.assert_sees("Refused at stage plan");
+    window.assert_sees("Further reasons");
+    window.assert_sees("save::LAST");
+    window.assert_sees("Open header.hpp:31 in the editor");
+    window.assert_sees("Generation 3 still runs");
 }
 
 #[test]
@@ -429,7 +532,7 @@ fn a_crash_names_the_reload_before_it_and_starts_again() {
 fn a_failure_is_notified_only_while_looking_elsewhere() {
     let mut window = Window::attached(sample::snapshot());
     let mut receipt = Receipt::empty("libecs.so", Outcome::Refused, Generation(23));
-    receipt.failure = Some(sample::failure());
+    receipt.failure = Some(sample::refusal());
     let failure = || Update::Event {
         time: sample::now(),
         event: Event::Refused { module: "libecs.so".to_owned(), receipt: receipt.clone() },
@@ -442,7 +545,7 @@ fn a_failure_is_notified_only_while_looking_elsewhere() {
     let requests = window.requested();
     let [Request::Notify { summary, body }] = &requests[..] else { panic!("{requests:?}") };
     assert_eq!(summary, "libecs.so was refused");
-    assert!(body.contains("`physics::World`") && body.contains("Generation 23 runs on"), "{body}");
+    assert!(body.contains("`save::Header`") && body.contains("Generation 23 runs on"), "{body}");
     window.focus(true);
     assert_eq!(window.requested(), [Request::ReadConfig], "the file may have been edited meanwhile");
 }

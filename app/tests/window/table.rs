@@ -66,7 +66,7 @@ fn headers_sort_and_turn_the_order() {
     window.click("Sort by Module");
     assert_eq!(window.rows()[0], "aurora, Current");
     window.click("Sort by Module");
-    assert_eq!(window.rows()[0], "libweather.so, Current");
+    assert_eq!(window.rows()[0], "libweather.so, Current, 1 warning");
     window.click("Sort by Gen");
     assert_eq!(window.rows()[0], "librender_passes.so, Reloading");
     window.click("Sort by Size");

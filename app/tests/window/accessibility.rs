@@ -1,0 +1,138 @@
+//! What somebody learns of the window who does not see it: names, roles, states, where the keyboard is; and that the keyboard
+//! alone gets everywhere.
+
+use std::collections::BTreeSet;
+
+use eframe::egui::{Key, Modifiers, Role, accesskit::Toggled};
+use egui_kittest::kittest::{NodeT, Queryable};
+use reload_engine::model::Connection;
+
+use crate::{peer::Window, sample, states};
+
+fn window() -> Window {
+    Window::attached(sample::snapshot())
+}
+
+fn toggled(window: &Window, name: &str) -> Option<Toggled> {
+    window.harness.get_by_label(name).accesskit_node().toggled()
+}
+
+#[test]
+fn marks_skips_and_modes_tell_their_state() {
+    let mut window = window();
+    assert_eq!(toggled(&window, "Mark libphysics.so"), Some(Toggled::True));
+    assert_eq!(toggled(&window, "Skip libphysics.so"), Some(Toggled::False));
+    assert_eq!(toggled(&window, "Mark libsave_format.so"), Some(Toggled::False));
+    assert_eq!(toggled(&window, "Auto: marked only"), Some(Toggled::True));
+    assert_eq!(toggled(&window, "Auto: off"), Some(Toggled::False));
+    assert_eq!(toggled(&window, "All modules, 16"), Some(Toggled::True));
+    window.update(|snapshot| snapshot.connection = Connection::Detached);
+    for name in ["Auto: off", "Reload now, 1 changed", "Mark libphysics.so", "Try again", "Roll back"] {
+        assert!(window.harness.get_by_label(name).accesskit_node().is_disabled(), "{name}");
+    }
+}
+
+#[test]
+fn the_table_tells_where_the_keyboard_stands() {
+    let mut window = window();
+    // The table has the keyboard and says in which row: that one is told to have it.
+    let stands = |window: &Window| -> Option<String> {
+        let row = window.harness.root().children_recursive().find(|node| node.is_focused())?;
+        row.accesskit_node().label()
+    };
+    assert_eq!(stands(&window).as_deref(), Some("libphysics.so, Failed"));
+    window.key(Key::ArrowDown);
+    assert_eq!(stands(&window).as_deref(), Some("libsave_format.so, Refused"));
+    let table = window.harness.get_by_role(Role::Table);
+    let rows = table.children_recursive().filter(|node| node.accesskit_node().role() == Role::Row).count();
+    assert!(rows > 10, "the rows are in the table: {rows}");
+    let row = window.harness.get_by_label("libphysics.so, Failed");
+    let more = row.accesskit_node().data().description().unwrap_or_default().to_owned();
+    for part in ["/home/ada/aurora/build/plugins/libphysics.so", "10 s ago", "1.8 MiB", "generation 41", "59 ms"] {
+        assert!(more.contains(part), "{part} is missing in {more}");
+    }
+}
+
+#[test]
+fn the_palette_tells_which_entry_would_be_chosen() {
+    let mut window = window();
+    window.candidates(states::candidates());
+    window.keys(Modifiers::COMMAND, Key::K);
+    window.key(Key::ArrowDown);
+    let entry = window.harness.root().children_recursive().find(|node| node.is_focused()).expect("an entry");
+    assert_eq!(entry.accesskit_node().label().as_deref(), Some("Reload libphysics.so"));
+    let list = window.harness.get_by_role(Role::ListBox);
+    assert!(list.children_recursive().any(|node| node.accesskit_node().role() == Role::ListBoxOption));
+    for group in ["Commands", "Modules", "Targets"] {
+        assert!(window.sees(group), "{group}");
+    }
+}
+
+#[test]
+fn tabs_and_lines_that_open_tell_their_state() {
+    let mut window = window();
+    let selected = |window: &Window, name: &str| {
+        window.harness.get_by_role_and_label(Role::Tab, name).accesskit_node().is_selected()
+    };
+    assert_eq!((selected(&window, "Trace"), selected(&window, "History")), (Some(true), Some(false)));
+    window.keys(Modifiers::COMMAND, Key::Num3);
+    assert_eq!((selected(&window, "Trace"), selected(&window, "History")), (Some(false), Some(true)));
+    let line = "Failed, generation 41, 10 s ago";
+    let expanded = |window: &Window| window.harness.get_by_label(line).accesskit_node().data().is_expanded();
+    assert_eq!(expanded(&window), Some(false));
+    window.click(line);
+    assert_eq!(expanded(&window), Some(true));
+}
+
+/// What the Tab key stops at; the icons of rows have keys of their own and are no stops.
+#[test]
+fn the_tab_key_gets_to_every_part_of_the_window() {
+    let mut window = window();
+    let mut stops = BTreeSet::new();
+    for _ in 0..48 {
+        window.key(Key::Tab);
+        let focused = window.harness.root().children_recursive().find(|node| node.is_focused());
+        if let Some(node) = focused {
+            let node = node.accesskit_node();
+            stops.insert(node.label().or_else(|| node.data().placeholder().map(str::to_owned)).unwrap_or_default());
+        }
+    }
+    for name in [
+        "Target: aurora, pid 48213, attached",
+        "Auto: off",
+        "Reload now, 1 changed",
+        "Details",
+        "Light theme",
+        "Commands",
+        "Filter modules",
+        "Failed, 1",
+        "Load a module",
+        "Sort by Status",
+        // The table, told by the row in which it stands.
+        "libphysics.so, Failed",
+        "Copy path",
+        "Try again",
+        "Copy trace",
+        "Roll back",
+        "Trace",
+        "Info",
+        "Keyboard shortcuts",
+    ] {
+        assert!(stops.contains(name), "{name} is not among {stops:?}");
+    }
+}
+
+#[test]
+fn a_control_that_has_the_focus_is_pressed_by_the_keyboard() {
+    let mut window = window();
+    for (name, key) in [("Light theme", Key::Space), ("Dark theme", Key::Enter)] {
+        window.harness.get_by_label(name).focus();
+        window.run();
+        window.key(key);
+        assert!(!window.sees(name), "{name}");
+    }
+    window.harness.get_by_role_and_label(Role::Tab, "Info").focus();
+    window.run();
+    window.key(Key::Enter);
+    window.assert_sees("Load bias");
+}

@@ -1,0 +1,147 @@
+//! A receipt keeps nothing to itself: each of its fields is shown in one of the details' tabs.
+
+use std::collections::BTreeMap;
+
+use eframe::egui::{Key, Modifiers};
+use egui_kittest::kittest::{NodeT, Queryable};
+use reload_engine::model::{
+    Change, Details, FunctionCounts, Generation, HistoryEntry, Outcome, PythonChanges, Receipt, StaticCounts, Timings,
+};
+use serde_json::Value;
+
+use crate::{peer::Window, sample};
+
+fn receipt() -> Receipt {
+    let one = |name: &str| vec![name.to_owned()];
+    Receipt {
+        functions: FunctionCounts { changed: 11, added: 12, removed: 13, unpatchable: 14 },
+        statics: StaticCounts { kept: 21, new: 22, reset: 23, merged: 24 },
+        timings_ms: Timings {
+            read: 1.01,
+            parse: 2.02,
+            plan: 3.03,
+            shadow: 4.04,
+            load: 5.05,
+            bind: 6.06,
+            safe_point: 7.07,
+            hooks: 8.08,
+            stage: 9.09,
+            commit: 10.11,
+            adapt: 12.13,
+            pause: 0.45,
+            total: 77.78,
+        },
+        warnings: one("layouts unchecked: no type information"),
+        details: Details {
+            changed: one("changed_function"),
+            added: one("added_function"),
+            removed: one("removed_function"),
+            unpatchable: one("short_function"),
+            kept_statics: one("kept_static"),
+            new_statics: one("new_static"),
+            reset_statics: one("reset_static"),
+            merged_statics: one("merged_static"),
+            thread_locals: StaticCounts { kept: 31, new: 32, reset: 33, merged: 34 },
+            constructors: one("constructor_run"),
+            destructors: one("destructor_kept"),
+            python: PythonChanges {
+                modules: one("meter_module"),
+                added: one("meter.added"),
+                removed: one("meter.removed"),
+                updated: one("meter.updated"),
+                types: one("meter.Probe"),
+            },
+            retained_bytes: 96 * 1024,
+            stop: "signal (seccomp)".to_owned(),
+        },
+        ..Receipt::empty("libecs.so", Outcome::Reloaded, Generation(23))
+    }
+}
+
+/// The leaves that say something, each as a person would look for it.
+fn leaves(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+    let key = path.rsplit('.').next().unwrap_or_default();
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                leaves(&format!("{path}.{name}"), value, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| leaves(path, item, found)),
+        Value::String(text) => {
+            found.insert(path.to_owned(), text.clone());
+        }
+        Value::Number(number) if path.contains("timings_ms") => {
+            found.insert(path.to_owned(), format!("{:.2} ms", number.as_f64().unwrap_or_default()));
+        }
+        Value::Number(number) if key == "generation" => {
+            found.insert(path.to_owned(), format!("generation {number}"));
+        }
+        Value::Number(number) if key == "retained_bytes" => {
+            assert_eq!(number.as_u64(), Some(96 * 1024));
+            found.insert(path.to_owned(), "96.0 KiB".to_owned());
+        }
+        Value::Number(number) => {
+            found.insert(path.to_owned(), format!("{number} {key}"));
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+#[test]
+fn every_field_is_shown() {
+    let receipt = receipt();
+    let mut wanted = BTreeMap::new();
+    leaves("receipt", &serde_json::to_value(&receipt).unwrap(), &mut wanted);
+    assert!(wanted.len() > 45, "{wanted:?}");
+
+    let mut window = Window::attached(sample::snapshot());
+    window.click("libecs.so, Current");
+    window.update(|snapshot| {
+        let module = snapshot.modules.iter_mut().find(|module| module.name == "libecs.so").expect("of the sample");
+        module.history = vec![HistoryEntry { time: sample::now(), what: Change::Reload, receipt }];
+    });
+    let mut shown = String::new();
+    for tab in [Key::Num2, Key::Num3, Key::Num4] {
+        window.keys(Modifiers::COMMAND, tab);
+        if tab == Key::Num3 {
+            window.click("Reloaded, generation 23, just now");
+        }
+        for node in window.harness.root().children_recursive() {
+            let node = node.accesskit_node();
+            for text in [node.label(), node.value(), node.data().description().map(str::to_owned)] {
+                shown.push_str(&text.unwrap_or_default().to_lowercase());
+                shown.push('\n');
+            }
+        }
+    }
+    let missing: Vec<_> = wanted.iter().filter(|(_, text)| !shown.contains(&text.to_lowercase())).collect();
+    assert!(missing.is_empty(), "in no tab: {missing:?}");
+}
+
+#[test]
+fn changes_of_earlier_reloads_are_a_click_away() {
+    let mut window = Window::attached(sample::snapshot());
+    window.click("libecs.so, Current");
+    window.update(|snapshot| {
+        let module = snapshot.modules.iter_mut().find(|module| module.name == "libecs.so").expect("of the sample");
+        let last = module.history.last_mut().expect("of the sample");
+        last.receipt.details.added = vec!["only_in_the_last".to_owned()];
+    });
+    window.keys(Modifiers::COMMAND, Key::Num2);
+    window.assert_sees("Changes to generation 23");
+    window.assert_sees("only_in_the_last");
+    window.click("Changes of the reload before");
+    window.assert_sees("Changes to generation 22");
+    assert!(!window.sees("only_in_the_last"));
+    window.click("Changes of the next reload");
+    window.assert_sees("only_in_the_last");
+    window.keys(Modifiers::COMMAND, Key::Num3);
+    window.click("Reloaded, generation 22, 9 min ago");
+    // It may lie below what is in view.
+    window.harness.get_by_label("Show its changes").click_accesskit();
+    window.run();
+    window.assert_sees("Changes to generation 22");
+    window.click("libaudio_graph.so, Current");
+    window.assert_sees("Changes to generation 9");
+}
