@@ -11,6 +11,8 @@ packages_run=(libx11-6 libx11-xcb1 libxcb1 libxcursor1 libxi6 libxrandr2 libxkbc
 packages_test=(xvfb openbox xdotool imagemagick x11-utils dbus at-spi2-core python3-gi gir1.2-atspi-2.0)
 # A debugger, and programs that nobody here wrote, to be attached.
 packages_test+=(gdb python3 nodejs redis-server nginx bash sqlite3)
+# Another compiler of C and C++, and another linker.
+packages_test+=(clang)
 # Python extensions of every kind, and a kernel to reload them in.
 packages_python=(python3-dev pybind11-dev cython3 python3-ipykernel)
 

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     sync::{
         Arc,
@@ -16,104 +16,10 @@ use std::{
 
 use reload_tests::{
     dashboard::{Launched, Room},
-    deadline,
-    display::target_folder,
-    install, toolchain,
+    deadline, install,
+    package::{Package, number, source},
+    toolchain,
 };
-
-/// A package in a folder of its own, built by a plain `cargo build`.
-struct Package {
-    folder: PathBuf,
-    /// Kept between runs where there are dependencies to be built.
-    target: PathBuf,
-    release: bool,
-}
-
-impl Package {
-    /// As `cargo new` makes it.
-    fn new(room: &Room, name: &str, source: &str, dependencies: &str, release: bool) -> Self {
-        let folder = room.path().join(name);
-        fs::create_dir_all(folder.join("src")).expect("the folder is ours");
-        let manifest = format!(
-            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n\
-             [dependencies]\n{dependencies}\n[workspace]\n"
-        );
-        fs::write(folder.join("Cargo.toml"), manifest).expect("the folder is ours");
-        fs::write(folder.join("src/main.rs"), source).expect("the folder is ours");
-        let target = if dependencies.is_empty() { folder.join("target") } else { kept_target(name) };
-        let package = Package { folder, target, release };
-        package.build();
-        package
-    }
-
-    /// A copy of a program that its authors have published, as cargo gets it.
-    fn published(room: &Room, name: &str, version: &str) -> Self {
-        let fetcher = room.path().join("fetcher");
-        fs::create_dir_all(fetcher.join("src")).expect("the folder is ours");
-        let manifest = format!(
-            "[package]\nname = \"fetcher\"\nedition = \"2024\"\n\n\
-             [dependencies]\n{name} = \"={version}\"\n\n[workspace]\n"
-        );
-        fs::write(fetcher.join("Cargo.toml"), manifest).expect("the folder is ours");
-        fs::write(fetcher.join("src/main.rs"), "fn main() {}").expect("the folder is ours");
-        toolchain::run(cargo().args(["fetch", "--quiet"]).current_dir(&fetcher));
-        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-        let home =
-            home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"))).expect("cargo has a home");
-        let sources = fs::read_dir(home.join("registry/src")).expect("cargo keeps sources there");
-        let mut originals = sources.map(|entry| entry.expect("readable").path().join(format!("{name}-{version}")));
-        let original = originals.find(|path| path.is_dir()).expect("just fetched");
-        let folder = room.path().join(name);
-        toolchain::run(Command::new("cp").arg("-r").arg(original).arg(&folder));
-        let package = Package { folder, target: kept_target(name), release: false };
-        package.build();
-        package
-    }
-
-    fn build(&self) {
-        let mut command = cargo();
-        command.args(["build", "--quiet"]).current_dir(&self.folder).env("CARGO_TARGET_DIR", &self.target);
-        if self.release {
-            command.arg("--release");
-        }
-        toolchain::run(&mut command);
-    }
-
-    fn program(&self, name: &str) -> PathBuf {
-        self.target.join(if self.release { "release" } else { "debug" }).join(name)
-    }
-
-    /// Replaces each first text by the second, and builds.
-    fn edit(&self, edits: &[(&str, &str)]) {
-        self.edit_file("src/main.rs", edits);
-    }
-
-    fn edit_file(&self, file: &str, edits: &[(&str, &str)]) {
-        let path = self.folder.join(file);
-        let mut text = fs::read_to_string(&path).expect("just written");
-        for (old, new) in edits {
-            assert!(text.contains(old), "nothing to edit: `{old}`");
-            text = text.replace(old, new);
-        }
-        fs::write(&path, text).expect("the folder is ours");
-        self.build();
-    }
-}
-
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
-fn kept_target(name: &str) -> PathBuf {
-    target_folder().join("executables-test").join(name)
-}
-
-/// The numbers of a line as `tick=3 sum=30`.
-fn number(line: &str, name: &str) -> u64 {
-    let mut fields = line.split_whitespace().filter_map(|field| field.split_once('='));
-    let (_, value) = fields.find(|(found, _)| *found == name).unwrap_or_else(|| panic!("no `{name}` in `{line}`"));
-    value.parse().unwrap_or_else(|_| panic!("`{name}` is no number in `{line}`"))
-}
 
 /// The next line for which this holds.
 fn line_where(target: &mut Launched<'_>, wanted: impl Fn(&str) -> bool) -> String {
@@ -125,11 +31,6 @@ fn line_where(target: &mut Launched<'_>, wanted: impl Fn(&str) -> bool) -> Strin
         line = target.host.line();
         None
     })
-}
-
-fn source(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Three edits of a program that `cargo new` could have made, each live after a plain `cargo build`, with auto mode on.
@@ -277,7 +178,7 @@ impl Feed {
 fn ripgrep_reloads_while_it_searches() {
     const SEARCH: &str = "self.search_path(path)\n        }\n    }";
     let room = Room::new();
-    let package = Package::published(&room, "ripgrep", "15.1.0");
+    let package = Package::published(&room, "ripgrep", "15.1.0", false);
     let mut feeds = ["first", "second", "third", "fourth"].map(|name| Feed::new(&room, name));
     let mut arguments = vec!["-j1", "--no-mmap", "--no-config", "--line-buffered", "--stats", "needle"];
     let paths: Vec<String> = feeds.iter().map(|feed| feed.path.display().to_string()).collect();

@@ -9,6 +9,7 @@ pub mod deadline;
 pub mod display;
 pub mod greek;
 pub mod install;
+pub mod package;
 pub mod process;
 pub mod program;
 pub mod random;

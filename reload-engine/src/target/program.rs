@@ -52,7 +52,9 @@ impl Unsuited {
         match self {
             Unsuited::NotElf | Unsuited::Broken => "name a program",
             Unsuited::Bits32 | Unsuited::OtherProcessor => "build it for x86-64",
-            Unsuited::Static => "build it dynamically (without -static, not for musl)",
+            Unsuited::Static => {
+                "build it dynamically (without -static or -static-pie; Rust: without crt-static; not for musl)"
+            }
             Unsuited::Loader(_) => "build it for glibc",
         }
     }
