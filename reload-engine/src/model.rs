@@ -386,6 +386,9 @@ pub struct Details {
     pub python: PythonChanges,
     /// Bytes of address space the new generation keeps for as long as the target runs.
     pub retained_bytes: u64,
+    /// The new file had been analysed already, for another target of the same dashboard.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub analysis_shared: bool,
     /// How the threads were stopped: `ptrace` or `signal`, and why the latter.
     pub stop: String,
 }

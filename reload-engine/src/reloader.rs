@@ -16,7 +16,7 @@ use tracing::{debug, info};
 
 use crate::{
     error::{Error, Result},
-    image::{Image, demangle},
+    image::{self, demangle},
     ledger::{GenerationRecord, Ledger, ModuleLedger},
     model::{Addr, Details, FileStamp, Generation, LoadBias, Outcome, Receipt, Stage, Timings, file_name},
     plan::{
@@ -119,7 +119,7 @@ impl Engine {
 
         let number = Generation(entry.generations.iter().map(|record| record.number.0 + 1).max().unwrap_or(1));
         let (path, bytes) = (candidate.path, candidate.bytes);
-        let mut image = uninterrupted(Stage::Parse, module, || Image::parse(&path, bytes))?;
+        let (mut image, shared) = uninterrupted(Stage::Parse, module, || image::analyse(&path, bytes))?;
         image.path = shadow_file::path(&shadows, &name, number);
         clock.lap(|timings| &mut timings.parse);
         underway.enter(Stage::Plan)?;
@@ -181,6 +181,7 @@ impl Engine {
         };
         receipt.timings_ms = clock.finish();
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
+        receipt.details.analysis_shared = shared;
         if let Err(error) = shadow_file::complete(&record.file, &plan.image) {
             receipt.warnings.push(format!("debuggers and backtraces find no lines of this generation: {error}"));
         }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    ops::Range,
+    ops::{Deref, Range},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -30,6 +30,7 @@ pub mod layout;
 mod local_exec;
 mod names;
 mod places;
+mod pool;
 mod tls_code;
 mod unnamed;
 
@@ -41,6 +42,7 @@ pub use entry::{Entry, Form, NEAR};
 pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
 pub use names::{closure_family, demangle, is_file_start_up, is_static_initialiser};
+pub use pool::analyse;
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
 use elf::{RawKind, Relocation, Tables};
@@ -125,11 +127,25 @@ struct Users {
     first: Option<Vaddr>,
 }
 
-/// One file, read and analysed.
-#[derive(Debug)]
+/// One file, read and analysed. Where the same content lies in several places, they share the analysis.
+#[derive(Clone, Debug)]
 pub struct Image {
     /// Where the file is kept; while it is being read, where it came from.
     pub path: PathBuf,
+    analysis: Arc<Analysis>,
+}
+
+impl Deref for Image {
+    type Target = Analysis;
+
+    fn deref(&self) -> &Analysis {
+        &self.analysis
+    }
+}
+
+/// What is known of a file's content, wherever it lies.
+#[derive(Debug)]
+pub struct Analysis {
     pub bytes: Arc<Vec<u8>>,
     pub tables: Tables,
     /// Ascending by address; several may share one.
@@ -159,8 +175,7 @@ impl Image {
     pub fn parse(path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<Image> {
         let bytes = bytes.into();
         let tables = elf::read(path, &bytes)?;
-        let mut image = Image {
-            path: path.to_owned(),
+        let analysis = Analysis {
             bytes,
             tables,
             functions: Vec::new(),
@@ -176,31 +191,45 @@ impl Image {
             users: OnceLock::new(),
             layouts: OnceLock::new(),
         };
-        image.collect_symbols();
+        let mut image = Image { path: path.to_owned(), analysis: Arc::new(analysis) };
+        image.growing(Analysis::collect_symbols);
         let exceptions = exceptions::read(&image);
         let scan = code::scan(&image, &exceptions.landing_pads()).map_err(|reason| Error::Image {
             path: path.to_owned(),
             stage: Stage::Parse,
             reason,
         })?;
-        image.add_unnamed(&scan.references);
+        image.growing(|analysis| analysis.add_unnamed(&scan.references));
         let hashes = content::hash(&image, &scan, &exceptions);
-        for ((function, entry), body) in image.functions.iter_mut().zip(scan.entries).zip(&scan.bodies) {
+        image.growing(|analysis| analysis.take_in(scan, hashes));
+        Ok(image)
+    }
+
+    /// Nobody else has it while it is being made.
+    fn growing(&mut self, work: impl FnOnce(&mut Analysis)) {
+        if let Some(analysis) = Arc::get_mut(&mut self.analysis) {
+            work(analysis);
+        }
+    }
+}
+
+impl Analysis {
+    fn take_in(&mut self, scan: code::Scan, hashes: content::Hashes) {
+        for ((function, entry), body) in self.functions.iter_mut().zip(scan.entries).zip(&scan.bodies) {
             function.entry = entry;
             function.skeleton = body.skeleton;
         }
         let borrows = |function: &Function| matches!(function.entry.form, Form::Borrowed { .. });
-        image.borrowers = (0..).zip(&image.functions).filter(|(_, it)| borrows(it)).map(|(index, _)| index).collect();
-        for (function, content) in image.functions.iter_mut().zip(hashes.functions) {
+        self.borrowers = (0..).zip(&self.functions).filter(|(_, it)| borrows(it)).map(|(index, _)| index).collect();
+        for (function, content) in self.functions.iter_mut().zip(hashes.functions) {
             function.content = content;
         }
-        for (object, content) in image.objects.iter_mut().zip(hashes.objects) {
+        for (object, content) in self.objects.iter_mut().zip(hashes.objects) {
             object.content = content;
         }
-        image.references = scan.references;
-        image.tls_uses = scan.tls_uses;
-        image.tls_displacements = scan.tls_displacements;
-        Ok(image)
+        self.references = scan.references;
+        self.tls_uses = scan.tls_uses;
+        self.tls_displacements = scan.tls_displacements;
     }
 
     fn collect_symbols(&mut self) {

@@ -7,14 +7,14 @@ use std::ops::Range;
 
 use twox_hash::XxHash3_128;
 
-use super::{CodeReference, Image, NameKey, Object, RelocationKind, Resolves, Section};
+use super::{Analysis, CodeReference, NameKey, Object, RelocationKind, Resolves, Section};
 use crate::model::Vaddr;
 
 /// A gap of so many bytes is no padding: no compiler aligns a static further.
 const NO_PADDING: u64 = 64;
 
 /// The stretches, in the order of their addresses.
-pub fn find(image: &Image, references: &[CodeReference]) -> Vec<Object> {
+pub fn find(image: &Analysis, references: &[CodeReference]) -> Vec<Object> {
     let mut exact: Vec<Vaddr> =
         references.iter().filter(|reference| !reference.address_taken).map(|reference| reference.target).collect();
     let pointed = image.tables.relocations.iter().filter_map(|relocation| match relocation.resolves {
@@ -56,7 +56,7 @@ fn any_in(ascending: &[Vaddr], range: Range<u64>, of: impl Fn(Vaddr) -> bool) ->
 }
 
 /// What no named static of the section covers, with the keys of the statics around.
-fn gaps(image: &Image, section: &Section) -> Vec<(Range<u64>, [Option<NameKey>; 2])> {
+fn gaps(image: &Analysis, section: &Section) -> Vec<(Range<u64>, [Option<NameKey>; 2])> {
     let objects = &image.objects;
     let first = objects.partition_point(|object| object.address.0 < section.address);
     let named = objects[first..].iter().take_while(|object| object.address.0 < section.end());

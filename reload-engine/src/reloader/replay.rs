@@ -7,7 +7,7 @@ use tracing::debug;
 use super::index_of;
 use crate::{
     error::{Error, Result},
-    image::{Image, RelocationKind, Resolves},
+    image::{self, Image, RelocationKind, Resolves},
     ledger::{GenerationRecord, ModuleLedger},
     model::{Addr, LoadBias, Stage},
     plan::{
@@ -30,7 +30,7 @@ pub fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<
             doing: "reading the kept copy of a generation",
             source,
         })?;
-        Ok::<_, Error>(Arc::new(Image::parse(&record.file, bytes)?))
+        Ok::<_, Error>(Arc::new(image::analyse(&record.file, bytes)?.0))
     };
     let mut records = entry.generations.iter();
     let first = records.next().ok_or_else(|| Error::Unsuitable {
