@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeSet,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use std::{
 use crate::{
     classes::classify,
     error::Error,
-    model::Class,
+    model::{Class, split_root},
     target::{
         attach::{self, Obstacle},
         link::AgentLink,
@@ -36,6 +37,14 @@ pub struct Candidate {
     pub agent: bool,
     /// Or why not, and the remedy.
     pub attachable: Result<(), Obstacle>,
+}
+
+impl Candidate {
+    /// Whether it runs the program that a target ran, or another one at the same place, as after a new build. In a container the
+    /// place is seen from inside: outside it has the process's number in it.
+    pub fn runs(&self, program: &Path) -> bool {
+        !self.exe.as_os_str().is_empty() && split_root(program).1 == split_root(&self.exe).1
+    }
 }
 
 /// Every process but kernel threads and this one. Those that can be attached come first: with an agent, with modules of the
@@ -73,7 +82,11 @@ fn candidate(process: Process, store: &Path) -> Candidate {
 fn project_modules(pid: u32, exe: &Path, store: &Path) -> usize {
     let mappings = maps::read(pid).unwrap_or_default();
     let files = mappings.iter().filter(|mapping| mapping.executable).filter_map(|mapping| mapping.file.as_ref());
-    let paths: BTreeSet<&Path> = files.map(|file| file.path.as_path()).collect();
+    // A file in memory is nobody's build: an agent that was handed over, or code made at run time.
+    let paths: BTreeSet<&Path> = files
+        .map(|file| file.path.as_path())
+        .filter(|path| !path.as_os_str().as_bytes().starts_with(b"/memfd:"))
+        .collect();
     let own = |path: &&&Path| match classify(path, exe, store) {
         Class::Project => true,
         // As if it were a library: a program of the distribution's is not the user's.

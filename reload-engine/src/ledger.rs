@@ -7,7 +7,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Place, Shield, Status};
+use crate::{
+    error::{Error, Result},
+    model::{Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Place, Shield, Status},
+    target::space::Space,
+};
 
 /// The whole ledger of one target.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -17,8 +21,34 @@ pub struct Ledger {
     pub detached: bool,
     #[serde(default)]
     pub wishes: Wishes,
-    /// By the path under which the target loaded the module.
+    /// By the path of the module's file: here as we open it, in the agent's keeping as the target loaded it.
     pub modules: BTreeMap<PathBuf, ModuleLedger>,
+}
+
+impl Ledger {
+    /// For the agent of a target that lives in `space`.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    pub fn to_bytes(&self, space: &Space) -> Result<Vec<u8>> {
+        let bytes = if space.is_other() {
+            serde_json::to_vec(&self.clone().renamed(|path| space.from_there(&path).to_owned()))
+        } else {
+            serde_json::to_vec(self)
+        };
+        bytes.map_err(|error| Error::Unsupported(format!("the ledger cannot be written: {error}")))
+    }
+
+    /// What the agent of a target that lives in `space` has kept.
+    pub fn from_bytes(bytes: &[u8], space: &Space) -> serde_json::Result<Ledger> {
+        let ledger: Ledger = serde_json::from_slice(bytes)?;
+        Ok(if space.is_other() { ledger.renamed(|path| space.from_here(&path)) } else { ledger })
+    }
+
+    fn renamed(mut self, rename: impl Fn(PathBuf) -> PathBuf) -> Ledger {
+        self.modules = self.modules.into_iter().map(|(path, module)| (rename(path), module)).collect();
+        self
+    }
 }
 
 /// How the user wants this target treated.

@@ -221,7 +221,8 @@ impl Engine {
             entry.active = to;
         }
         let extension = !registration::python_modules(&lineage.placed(from).image).is_empty();
-        let input = python::to_roll_back(lineage, module, to);
+        let there = link.space().from_there(module).to_owned();
+        let input = python::to_roll_back(lineage, &there, to);
         link.begin(revision)?;
         let go = || {
             participation::await_safe_point(link, ledger.wishes, module, &mut receipt)?;
@@ -241,7 +242,7 @@ impl Engine {
             {
                 if extension {
                     python::finish(link, &mut receipt);
-                    let input = python::to_roll_back(lineage, module, lineage.placed(from).number);
+                    let input = python::to_roll_back(lineage, &there, lineage.placed(from).number);
                     python::prepare_to_take_back(link, &python::install(&shadows)?, &name, input);
                 }
                 return Err(take_back(link, lineage, module, (target, from), next.clone(), error));
@@ -277,7 +278,8 @@ impl Engine {
         stop::is_possible_from_outside(link.pid())?;
         let clock = Clock::start();
         let helper = self.take_helper()?;
-        let transaction = Transaction { replacements, ledger: encode(ledger)?, ..Transaction::default() };
+        let transaction =
+            Transaction { replacements, ledger: ledger.to_bytes(link.space())?, ..Transaction::default() };
         link.begin(revision)?;
         let stopped = link.stage(transaction).and_then(|staged| stop::commit(link, helper, staged));
         let _ = link.end();
@@ -370,7 +372,8 @@ impl Attempt<'_> {
         let merged = self.merge_initial_values(&functions, record.bias, &mut receipt)?;
 
         if let Some(adapter) = &self.adapter {
-            let input = python::to_reload(self.plan, self.lineage, &functions, self.module, &record);
+            let input =
+                python::to_reload(self.plan, self.lineage, &functions, self.module_there(), &record, &loaded.path);
             python::prepare(self.link, adapter, &name, input, &mut receipt)?;
             self.clock.lap(|timings| &mut timings.adapt);
         }
@@ -405,14 +408,22 @@ impl Attempt<'_> {
             && let Err(error) = participation::call(self.link, Hook::After, hook, number, self.module)
         {
             if let Some(adapter) = &self.adapter {
-                let input =
-                    python::to_roll_back(self.lineage, self.module, self.lineage.placed(self.plan.parent).number);
+                let input = python::to_roll_back(
+                    self.lineage,
+                    self.module_there(),
+                    self.lineage.placed(self.plan.parent).number,
+                );
                 python::prepare_to_take_back(self.link, adapter, &name, input);
             }
             return Err(take_back(self.link, self.lineage, self.module, (new, self.plan.parent), next, error));
         }
         self.clock.lap(|timings| &mut timings.hooks);
         Ok((receipt, next, revision))
+    }
+
+    /// The module's path as the target knows it.
+    fn module_there(&self) -> &Path {
+        self.link.space().from_there(self.module)
     }
 
     /// Writes for statics that the program never touched and the new file initialises differently.
@@ -465,7 +476,7 @@ impl Attempt<'_> {
     /// An error may have come after the agent had been told to go: the ledger says what really happened.
     fn after_failure(&mut self, error: Error, record: &GenerationRecord) -> Result<(Receipt, Ledger, u64)> {
         let Ok((revision, ledger)) = self.link.ledger() else { return Err(error) };
-        let Ok(ledger) = serde_json::from_slice::<Ledger>(&ledger) else { return Err(error) };
+        let Ok(ledger) = Ledger::from_bytes(&ledger, self.link.space()) else { return Err(error) };
         let entry = ledger.modules.get(self.module);
         let known = entry.is_some_and(|entry| entry.generations.iter().any(|known| known.file == record.file));
         if known && entry.is_some_and(|entry| entry.active != record.number) {
@@ -496,7 +507,7 @@ fn stage(link: &mut AgentLink, lineage: &Lineage, step: Transition, ledger: &Led
         merges: step.merges,
         text,
         forbidden: step.forbidden,
-        ledger: encode(ledger)?,
+        ledger: ledger.to_bytes(link.space())?,
         ..Transaction::default()
     };
     let staged = link.stage(transaction)?;
@@ -616,7 +627,7 @@ fn unchanged(
     if let Some(record) = entry.generations.iter_mut().find(|record| record.number == active) {
         (record.stamp, record.content) = (stamp, content);
     }
-    let revision = link.set_ledger(revision, encode(&ledger)?)?;
+    let revision = link.set_ledger(revision, ledger.to_bytes(link.space())?)?;
     let mut receipt = Receipt::empty(file_name(module), Outcome::Unchanged, active);
     receipt.timings_ms = clock.finish();
     Ok(Reloaded { receipt, ledger, revision })
@@ -632,10 +643,6 @@ fn note_merged(lineage: &Lineage, entry: &ModuleLedger, (from, to): (usize, usiz
             receipt.warnings.push(format!("`{name}` keeps the value that generation {number} gave it"));
         }
     }
-}
-
-fn encode(ledger: &Ledger) -> Result<Vec<u8>> {
-    serde_json::to_vec(ledger).map_err(|error| Error::Unsupported(format!("the ledger cannot be written: {error}")))
 }
 
 fn module_ledger<'a>(ledger: &'a Ledger, module: &Path) -> Result<&'a ModuleLedger> {

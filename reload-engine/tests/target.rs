@@ -19,7 +19,10 @@ use std::{
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::{
-    sys::signal::{SigSet, Signal, kill},
+    sys::{
+        signal::{SigSet, Signal, kill},
+        socket::{ControlMessage, MsgFlags, sendmsg},
+    },
     unistd::Pid,
 };
 use object::{Object, ObjectSymbol};
@@ -92,6 +95,7 @@ fn main() -> ExitCode {
         ("helper_killed_at_each_step", helper_killed),
         ("helper_killed_at_any_instant", helper_killed_anywhere),
         ("hostile_frames_and_other_users", hostile_frames),
+        ("descriptors_that_nobody_asked_for", unasked_descriptors),
         ("forked_child_has_no_agent", forked_child),
         ("signals_are_neither_lost_nor_doubled", signals_are_kept),
         ("vfork_parent_counts_as_stopped", vfork_parent),
@@ -725,6 +729,46 @@ fn hostile_frames() -> Outcome {
     fs::set_permissions(&own, fs::Permissions::from_mode(0o755))?;
     let status = Command::new(&own).arg(INTRUDER).arg(folder.join("agent.sock")).uid(65534).gid(65534).status()?;
     check(status.code() == Some(7), &format!("another user is refused: {status}"))?;
+    check(!target.link.modules()?.is_empty(), "the agent lives")
+}
+
+/// A peer may send along what it likes; the agent keeps none of it.
+fn unasked_descriptors() -> Outcome {
+    let mut target = Target::start(&[])?;
+    let folder = target.folder.path().join("store").join(target.launched.pid.to_string());
+    let table = format!("/proc/{}/task/{}/fd", target.launched.pid, target.link.welcome().agent_threads[0]);
+    let open = || fs::read_dir(&table).map(Iterator::count).unwrap_or_default();
+    let before = (open(), fs::read_dir(format!("/proc/{}/fd", target.launched.pid))?.count());
+    let null = fs::File::open("/dev/null")?;
+    for count in [1usize, 200, 201, 253] {
+        let mut stream = UnixStream::connect(folder.join("agent.sock"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut frame = Vec::new();
+        send(&mut frame, &Request::Hello { version: VERSION })?;
+        let numbers = vec![std::os::fd::AsRawFd::as_raw_fd(&null); count];
+        let rights = [ControlMessage::ScmRights(&numbers)];
+        let part = [std::io::IoSlice::new(&frame)];
+        let raw = std::os::fd::AsRawFd::as_raw_fd(&stream);
+        sendmsg::<()>(raw, &part, &rights, MsgFlags::empty(), None)?;
+        let reply = receive::<reload_protocol::FromAgent>(&mut stream);
+        check(reply.is_ok() == (count <= reload_protocol::MOST_PASSED), &format!("{count} descriptors: {reply:?}"))?;
+        if reply.is_ok() {
+            // A file that did not come along is no reason to look at another one.
+            send(&mut stream, &Request::Begin { expected: 0 })?;
+            let _: reload_protocol::FromAgent = receive(&mut stream)?;
+            let file = reload_protocol::File::Passed { index: 7, name: "x".into() };
+            send(&mut stream, &Request::Load { file, low: 0, high: u64::MAX })?;
+            let reply: reload_protocol::FromAgent = receive(&mut stream)?;
+            // Busy: the one before has not been noticed to be gone.
+            let refused = |reply: &Reply| matches!(reply, Reply::Failed { .. } | Reply::Busy { .. });
+            let told = matches!(&reply, reload_protocol::FromAgent::Reply(reply) if refused(reply));
+            check(told, &format!("{reply:?}"))?;
+        }
+    }
+    target.wait_for("the agent to have closed them", |target| {
+        let host = fs::read_dir(format!("/proc/{}/fd", target.launched.pid)).map(Iterator::count);
+        (open(), host.unwrap_or_default()) == before
+    })?;
     check(!target.link.modules()?.is_empty(), "the agent lives")
 }
 

@@ -96,9 +96,21 @@ impl Room {
             if path.is_dir() {
                 paths.extend(fs::read_dir(&path).expect("ours").map(|entry| entry.expect("ours").path()));
             }
-            if let Some(user) = self.user {
-                std::os::unix::fs::chown(&path, Some(user), Some(user)).expect("root may");
-            }
+            self.give_away(&path);
+        }
+    }
+
+    /// Gives one file to the room's user.
+    pub fn give_away(&self, path: &Path) {
+        if let Some(user) = self.user {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).expect("root may");
+        }
+    }
+
+    /// Has any command run as the room's user.
+    pub fn become_user(&self, command: &mut Command) {
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
         }
     }
 

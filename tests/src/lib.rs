@@ -4,6 +4,7 @@
 //! here knows how the engine works: it speaks the command-line contract only.
 
 pub mod case;
+pub mod container;
 pub mod dashboard;
 pub mod deadline;
 pub mod display;

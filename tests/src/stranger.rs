@@ -92,3 +92,24 @@ pub fn verb(room: &Room, pid: u32, arguments: &[&str]) -> Output {
     all.extend(&arguments[1..]);
     room.verb(&all)
 }
+
+/// The row of one process in `ps --json`.
+pub fn row(room: &Room, pid: u32) -> Value {
+    let output = room.verb(&["ps", "--json"]);
+    let list: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", told(&output)));
+    let rows = list["processes"].as_array().expect("an array");
+    rows.iter().find(|row| row["pid"] == pid).unwrap_or_else(|| panic!("{pid} is not listed")).clone()
+}
+
+/// `ps` and `attach` give the same reason and remedy, and the program goes on.
+pub fn refused(room: &Room, pid: u32, reason: &str, remedy: &str) {
+    let row = row(room, pid);
+    assert_eq!(row["attachable"], false, "{row:#}");
+    let told_by_ps = (row["reason"].as_str().unwrap_or_default(), row["remedy"].as_str().unwrap_or_default());
+    assert!(told_by_ps.0.contains(reason) && told_by_ps.1.contains(remedy), "{row:#}");
+    let output = verb(room, pid, &["attach"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(text.contains(reason) && text.contains(remedy), "{}", told(&output));
+}

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, select, tick, unbounded};
 use reload_engine::{
     discovery,
     error::Error,
-    model::{Connection, Mark, Mode, Snapshot},
+    model::{Connection, Mark, Mode, Module, Snapshot},
     session::{Command, Event, Order, Session, Update},
 };
 
@@ -165,7 +165,12 @@ impl Watch {
         let last = member.and_then(|member| member.snapshot).filter(|_| self.follow);
         let Some(last) = last else { return Next::End };
         let marked = last.modules.iter().filter(|module| module.mark != Mark::None);
-        let marks = marked.map(|module| (module.path.to_string_lossy().into_owned(), module.mark)).collect();
+        let name = |module: &Module| match module.path.starts_with("/proc") {
+            // In a container the whole path holds for this one process.
+            true => module.name.clone(),
+            false => module.path.to_string_lossy().into_owned(),
+        };
+        let marks = marked.map(|module| (name(module), module.mark)).collect();
         self.wishes = Some(Wishes { program: last.target.exe.clone(), mode: last.mode, marks });
         Next::GoOn
     }
@@ -177,7 +182,7 @@ impl Watch {
             return Ok(());
         }
         let again = |candidate: &discovery::Candidate| {
-            candidate.exe == wishes.program
+            candidate.runs(&wishes.program)
                 && candidate.attachable.is_ok()
                 && !self.members.contains_key(&candidate.pid)
         };

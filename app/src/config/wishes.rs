@@ -1,10 +1,13 @@
 //! What is still to be asked of a target, so that it stands as the user wants it: from a file, or from the time before the
 //! program was started anew. What has been decided in the target meanwhile stays. Pure: snapshots in, commands out.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use reload_engine::{
-    model::{Class, Connection, Mark, Mode, Snapshot},
+    model::{Class, Connection, Mark, Mode, Snapshot, split_root},
     session::Command,
 };
 
@@ -31,13 +34,13 @@ impl Wishes {
     pub fn as_in(snapshot: &Snapshot) -> Wishes {
         let marked = |mark: Mark| {
             let modules = snapshot.modules.iter().filter(move |module| module.mark == mark);
-            modules.map(|module| module.path.to_string_lossy().into_owned()).collect()
+            modules.map(|module| lasting(&module.path).to_string_lossy().into_owned()).collect()
         };
         Wishes::new(Program {
             auto: Some(snapshot.mode),
             mark: marked(Mark::Reload),
             skip: marked(Mark::Skip),
-            launch: Vec::new(),
+            ..Program::default()
         })
     }
 
@@ -84,6 +87,12 @@ impl Wishes {
     }
 }
 
+/// The path of a module, or in a container the part that its next process has too.
+fn lasting(path: &Path) -> &Path {
+    let (root, inside) = split_root(path);
+    if root == Path::new("/") { path } else { inside.strip_prefix("/").unwrap_or(inside) }
+}
+
 #[cfg(test)]
 mod tests {
     use reload_engine::{
@@ -126,7 +135,7 @@ mod tests {
 
     fn program(auto: Option<Mode>, mark: &[&str], skip: &[&str]) -> Program {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        Program { auto, mark: names(mark), skip: names(skip), launch: Vec::new() }
+        Program { auto, mark: names(mark), skip: names(skip), ..Program::default() }
     }
 
     fn mark(name: &str, mark: Mark) -> Command {

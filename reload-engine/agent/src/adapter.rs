@@ -59,7 +59,7 @@ enum Verdict {
     Dropped,
 }
 
-/// With the adapter at `path`, about `input`. It begins with [`Speaker::speak`].
+/// With the adapter that the loader finds at `path`, about `input`. It begins with [`Speaker::speak`].
 pub fn conversation(path: String, input: Vec<u8>) -> (Arc<Conversation>, Speaker) {
     let conversation = Arc::new(Conversation { stage: Mutex::default(), changed: Condvar::new() });
     (Arc::clone(&conversation), Speaker { conversation, path, input })

@@ -10,8 +10,8 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI32, Ordering},
 };
 
-/// The listener and the connections.
-pub const MAX_OPEN: usize = 64;
+/// The listener, the connections and what came along with one message.
+const MAX_OPEN: usize = 64 + reload_protocol::MOST_PASSED;
 /// Where the agent's numbers begin in a shared table, if the limit allows.
 const FIRST: libc::rlim_t = 512;
 /// The kernel's default for the highest limit.
@@ -20,17 +20,24 @@ const MOST_NUMBERS: libc::c_long = 1 << 20;
 static SEPARATE: AtomicBool = AtomicBool::new(false);
 static OPEN: [AtomicI32; MAX_OPEN] = [const { AtomicI32::new(-1) }; MAX_OPEN];
 
-/// Gives the calling thread a table of its own, with nothing of the host's in it: a copy of a pipe's end would keep the
-/// pipe open. Before the first descriptor is adopted.
-pub fn separate_table() {
+/// Gives the calling thread a table of its own, with nothing of the host's in it but `kept`: a copy of a pipe's end would keep
+/// the pipe open. Before the first descriptor is adopted.
+pub fn separate_table(kept: Option<RawFd>) {
     // SAFETY: affects descriptors of this thread only.
     if unsafe { libc::unshare(libc::CLONE_FILES) } != 0 {
         return;
     }
     SEPARATE.store(true, Ordering::Release);
-    // SAFETY: closes this thread's copies; the host's table keeps its own.
-    if unsafe { libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0u32) } != 0 {
-        close_one_by_one();
+    let kept = kept.map(|kept| kept as u32);
+    let ranges = match kept {
+        Some(kept) => [0..kept, kept + 1..u32::MAX],
+        None => [0..u32::MAX, 0..0],
+    };
+    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
+        // SAFETY: closes this thread's copies; the host's table keeps its own.
+        if unsafe { libc::syscall(libc::SYS_close_range, range.start, range.end - 1, 0u32) } != 0 {
+            close_one_by_one(kept);
+        }
     }
     // The loader writes to the standard descriptors (LD_DEBUG): that must not be a socket.
     for _ in 0..3 {
@@ -39,11 +46,16 @@ pub fn separate_table() {
     }
 }
 
+/// Whether the agent's thread has a table of its own.
+pub fn is_separate() -> bool {
+    SEPARATE.load(Ordering::Acquire)
+}
+
 /// Before Linux 5.9 there is no call for a range.
-fn close_one_by_one() {
+fn close_one_by_one(kept: Option<u32>) {
     // SAFETY: only asks.
     let limit = unsafe { libc::sysconf(libc::_SC_OPEN_MAX) };
-    for number in 0..limit.clamp(0, MOST_NUMBERS) {
+    for number in (0..limit.clamp(0, MOST_NUMBERS)).filter(|&number| Some(number as u32) != kept) {
         // SAFETY: closes this thread's copy, if there is one.
         unsafe { libc::close(number as RawFd) };
     }
@@ -59,7 +71,7 @@ pub struct GuestFd {
 impl GuestFd {
     /// In a shared table, moves `fd` to a high number and takes note of it.
     pub fn adopt(fd: OwnedFd) -> io::Result<GuestFd> {
-        if SEPARATE.load(Ordering::Acquire) {
+        if is_separate() {
             return Ok(GuestFd { fd, slot: None });
         }
         let fd = raise(fd);
@@ -93,19 +105,21 @@ impl Drop for GuestFd {
 }
 
 fn raise(fd: OwnedFd) -> OwnedFd {
+    raised(fd.as_raw_fd()).unwrap_or(fd)
+}
+
+/// A duplicate of a descriptor out of the host's way.
+pub fn raised(fd: RawFd) -> Option<OwnedFd> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the answer.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
-        return fd;
+        return None;
     }
     let first = if limit.rlim_cur >= FIRST + 256 { FIRST } else { limit.rlim_cur / 2 };
-    // SAFETY: duplicates a descriptor that we own.
-    let high = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, first as libc::c_int) };
-    if high < 0 {
-        return fd;
-    }
+    // SAFETY: duplicates a descriptor that is ours; no memory is involved.
+    let high = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, first as libc::c_int) };
     // SAFETY: the kernel has just handed `high` to us; nobody else knows the number.
-    unsafe { OwnedFd::from_raw_fd(high) }
+    (high >= 0).then(|| unsafe { OwnedFd::from_raw_fd(high) })
 }
 
 /// For the child after `fork`: only async-signal-safe calls are allowed there. (A separate table is not inherited.)

@@ -13,6 +13,7 @@ mod fd;
 mod ledger;
 mod memory;
 mod modules;
+mod passed;
 mod registers;
 mod safe_point;
 mod server;
@@ -26,12 +27,19 @@ mod window;
 use std::{
     ffi::{CStr, OsStr, c_char, c_int},
     mem::MaybeUninit,
-    os::unix::ffi::OsStrExt,
+    os::{
+        fd::{AsRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
     ptr,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        atomic::{AtomicI32, AtomicU32, Ordering},
+        mpsc,
+    },
     thread,
+    time::Duration,
 };
 
 use reload_protocol::STORE_VARIABLE;
@@ -52,23 +60,58 @@ extern "C" fn constructor(count: c_int, arguments: *mut *mut c_char) {
             // Before there are threads this is free.
             window::prepare();
             // Without its agent the host is as well as with it.
-            let _ = start(PathBuf::from(root));
+            let _ = start(Place::Folder(PathBuf::from(root)));
         }
     });
 }
 
-/// Starts the agent with its folder in `store`: [`reload_protocol::START_SYMBOL`]. May be called by any thread, at a point where
-/// it holds no lock of the C library's.
+/// Where the agent listens.
+enum Place {
+    /// On a socket of its own in its folder below this one.
+    Folder(PathBuf),
+    /// On a socket that somebody has bound where it cannot reach.
+    Socket(OwnedFd),
+}
+
+/// Starts the agent with its folder in `store`, or on a duplicate of `listener`: [`reload_protocol::START_SYMBOL`]. May be called
+/// by any thread, at a point where it holds no lock of the C library's.
 ///
 /// # Safety
 /// `store` is a terminated string.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn reload_agent_start(store: *const c_char) -> i64 {
+pub unsafe extern "C" fn reload_agent_start(store: *const c_char, listener: c_int) -> i64 {
     // SAFETY: as promised.
     let store = unsafe { CStr::from_ptr(store) };
     let root = PathBuf::from(OsStr::from_bytes(store.to_bytes()));
-    let started = panic::catch_unwind(|| start(root));
+    let place = match listener {
+        ..0 => Some(Place::Folder(root)),
+        // A duplicate: this one is closed by whoever handed it over, when this function has returned.
+        listener => fd::raised(listener).map(Place::Socket),
+    };
+    let Some(place) = place else { return -i64::from(libc::EBADF) };
+    let started = panic::catch_unwind(|| start(place));
     started.unwrap_or(Err(libc::EFAULT)).map_or_else(|errno| -i64::from(errno), |started| if started { 0 } else { 1 })
+}
+
+/// A listener for an agent that had been started, whose own may have been closed by the host; -1: none.
+static OFFERED: AtomicI32 = AtomicI32::new(-1);
+/// For the agent's thread to have its table of descriptors.
+const BEGINNING: Duration = Duration::from_secs(5);
+
+/// As [`OFFERED`], for an agent that shares the host's descriptors; one that does not has not lost its own.
+fn offer(place: Place) {
+    if let Place::Socket(socket) = place
+        && !fd::is_separate()
+    {
+        let before = OFFERED.swap(std::os::fd::IntoRawFd::into_raw_fd(socket), Ordering::AcqRel);
+        drop(own(before));
+    }
+}
+
+/// A descriptor that a static has held.
+fn own(raw: RawFd) -> Option<OwnedFd> {
+    // SAFETY: whoever has put a number there has given it up, and it was taken out by an exchange.
+    (raw >= 0).then(|| unsafe { std::os::fd::FromRawFd::from_raw_fd(raw) })
 }
 
 /// The process that has an agent. In a forked child it is the parent.
@@ -84,10 +127,11 @@ extern "C" fn destructor() {
 }
 
 /// `false` if it had been started in this process already.
-fn start(root: PathBuf) -> Result<bool, i32> {
+fn start(place: Place) -> Result<bool, i32> {
     let process = std::process::id();
     let before = PROCESS.swap(process, Ordering::AcqRel);
     if before == process {
+        offer(place);
         return Ok(false);
     }
     if before == 0 {
@@ -97,19 +141,32 @@ fn start(root: PathBuf) -> Result<bool, i32> {
         // SAFETY: the handler is a plain function of this library, which is never unloaded.
         unsafe { libc::pthread_atfork(None, None, Some(after_fork_in_child)) };
     }
+    let handed = match &place {
+        Place::Folder(_) => None,
+        Place::Socket(socket) => Some(socket.as_raw_fd()),
+    };
+    let (begun, beginning) = mpsc::channel();
     let blocked = AllSignalsBlocked::new();
     // The thread inherits the mask, so no signal of the host's is ever delivered to it.
     let started = thread::Builder::new().name("reload-agent".into()).stack_size(STACK_SIZE).spawn(move || {
         let _ = panic::catch_unwind(AssertUnwindSafe(|| {
             window::prepare();
-            server::run(&root)
+            server::run(place, &begun)
         }));
         // It could not begin: somebody may try again.
         PROCESS.store(0, Ordering::Release);
     });
     drop(blocked);
     match started {
-        Ok(_) => Ok(true),
+        Ok(_) => {
+            // With a table of its own the agent's thread has a copy, and the number is the host's again.
+            if let Some(handed) = handed
+                && beginning.recv_timeout(BEGINNING).is_ok_and(|separate| separate)
+            {
+                drop(own(handed));
+            }
+            Ok(true)
+        }
         Err(error) => {
             PROCESS.store(0, Ordering::Release);
             Err(error.raw_os_error().unwrap_or(libc::EAGAIN))

@@ -6,22 +6,25 @@ use std::{
     io,
     os::fd::RawFd,
     panic::{self, AssertUnwindSafe},
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc::Sender},
     thread,
     time::{Duration, Instant},
 };
 
 use reload_protocol::{
-    FromAgent, MAX_FRAME, Notice, Range, Reply, Request, Routine, SignalStop, VERSION, Welcome, receive, send,
+    File, FromAgent, MAX_FRAME, Notice, Range, Reply, Request, Routine, SignalStop, VERSION, Welcome, receive, send,
 };
 
 use crate::{
+    OFFERED, Place,
     adapter::{self, Conversation},
     commit::{self, Ended},
     errands::{Errand, Errands},
-    fd::{self, GuestFd, MAX_OPEN},
-    ledger, memory, modules, safe_point,
+    fd::{self, GuestFd},
+    ledger, memory, modules,
+    passed::{self, Kept},
+    safe_point,
     shadow::{Arenas, Shadow},
     signal_stop::{self, Stopped},
     socket,
@@ -44,6 +47,9 @@ const REACCEPT: Duration = Duration::from_millis(200);
 
 const NOT_WAITED: &str = "the commit came too late: the adapter had stopped waiting for it";
 
+/// At once; more are hung up on.
+const MOST_CONNECTIONS: usize = 63;
+
 type ConnectionId = u64;
 
 struct Connection {
@@ -52,6 +58,8 @@ struct Connection {
     peer: u32,
     greeted: bool,
     input: Vec<u8>,
+    /// Descriptors that came along with the message that is being received.
+    passed: Vec<GuestFd>,
 }
 
 /// The exclusive right to load and stage, and what was prepared under it.
@@ -72,7 +80,8 @@ struct Adapting {
 }
 
 struct Server {
-    root: PathBuf,
+    /// Of the store; `None` where it is out of reach.
+    root: Option<PathBuf>,
     listener: Option<GuestFd>,
     connections: Vec<Connection>,
     next_connection: ConnectionId,
@@ -81,6 +90,9 @@ struct Server {
     /// What the last commit did not merge.
     unmerged: Vec<u64>,
     arenas: Arenas,
+    kept: Kept,
+    /// Open for the thread that loads them.
+    adapters: Vec<GuestFd>,
     errands: Errands,
     /// Who waits for the safe point, and until when.
     awaiting: Option<(ConnectionId, Instant)>,
@@ -104,28 +116,44 @@ enum Answer {
     Commit(Arc<Staged>),
 }
 
-/// Serves until the host ends. Returns only if it cannot begin.
-pub fn run(root: &Path) -> io::Result<()> {
-    let mut server = Server::new(root)?;
+/// Adapters that came as descriptors, by their names here and for the loader. An adapter remembers things, so it must be loaded
+/// once; a forked child has its parent's.
+static ADAPTERS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+/// Serves until the host ends. Returns only if it cannot begin. `begun` is told whether this thread has a table of descriptors
+/// of its own, once it has what it was given.
+pub fn run(place: Place, begun: &Sender<bool>) -> io::Result<()> {
+    let mut server = Server::new(place, begun)?;
     loop {
         server.turn();
     }
 }
 
 impl Server {
-    fn new(root: &Path) -> io::Result<Server> {
+    fn new(place: Place, begun: &Sender<bool>) -> io::Result<Server> {
         let errands = Errands::start()?;
-        fd::separate_table();
+        fd::separate_table(match &place {
+            Place::Folder(_) => None,
+            Place::Socket(socket) => Some(std::os::fd::AsRawFd::as_raw_fd(socket)),
+        });
+        // Nobody waits for it where nothing was handed over.
+        let _ = begun.send(fd::is_separate());
         commit::take_short_turns();
+        let (listener, root) = match place {
+            Place::Folder(root) => (socket::listen(&root)?, Some(root)),
+            Place::Socket(socket) => (socket::listen_on(socket)?, None),
+        };
         Ok(Server {
-            listener: Some(socket::listen(root)?),
-            root: root.to_owned(),
+            listener: Some(listener),
+            root,
             connections: Vec::new(),
             next_connection: 1,
             next_transaction: 1,
             owner: None,
             unmerged: Vec::new(),
             arenas: Arenas::default(),
+            kept: Kept::default(),
+            adapters: Vec::new(),
             errands,
             awaiting: None,
             hold_ends: None,
@@ -182,7 +210,12 @@ impl Server {
             self.accept();
         }
         if self.listener.is_none() {
-            self.listener = socket::listen(&self.root).ok();
+            self.listener = match &self.root {
+                Some(root) => socket::listen(root).ok(),
+                None => {
+                    crate::own(OFFERED.swap(-1, Ordering::AcqRel)).and_then(|offered| socket::listen_on(offered).ok())
+                }
+            };
         }
     }
 
@@ -191,10 +224,17 @@ impl Server {
         loop {
             match socket::accept(listener) {
                 Ok(None) => return,
-                Ok(Some((fd, peer))) if self.connections.len() + 1 < MAX_OPEN => {
+                Ok(Some((fd, peer))) if self.connections.len() < MOST_CONNECTIONS => {
                     let id = self.next_connection;
                     self.next_connection += 1;
-                    self.connections.push(Connection { id, fd, peer, greeted: false, input: Vec::new() });
+                    self.connections.push(Connection {
+                        id,
+                        fd,
+                        peer,
+                        greeted: false,
+                        input: Vec::new(),
+                        passed: Vec::new(),
+                    });
                 }
                 // Too many: it is hung up on.
                 Ok(Some(_)) => {}
@@ -213,11 +253,15 @@ impl Server {
     /// Reads what there is and answers the complete requests among it.
     fn serve(&mut self, id: ConnectionId) {
         let Some(connection) = self.connection(id) else { return };
-        let alive = socket::receive_available(&connection.fd, &mut connection.input, TURN).unwrap_or(false);
+        let Connection { fd, input, passed, .. } = connection;
+        let alive = socket::receive_available(fd, input, passed, TURN).unwrap_or(false);
         loop {
             let Some(connection) = self.connection(id) else { return };
             match next_request(&mut connection.input) {
-                Ok(Some(request)) => self.handle(id, request),
+                Ok(Some(request)) => {
+                    let passed = std::mem::take(&mut connection.passed);
+                    self.handle(id, request, passed);
+                }
                 Ok(None) => break,
                 Err(message) => {
                     // Not one of ours, or of another version: tell and hang up.
@@ -231,8 +275,8 @@ impl Server {
         }
     }
 
-    fn handle(&mut self, id: ConnectionId, request: Request) {
-        let handled = panic::catch_unwind(AssertUnwindSafe(|| match self.answer(id, request) {
+    fn handle(&mut self, id: ConnectionId, request: Request, passed: Vec<GuestFd>) {
+        let handled = panic::catch_unwind(AssertUnwindSafe(|| match self.answer(id, request, passed) {
             Answer::Reply(reply) => self.reply(id, reply),
             Answer::Later => {}
             Answer::Commit(staged) => self.commit(id, staged),
@@ -242,7 +286,7 @@ impl Server {
         }
     }
 
-    fn answer(&mut self, id: ConnectionId, request: Request) -> Answer {
+    fn answer(&mut self, id: ConnectionId, request: Request, mut passed: Vec<GuestFd>) -> Answer {
         let Some(connection) = self.connection(id) else { return Answer::Later };
         let peer = connection.peer;
         if !connection.greeted && !matches!(request, Request::Hello { .. }) {
@@ -267,7 +311,7 @@ impl Server {
                 Ok(address) => Reply::Reserved { address },
                 Err(message) => Reply::Failed { message },
             },
-            Request::Load { path, low, high } => self.load(id, &path, low..high),
+            Request::Load { file, low, high } => self.load(id, &file, &mut passed, low..high),
             Request::Bind { segments, writes } => match self.owned(id) {
                 Err(reply) => reply,
                 Ok(owner) => match owner.shadows.iter().find(|shadow| shadow.covers(&segments)) {
@@ -296,7 +340,7 @@ impl Server {
                     return Answer::Later;
                 }
             },
-            Request::Adapt { path, input } => match self.adapt(id, path, input) {
+            Request::Adapt { file, input } => match self.adapt(id, file, &mut passed, input) {
                 Err(reply) => reply,
                 Ok(()) => return Answer::Later,
             },
@@ -311,7 +355,7 @@ impl Server {
                 let number = self.next_transaction;
                 match self.owned(id) {
                     Err(reply) => reply,
-                    Ok(owner) => match Staged::prepare(number, transaction) {
+                    Ok(owner) => match Staged::prepare(number, transaction, &passed) {
                         Err(message) => Reply::Failed { message },
                         Ok(staged) => {
                             owner.staged = Some(Arc::new(staged));
@@ -351,6 +395,7 @@ impl Server {
             pid: std::process::id(),
             agent_threads: vec![self.thread, self.errands.thread],
             revision: ledger::revision(),
+            wants_descriptors: self.root.is_none(),
         })
     }
 
@@ -456,11 +501,25 @@ impl Server {
         }
     }
 
-    fn load(&mut self, id: ConnectionId, path: &str, bounds: std::ops::Range<u64>) -> Reply {
+    fn load(
+        &mut self,
+        id: ConnectionId,
+        file: &File,
+        passed: &mut Vec<GuestFd>,
+        bounds: std::ops::Range<u64>,
+    ) -> Reply {
         if let Err(reply) = self.owned(id) {
             return reply;
         }
-        match self.arenas.load(path, bounds) {
+        let (path, open) = match named(file, passed) {
+            Ok(named) => named,
+            Err(message) => return Reply::Failed { message },
+        };
+        let loaded = self.arenas.load(&path, bounds);
+        if let Some(open) = open {
+            self.kept.add(open);
+        }
+        match loaded {
             Err(message) => Reply::Failed { message },
             Ok(shadow) => {
                 let module = shadow.module.clone();
@@ -474,10 +533,13 @@ impl Server {
     }
 
     /// Starts a conversation with the adapter about what the owner has loaded.
-    fn adapt(&mut self, id: ConnectionId, path: String, input: Vec<u8>) -> Result<(), Reply> {
+    fn adapt(&mut self, id: ConnectionId, file: File, passed: &mut Vec<GuestFd>, input: Vec<u8>) -> Result<(), Reply> {
         if self.adapting.as_ref().is_some_and(|last| last.conversation.ending().is_none()) {
             return Err(failed("the adapter has not yet come to an end with the reload before"));
         }
+        self.owned(id)?;
+        let (path, open) = adapter_named(&file, passed).map_err(failed)?;
+        self.adapters.extend(open);
         let owner = self.owned(id)?;
         let (conversation, speaker) = adapter::conversation(path, input);
         owner.adapter = Some(Arc::clone(&conversation));
@@ -654,6 +716,31 @@ impl Server {
             self.release();
         }
     }
+}
+
+/// Under which name the loader gets at a file, and what must stay open for it.
+fn named(file: &File, passed: &mut Vec<GuestFd>) -> Result<(String, Option<GuestFd>), String> {
+    match file {
+        File::Path(path) => Ok((path.clone(), None)),
+        File::Passed { index, name } => {
+            let fd = passed::take(*index, name, passed)?;
+            let path =
+                passed::name_for_loader(fd.raw()).map_err(|error| format!("{name}: /proc/thread-self: {error}"))?;
+            Ok((path, Some(fd)))
+        }
+    }
+}
+
+/// As [`named`]; one that is loaded already keeps its name.
+fn adapter_named(file: &File, passed: &mut Vec<GuestFd>) -> Result<(String, Option<GuestFd>), String> {
+    let File::Passed { name, .. } = file else { return named(file, passed) };
+    let mut adapters = ADAPTERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, known)) = adapters.iter().find(|(known, _)| known == name) {
+        return Ok((known.clone(), None));
+    }
+    let (path, open) = named(file, passed)?;
+    adapters.push((name.clone(), path.clone()));
+    Ok((path, open))
 }
 
 fn failed(message: impl Into<String>) -> Reply {

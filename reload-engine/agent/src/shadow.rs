@@ -89,7 +89,16 @@ impl Arenas {
             let mut plugs = plug_above(hole.end, extent.size);
             // Where an earlier attempt went although nothing seemed to fit there.
             plugs.0.extend(landed.iter().filter(|range| memory::reserve_at(range)).cloned());
-            let opened = open(path);
+            // A library that is loaded already, by its name or by device and inode, is what the loader answers with: nothing new.
+            let before = modules::loaded();
+            let opened =
+                open(path).and_then(|(library, module)| match before.iter().any(|old| old.bias == module.bias) {
+                    false => Ok((library, module)),
+                    true => {
+                        let _ = library.close();
+                        Err(format!("{path}: the loader takes it for {}, which is loaded already", module.path))
+                    }
+                });
             drop(plugs);
             let (library, module) = match opened {
                 Ok(opened) => opened,

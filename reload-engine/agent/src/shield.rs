@@ -30,6 +30,7 @@ use crate::{
     errno,
     fd::GuestFd,
     memory::{self, Mapping, PAGE},
+    passed,
     shadow::range_of,
 };
 
@@ -53,9 +54,9 @@ pub struct Cover {
 }
 
 impl Cover {
-    /// Maps the copy elsewhere.
-    pub fn prepare(replacement: &Replacement, mappings: &[Mapping]) -> Result<Cover, String> {
-        let Replacement { segment, path, offset } = replacement;
+    /// Maps the copy elsewhere; `passed` are the descriptors that came along.
+    pub fn prepare(replacement: &Replacement, mappings: &[Mapping], passed: &[GuestFd]) -> Result<Cover, String> {
+        let Replacement { segment, file, offset } = replacement;
         let range = range_of(segment);
         let same = |mapping: &Mapping| mapping.range == range && mapping.protection == segment.protection as c_int;
         if !mappings.iter().any(same) {
@@ -64,7 +65,18 @@ impl Cover {
         keep_inode(range.start)?;
         let len = range.end - range.start;
         let opened = |path: &str| File::open(path).map_err(|error| format!("{path}: {error}"));
-        let (copy, pagemap) = (opened(path)?, opened(PAGEMAP)?);
+        let (owned, borrowed);
+        let (path, copy): (&str, &File) = match file {
+            reload_protocol::File::Path(path) => {
+                owned = opened(path)?;
+                (path, &owned)
+            }
+            reload_protocol::File::Passed { index, name } => {
+                borrowed = passed::borrowed(passed::find(*index, name, passed)?);
+                (name, &borrowed)
+            }
+        };
+        let pagemap = opened(PAGEMAP)?;
         let size = copy.metadata().map_err(|error| format!("{path}: {error}"))?.len();
         if memory::page_ceil(size) < offset + len {
             return Err(format!("{path} is too short"));
@@ -254,12 +266,12 @@ mod tests {
         unsafe { at.add(4096 + 7).write_volatile(99) };
         assert_eq!((byte(0), byte(1)), (1, 99));
         let segment = Segment { range: Range { start: at as u64, len: 4 * 4096 }, protection: 3 };
-        let path = copy.to_str().expect("UTF-8").to_owned();
+        let file = reload_protocol::File::Path(copy.to_str().expect("UTF-8").to_owned());
         let mappings = memory::mappings().expect("maps");
-        let cover = Cover::prepare(&Replacement { segment, path, offset: 0 }, &mappings).expect("a cover");
+        let cover = Cover::prepare(&Replacement { segment, file, offset: 0 }, &mappings, &[]).expect("a cover");
         cover.put_on_stopped();
         // Without the shield every one of these pages would be gone (SIGBUS).
-        fs::write(&file, b"").expect("file");
+        fs::write(folder.join("file"), b"").expect("file");
         assert_eq!([byte(0), byte(1), byte(2), byte(3)], [1, 99, 3, 4]);
         fs::remove_dir_all(&folder).expect("ours");
     }

@@ -17,12 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reload_protocol::SOCKET_NAME;
+use reload_protocol::{MOST_PASSED, SOCKET_NAME};
 
 use crate::{errno, fd::GuestFd};
 
 /// `sun_path` has 108 bytes; longer paths go through the folder's descriptor.
 const LONGEST_PATH: usize = 100;
+/// Connections that have not been accepted yet.
+const WAITING: libc::c_int = 64;
 /// How long a reply may block on a peer that does not read.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -56,6 +58,17 @@ pub fn listen(root: &Path) -> io::Result<GuestFd> {
     if listening().is_none_or(|(before, _)| *before != process) {
         LISTENING.store(Box::into_raw(Box::new((process, folder))), Ordering::Release);
     }
+    listener.set_nonblocking(true)?;
+    GuestFd::adopt(OwnedFd::from(listener))
+}
+
+/// Listens on a socket that was bound by somebody else. Who connects sees this process at the other end (`unix(7)`, SO_PEERCRED).
+pub fn listen_on(socket: OwnedFd) -> io::Result<GuestFd> {
+    // SAFETY: no memory is involved.
+    if unsafe { libc::listen(socket.as_raw_fd(), WAITING) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let listener = UnixListener::from(socket);
     listener.set_nonblocking(true)?;
     GuestFd::adopt(OwnedFd::from(listener))
 }
@@ -127,13 +140,32 @@ fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// What is there to read, without waiting: appended to `input`. `Ok(false)` when the peer is gone.
-pub fn receive_available(fd: &GuestFd, input: &mut Vec<u8>, most: usize) -> io::Result<bool> {
+/// Room for the descriptors that come along: a header and the kernel's limit (SCM_MAX_FD).
+#[repr(C, align(8))]
+struct Ancillary([u8; 16 + 253 * size_of::<RawFd>() + 4]);
+
+/// What is there to read, without waiting: appended to `input`, and descriptors that came along to `passed`. `Ok(false)` when
+/// the peer is gone.
+pub fn receive_available(
+    fd: &GuestFd,
+    input: &mut Vec<u8>,
+    passed: &mut Vec<GuestFd>,
+    most: usize,
+) -> io::Result<bool> {
     let mut chunk = [0u8; 16 << 10];
+    let mut ancillary = Ancillary([0; _]);
     let mut taken = 0;
     while taken < most {
-        // SAFETY: `chunk` is writable for its whole length.
-        let got = unsafe { libc::recv(fd.raw(), chunk.as_mut_ptr().cast(), chunk.len(), libc::MSG_DONTWAIT) };
+        let mut part = libc::iovec { iov_base: chunk.as_mut_ptr().cast(), iov_len: chunk.len() };
+        // SAFETY: all zeroes is a valid `msghdr`.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+        (message.msg_control, message.msg_controllen) = (ancillary.0.as_mut_ptr().cast(), ancillary.0.len());
+        // SAFETY: `chunk` and `ancillary` are writable for the lengths that are told.
+        let got = unsafe { libc::recvmsg(fd.raw(), &mut message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC) };
+        if got >= 0 {
+            take_descriptors(&message, passed)?;
+        }
         match got {
             0 => return Ok(false),
             got if got > 0 => {
@@ -148,6 +180,30 @@ pub fn receive_available(fd: &GuestFd, input: &mut Vec<u8>, most: usize) -> io::
         }
     }
     Ok(true)
+}
+
+/// All that came are taken, so that those which are one too many are closed.
+fn take_descriptors(message: &libc::msghdr, passed: &mut Vec<GuestFd>) -> io::Result<()> {
+    let mut came = Vec::new();
+    // SAFETY: a message that the kernel has filled in; the macros of cmsg(3) stay inside its control buffer.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while let Some(found) = header.as_ref() {
+            if (found.cmsg_level, found.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                let count = (found.cmsg_len - libc::CMSG_LEN(0) as usize) / size_of::<RawFd>();
+                let numbers = libc::CMSG_DATA(found).cast::<RawFd>();
+                came.extend((0..count).map(|index| OwnedFd::from_raw_fd(numbers.add(index).read_unaligned())));
+            }
+            header = libc::CMSG_NXTHDR(message, found);
+        }
+    }
+    if message.msg_flags & libc::MSG_CTRUNC != 0 || passed.len() + came.len() > MOST_PASSED {
+        return Err(io::Error::other("more descriptors than can be taken"));
+    }
+    for fd in came {
+        passed.push(GuestFd::adopt(fd)?);
+    }
+    Ok(())
 }
 
 /// Sends all of `bytes`, waiting at most [`SEND_TIMEOUT`] in total; with `wait` false not at all.

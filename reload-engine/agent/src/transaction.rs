@@ -6,6 +6,7 @@ use libc::c_int;
 use reload_protocol::{Merge, Patch, Segment, Transaction, Write};
 
 use crate::{
+    fd::GuestFd,
     memory::{self, Mapping, PAGE, page_ceil, page_floor},
     shadow::range_of,
     shield::Cover,
@@ -29,7 +30,8 @@ pub struct Staged {
 }
 
 impl Staged {
-    pub fn prepare(id: u64, transaction: Transaction) -> Result<Staged, String> {
+    /// `passed` are the descriptors that came along.
+    pub fn prepare(id: u64, transaction: Transaction, passed: &[GuestFd]) -> Result<Staged, String> {
         let Transaction { patches, writes, merges, text, replacements, forbidden, ledger } = transaction;
         check_segments(&text)?;
         check_segments(&replacements.iter().map(|replacement| replacement.segment).collect::<Vec<_>>())?;
@@ -48,7 +50,7 @@ impl Staged {
         touch_data(&all_writes);
         let mut covers = Vec::new();
         for replacement in &replacements {
-            let cover = Cover::prepare(replacement, &mappings)?;
+            let cover = Cover::prepare(replacement, &mappings, passed)?;
             if cover.is_writable() { covers.push(cover) } else { cover.put_on()? }
         }
         let ranges = forbidden.iter().map(|range| range.start..range.start.saturating_add(range.len));
@@ -234,14 +236,14 @@ mod tests {
     #[test]
     fn patches_outside_the_text_are_rejected() {
         let patch = Patch { address: 0x5000, len: 5, before: [0; 8], after: [0; 8] };
-        let result = Staged::prepare(1, transaction(vec![patch], Range { start: 0x1000, len: 0x1000 }));
+        let result = Staged::prepare(1, transaction(vec![patch], Range { start: 0x1000, len: 0x1000 }), &[]);
         assert!(result.is_err_and(|message| message.contains("none of the text segments")));
     }
 
     #[test]
     fn the_agents_own_text_is_rejected() {
         let page = (merge as *const () as u64) & !0xfff;
-        let result = Staged::prepare(1, transaction(Vec::new(), Range { start: page & !0xffff, len: 0x100_0000 }));
+        let result = Staged::prepare(1, transaction(Vec::new(), Range { start: page & !0xffff, len: 0x100_0000 }), &[]);
         assert!(result.is_err_and(|message| message.contains("holds libc or the agent")));
     }
 }

@@ -25,8 +25,13 @@ pub const MAX_FRAME: usize = 256 << 20;
 pub const STORE_VARIABLE: &str = "RELOAD_DASHBOARD_STORE";
 
 /// The agent's exported function that starts it in a process into which it was not preloaded:
-/// `extern "C" fn(store: *const c_char) -> i64` gives 0 if it starts, 1 if it had been started, else a negative errno.
+/// `extern "C" fn(store: *const c_char, listener: c_int) -> i64` gives 0 if it starts, 1 if it had been started, else a
+/// negative errno. With a `listener` (a bound socket; -1: none) it listens on a duplicate of that, and has no store: then every
+/// file of ours comes to it as a descriptor ([`File::Passed`]).
 pub const START_SYMBOL: &str = "reload_agent_start";
+
+/// Most descriptors that may come along with one message; the kernel's limit is 253.
+pub const MOST_PASSED: usize = 200;
 
 /// Name of the agent's socket in the target's store folder (`ROOT/PID/`).
 pub const SOCKET_NAME: &str = "agent.sock";
@@ -52,7 +57,7 @@ pub enum Request {
     /// nothing where some is reserved there already.
     Reserve { near: u64, size: u64 },
     /// Loads a shadow with the target's own `dlopen` (`RTLD_NOW | RTLD_LOCAL`) so that it lies wholly inside `low..high`.
-    Load { path: String, low: u64, high: u64 },
+    Load { file: File, low: u64, high: u64 },
     /// Writes into a loaded, uncommitted shadow: the segments are made writable, written, and given their protection back.
     Bind { segments: Vec<Segment>, writes: Vec<Write> },
     /// Reads memory without ever faulting. One answer per range, empty where unmapped.
@@ -62,9 +67,9 @@ pub enum Request {
     SafePoint { patience_ms: u32 },
     /// Runs code of the host's on a thread of its own. A shadow that it belongs to stays loaded whatever happens.
     Call { routine: Routine, patience_ms: u32 },
-    /// Has the adapter, a library of the engine's at `path`, bring a language's runtime in step with the loaded shadow, on a
+    /// Has the adapter, a library of the engine's, bring a language's runtime in step with the loaded shadow, on a
     /// thread of its own. Once it is prepared, the commit decides: it carries out what it has prepared, or drops it.
-    Adapt { path: String, input: Vec<u8> },
+    Adapt { file: File, input: Vec<u8> },
     /// Waits for the end of what the last `Adapt` began; after the commit, or after `End`.
     Adapted,
     /// Which merges of the last commit found that the program had changed what was to be replaced: their addresses.
@@ -79,6 +84,18 @@ pub enum Request {
     AllowTracer { pid: u32 },
     /// `dlopen` of a library on the user's behalf, constructors included, on a thread with no signal blocked.
     Dlopen { path: String },
+}
+
+/// A file of the engine's, as the agent gets at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum File {
+    Path(String),
+    /// The descriptor with this index among those that came along with the message (SCM_RIGHTS); the name is for messages, and
+    /// says of an adapter which one it is.
+    Passed {
+        index: u32,
+        name: String,
+    },
 }
 
 /// The agent's answer to a [`Request`].
@@ -161,6 +178,13 @@ pub struct Welcome {
     pub agent_threads: Vec<u32>,
     /// The ledger's revision; 0 means no controller has written one yet.
     pub revision: u64,
+    /// Its files are not ours: [`File::Passed`] is what it understands.
+    pub wants_descriptors: bool,
+}
+
+/// Whether a module's name is one under which a file of ours was opened by its descriptor: nobody else puts a `.` in there.
+pub fn is_name_of_passed(name: &str) -> bool {
+    name.starts_with("/proc/") && name.contains("/./")
 }
 
 /// One entry of the process's link map.
@@ -241,8 +265,7 @@ pub struct Patch {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replacement {
     pub segment: Segment,
-    /// Of the other file.
-    pub path: String,
+    pub file: File,
     /// Where the segment's part of the file begins, in bytes.
     pub offset: u64,
 }

@@ -45,13 +45,15 @@ pub fn install(folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The input for a reload with `plan`, loaded as `record` says.
+/// The input for a reload with `plan`, loaded as `record` says. `module` and `name` are as the target knows them: the module's
+/// path, and what the loader calls the shadow.
 pub fn to_reload(
     plan: &Plan,
     lineage: &Lineage,
     functions: &FunctionIdentities,
     module: &Path,
     record: &GenerationRecord,
+    name: &str,
 ) -> Vec<u8> {
     let image = &*plan.image;
     let statics: Vec<Value> = plan
@@ -77,7 +79,7 @@ pub fn to_reload(
     let mut input = common(lineage, module, record.number, registration::python_modules(image));
     input["images"].as_array_mut().into_iter().for_each(|images| images.push(span(image.span(), record.bias)));
     input["action"] = json!("reload");
-    input["file"] = json!(record.file);
+    input["file"] = json!(name);
     input["parent"] = json!(record.parent.0);
     input["statics"] = json!(statics);
     input["identities"] = json!(identities);
@@ -85,7 +87,7 @@ pub fn to_reload(
     input.to_string().into_bytes()
 }
 
-/// The input for the way back to generation `to`.
+/// The input for the way back to generation `to`; `module` as in [`to_reload`].
 pub fn to_roll_back(lineage: &Lineage, module: &Path, to: Generation) -> Vec<u8> {
     let image = &lineage.placed(0).image;
     let mut input = common(lineage, module, to, registration::python_modules(image));

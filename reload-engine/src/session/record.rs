@@ -33,7 +33,7 @@ impl Record {
         if bytes.is_empty() {
             return Ok(Record { revision, ledger: Ledger::default() });
         }
-        let ledger = serde_json::from_slice(&bytes).map_err(|error| {
+        let ledger = Ledger::from_bytes(&bytes, link.space()).map_err(|error| {
             Error::Unsupported(format!(
                 "the ledger of process {} cannot be read ({error}); it was written by another version: restart the target",
                 link.pid()
@@ -52,8 +52,7 @@ impl Record {
             if next == self.ledger {
                 return Ok(());
             }
-            let bytes = serde_json::to_vec(&next)
-                .map_err(|error| Error::Unsupported(format!("the ledger cannot be written: {error}")))?;
+            let bytes = next.to_bytes(link.space())?;
             match link.set_ledger(self.revision, bytes) {
                 Ok(revision) => {
                     *self = Record { revision, ledger: next };

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use reload_protocol::{Range, Replacement, Segment};
+use reload_protocol::{File, Range, Replacement, Segment};
 
 use super::{Event, modules::Tracked, record::Record, worker::Worker};
 use crate::{
@@ -12,6 +12,8 @@ use crate::{
     target::maps::Mapping,
 };
 
+/// Modules in one go; the others' turn comes with the next listing. Their files may have to go along with one message.
+const AT_ONCE: usize = 150;
 /// Listings in which a module's shield is tried.
 const ATTEMPTS: u32 = 3;
 
@@ -25,7 +27,7 @@ impl Worker {
         let mut covered = Vec::new();
         for index in 0..self.modules.len() {
             let module = &self.modules[index];
-            if module.shield_attempts == ATTEMPTS || !self.is_worth_a_shield(module) {
+            if covered.len() == AT_ONCE || module.shield_attempts == ATTEMPTS || !self.is_worth_a_shield(module) {
                 continue;
             }
             self.modules[index].shield_attempts += 1;
@@ -111,7 +113,11 @@ impl Worker {
             let bits = [(mapping.readable, 1), (mapping.writable, 2), (mapping.executable, 4)];
             let range = Range { start: mapping.start.0, len: mapping.end.0 - mapping.start.0 };
             let protection = bits.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
-            Replacement { segment: Segment { range, protection }, path: copy.to_owned(), offset: mapping.offset }
+            Replacement {
+                segment: Segment { range, protection },
+                file: File::Path(copy.to_owned()),
+                offset: mapping.offset,
+            }
         };
         mappings.iter().filter(of_module).map(replacement).collect()
     }

@@ -1,22 +1,23 @@
 //! A connection to the agent in the target: requests with deadlines, answers as values or errors, notices on a channel.
 
 use std::{
-    io,
+    fs,
+    io::{self, Write as _},
     net::Shutdown,
     os::{
         fd::AsRawFd,
         unix::{ffi::OsStrExt, fs::OpenOptionsExt, net::UnixStream},
     },
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt::PeerCredentials};
 use reload_protocol::{
-    FromAgent, LoadedModule, Notice, Range, Reply, Request, Routine, SOCKET_NAME, Segment, SignalStop, Transaction,
-    VERSION, Welcome, Write, receive, send,
+    File, FromAgent, LoadedModule, MOST_PASSED, Notice, Range, Reply, Request, Routine, SOCKET_NAME, Segment,
+    SignalStop, Transaction, VERSION, Welcome, Write, is_name_of_passed, receive, send,
 };
 
 use super::{
@@ -68,7 +69,7 @@ impl AgentLink {
         let reader = stream.try_clone().map_err(lost)?;
         let name = format!("agent link {pid}");
         thread::Builder::new().name(name).spawn(move || read(reader, &reply, &notice)).map_err(lost)?;
-        let welcome = Welcome { version: 0, pid, agent_threads: Vec::new(), revision: 0 };
+        let welcome = Welcome { version: 0, pid, agent_threads: Vec::new(), revision: 0, wants_descriptors: false };
         let mut link =
             AgentLink { pid, stream, welcome, replies, notices, halt: Halt::from_environment(), space: Space::of(pid) };
         let hello = link.request_within(Request::Hello { version: VERSION }, SHORT).map_err(|error| match error {
@@ -102,8 +103,17 @@ impl AgentLink {
         self.notices.clone()
     }
 
+    /// Where its files are, as we reach them.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
     /// One request and its answer, whatever it is. Waits as long as that kind of request may take.
     pub fn request(&mut self, request: Request) -> Result<Reply> {
+        self.request_with(request, &Luggage::default())
+    }
+
+    fn request_with(&mut self, request: Request, luggage: &Luggage) -> Result<Reply> {
         let patience = match request {
             Request::Load { .. }
             | Request::SafePoint { .. }
@@ -116,12 +126,16 @@ impl AgentLink {
             | Request::CommitBySignal { .. } => LONG,
             _ => SHORT,
         };
-        self.request_within(request, patience)
+        self.send_and_wait(request, luggage, patience)
     }
 
     fn request_within(&mut self, request: Request, patience: Duration) -> Result<Reply> {
+        self.send_and_wait(request, &Luggage::default(), patience)
+    }
+
+    fn send_and_wait(&mut self, request: Request, luggage: &Luggage, patience: Duration) -> Result<Reply> {
         let pid = self.pid;
-        send(&mut self.stream, &request).map_err(|source| match source.kind() {
+        luggage.send(&mut self.stream, &request).map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::LinkTimeout { pid, seconds: SHORT.as_secs() },
             _ => Error::LinkLost { pid, source },
         })?;
@@ -140,7 +154,16 @@ impl AgentLink {
     }
 
     fn ask<T>(&mut self, request: Request, pick: impl FnOnce(Reply) -> Result<T, Reply>) -> Result<T> {
-        let reply = self.request(request)?;
+        self.ask_with(request, &Luggage::default(), pick)
+    }
+
+    fn ask_with<T>(
+        &mut self,
+        request: Request,
+        luggage: &Luggage,
+        pick: impl FnOnce(Reply) -> Result<T, Reply>,
+    ) -> Result<T> {
+        let reply = self.request_with(request, luggage)?;
         pick(reply).map_err(|other| self.unexpected(other))
     }
 
@@ -156,12 +179,22 @@ impl AgentLink {
     }
 
     /// Every module in the process's link map, by the path under which we open it; the executable (with an empty path) first.
+    /// Without what was opened by descriptors: the agent, adapters and generations.
     pub fn modules(&mut self) -> Result<Vec<LoadedModule>> {
         let modules = self.ask(Request::Modules, |reply| match reply {
             Reply::Modules(modules) => Ok(modules),
             other => Err(other),
         })?;
-        Ok(modules.into_iter().map(|module| self.seen_from_here(module)).collect())
+        let foreign = modules.into_iter().filter(|module| !is_name_of_passed(&module.path));
+        Ok(foreign.map(|module| self.seen_from_here(module)).collect())
+    }
+
+    /// A file of ours, as the agent gets at it.
+    fn file(&self, path: &Path, luggage: &mut Luggage) -> Result<File> {
+        if !self.welcome.wants_descriptors {
+            return Ok(File::Path(text(path)?));
+        }
+        luggage.add(path).map_err(|source| Error::File { path: path.to_owned(), doing: "handing it over", source })
     }
 
     fn seen_from_here(&self, module: LoadedModule) -> LoadedModule {
@@ -203,11 +236,11 @@ impl AgentLink {
         })
     }
 
-    /// Loads a shadow wholly inside `low..high`.
+    /// Loads a shadow wholly inside `low..high`. The path in the answer is the name that the loader knows it by.
     pub fn load(&mut self, path: &Path, low: u64, high: u64) -> Result<LoadedModule> {
-        let path = text(self.space.from_there(path))?;
-        let module = self.ask(Request::Load { path, low, high }, loaded)?;
-        let module = self.seen_from_here(module);
+        let mut luggage = Luggage::default();
+        let file = self.file(path, &mut luggage)?;
+        let module = self.ask_with(Request::Load { file, low, high }, &luggage, loaded)?;
         self.halt.at(Step::Loaded);
         Ok(module)
     }
@@ -257,8 +290,9 @@ impl AgentLink {
 
     /// Has the adapter at `path` prepare; what it says of it.
     pub fn adapt(&mut self, path: &Path, input: Vec<u8>) -> Result<Vec<u8>> {
-        let path = text(path)?;
-        let words = self.ask(Request::Adapt { path, input }, adapter)?;
+        let mut luggage = Luggage::default();
+        let file = self.file(path, &mut luggage)?;
+        let words = self.ask_with(Request::Adapt { file, input }, &luggage, adapter)?;
         self.halt.at(Step::Adapted);
         Ok(words)
     }
@@ -269,8 +303,14 @@ impl AgentLink {
     }
 
     /// Verifies and prepares a transaction; its number, for [`super::stop::commit`].
-    pub fn stage(&mut self, transaction: Transaction) -> Result<u64> {
-        let number = self.ask(Request::Stage(transaction), |reply| match reply {
+    pub fn stage(&mut self, mut transaction: Transaction) -> Result<u64> {
+        let mut luggage = Luggage::default();
+        for replacement in &mut transaction.replacements {
+            if let File::Path(path) = &replacement.file {
+                replacement.file = self.file(&PathBuf::from(path), &mut luggage)?;
+            }
+        }
+        let number = self.ask_with(Request::Stage(transaction), &luggage, |reply| match reply {
             Reply::Staged { transaction } => Ok(transaction),
             other => Err(other),
         })?;
@@ -294,8 +334,10 @@ impl AgentLink {
         })
     }
 
-    /// Lets process `tracer` (0: nobody) trace the target where Yama is in force; the ledger's present revision.
+    /// Lets process `tracer` (0: nobody) trace the target where Yama is in force; the ledger's present revision. In another pid
+    /// namespace the target has no number for it.
     pub fn allow_tracer(&mut self, tracer: u32) -> Result<u64> {
+        let tracer = if self.space.inner_pid == self.pid { tracer } else { 0 };
         self.ask(Request::AllowTracer { pid: tracer }, done)
     }
 
@@ -304,6 +346,41 @@ impl AgentLink {
         let path = text(self.space.from_there(path))?;
         let module = self.ask(Request::Dlopen { path }, loaded)?;
         Ok(self.seen_from_here(module))
+    }
+}
+
+/// Files that go along with one request.
+#[derive(Debug, Default)]
+struct Luggage(Vec<(PathBuf, fs::File)>);
+
+impl Luggage {
+    fn add(&mut self, path: &Path) -> io::Result<File> {
+        let known = self.0.iter().position(|(known, _)| known == path);
+        let index = match known {
+            Some(index) => index,
+            None if self.0.len() == MOST_PASSED => {
+                return Err(io::Error::other(format!("more than {MOST_PASSED} files at once")));
+            }
+            None => {
+                self.0.push((path.to_owned(), fs::File::open(path)?));
+                self.0.len() - 1
+            }
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(File::Passed { index: index as u32, name })
+    }
+
+    fn send(&self, stream: &mut UnixStream, request: &Request) -> io::Result<()> {
+        if self.0.is_empty() {
+            return send(stream, request);
+        }
+        let mut frame = Vec::new();
+        send(&mut frame, request)?;
+        let files: Vec<i32> = self.0.iter().map(|(_, file)| file.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&files)];
+        let part = [io::IoSlice::new(&frame)];
+        let sent = sendmsg::<()>(stream.as_raw_fd(), &part, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+        stream.write_all(&frame[sent..])
     }
 }
 
@@ -344,19 +421,25 @@ fn text(path: &Path) -> Result<String> {
 
 /// Connects to the socket in the folder of target `pid`, and makes sure that it is that process which listens there.
 pub(super) fn open(folder: &Path, pid: u32) -> io::Result<UnixStream> {
-    let path = folder.join(SOCKET_NAME);
-    let stream = if path.as_os_str().as_bytes().len() <= LONGEST_PATH {
-        UnixStream::connect(path)?
-    } else {
-        let directory = std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(folder)?;
-        UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET_NAME}", directory.as_raw_fd()))?
-    };
+    let stream = within_reach(&folder.join(SOCKET_NAME), |path| UnixStream::connect(path))?;
     // Folders in a shared temporary directory may have been made by anybody.
     let listener = getsockopt(&stream, PeerCredentials).map_err(io::Error::from)?;
     if u32::try_from(listener.pid()) != Ok(pid) {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     Ok(stream)
+}
+
+/// Uses the path of a socket, or where it is too long one that leads there through the folder's descriptor.
+pub(super) fn within_reach<T>(path: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    if path.as_os_str().as_bytes().len() <= LONGEST_PATH {
+        return work(path);
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    };
+    let directory = fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(folder)?;
+    work(&Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name))
 }
 
 fn may_drive(pid: u32) -> bool {

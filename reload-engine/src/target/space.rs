@@ -2,7 +2,8 @@
 //!
 //! A process in another mount namespace, or with another root, has other files under the same paths; `/proc/PID/root` leads to
 //! them. One in another pid namespace has other numbers for itself and its threads. All else in the engine uses paths and numbers
-//! as they are from here; the link to the agent and the store translate.
+//! as they are from here; the link to the agent translates, the ledger's paths too, since they outlive the process: its children
+//! and who comes after it have the same files under other numbers.
 
 use std::{
     fs,
@@ -35,6 +36,11 @@ impl Space {
     /// Whether its files are not those that we have under the same paths.
     pub fn is_other(&self) -> bool {
         self.root.is_some()
+    }
+
+    /// Whether it could not find our store by a path, or would call its folder there otherwise than we do.
+    pub fn is_foreign(&self) -> bool {
+        self.is_other() || self.inner_pid != self.pid
     }
 
     /// Its path, as we open it.
@@ -74,7 +80,7 @@ mod tests {
         assert_eq!(other.from_there(Path::new("/proc/77/root/lib/x.so")), Path::new("/lib/x.so"));
         assert_eq!(other.from_here(Path::new("linux-vdso.so.1")), Path::new("linux-vdso.so.1"));
         let own = Space::of(std::process::id());
-        assert!(!own.is_other());
+        assert!(!own.is_other() && !own.is_foreign() && other.is_foreign());
         assert_eq!(own.from_here(Path::new("/lib/x.so")), Path::new("/lib/x.so"));
         assert_eq!(own.threads(&[5]), [5]);
     }

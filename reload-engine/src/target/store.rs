@@ -9,6 +9,7 @@ use std::{
     os::unix::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+        net::UnixStream,
     },
     path::{Path, PathBuf},
 };
@@ -19,7 +20,7 @@ use nix::{
 };
 use reload_protocol::{SOCKET_NAME, STORE_VARIABLE};
 
-use super::{process, space::Space};
+use super::{link::within_reach, process, space::Space};
 use crate::error::{Error, Result};
 
 /// The folder that holds the agent and one folder per target.
@@ -41,24 +42,6 @@ impl StoreRoot {
         }
         Err(Error::Unsupported(format!(
             "no folder for the store: {}; set TMPDIR to a private folder on a file system without noexec",
-            reasons.join("; ")
-        )))
-    }
-
-    /// The store for a process: [`StoreRoot::find`]'s, or one among its own files where those are not ours.
-    pub fn find_for(space: &Space) -> Result<StoreRoot> {
-        if !space.is_other() {
-            return StoreRoot::find();
-        }
-        let mut reasons = Vec::new();
-        for path in elsewhere(space) {
-            match StoreRoot::at(&path) {
-                Ok(root) => return Ok(root),
-                Err(error) => reasons.push(error.chain().join(": ")),
-            }
-        }
-        Err(Error::Unsupported(format!(
-            "no folder for the store in the container: {}; give it a writable /tmp without noexec",
             reasons.join("; ")
         )))
     }
@@ -97,10 +80,11 @@ impl StoreRoot {
         TargetFolder { path: self.path.join(pid.to_string()) }
     }
 
-    /// Removes the folders of processes that have ended.
+    /// Removes the folders of processes that have ended. An agent that was preloaded into a pid namespace has named its folder
+    /// by a number that here is nobody's, or somebody else's.
     pub fn sweep(&self) {
         for (pid, folder) in self.targets() {
-            if !process::is_alive(pid) {
+            if !process::is_alive(pid) && !is_listened_to(&folder.socket()) {
                 // What cannot be removed now can the next time.
                 let _ = fs::remove_dir_all(folder.path());
             }
@@ -123,13 +107,15 @@ pub struct TargetFolder {
 impl TargetFolder {
     /// The folder in which the agent of `pid` listens, wherever the target was told to put it.
     pub fn of_agent(pid: u32) -> Option<TargetFolder> {
-        let space = Space::of(pid);
         let told =
             process::environment(pid).ok().and_then(|variables| variables.get(OsStr::new(STORE_VARIABLE)).cloned());
-        let told = told.map(|path| space.from_here(Path::new(&path)));
-        let usual = if space.is_other() { elsewhere(&space) } else { candidates() };
-        let mut folders =
-            told.into_iter().chain(usual).map(|root| TargetFolder { path: root.join(space.inner_pid.to_string()) });
+        // Preloaded in a pid namespace it has named the folder by the number that it has there.
+        let inner = Space::of(pid).inner_pid;
+        let names = [pid, inner].into_iter().take(if inner == pid { 1 } else { 2 });
+        let roots: Vec<PathBuf> = told.map(PathBuf::from).into_iter().chain(candidates()).collect();
+        let mut folders = names.flat_map(|name| {
+            roots.iter().map(move |root| TargetFolder { path: root.join(name.to_string()) }).collect::<Vec<_>>()
+        });
         folders.find(|folder| fs::symlink_metadata(folder.socket()).is_ok())
     }
 
@@ -166,13 +152,8 @@ fn candidates() -> Vec<PathBuf> {
     session.into_iter().chain(temporary).chain([Path::new("/tmp").join(&of_user)]).collect()
 }
 
-/// The same for a process with other files: its environment's folders may mean nothing to it by now.
-fn elsewhere(space: &Space) -> Vec<PathBuf> {
-    let of_user = format!("reload-dashboard-{}", geteuid());
-    ["/tmp", "/var/tmp", "/dev/shm", "/run"]
-        .iter()
-        .map(|folder| space.from_here(&Path::new(folder).join(&of_user)))
-        .collect()
+fn is_listened_to(socket: &Path) -> bool {
+    within_reach(socket, |path| UnixStream::connect(path)).is_ok()
 }
 
 /// Makes the folder if it is missing. Somebody else's folder, or a symbolic link where ours should be, is an error.

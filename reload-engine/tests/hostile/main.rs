@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use reload_protocol::{FromAgent, Reply, Request, receive, send};
+use reload_protocol::{File, FromAgent, Reply, Request, receive, send};
 
 mod mutations;
 mod steps;
@@ -196,7 +196,7 @@ fn damaged_files_are_errors_and_nothing_worse() {
     }
 
     let mut frames = Vec::new();
-    let requests = [Request::Hello { version: 1 }, Request::Load { path: "/a".into(), low: 1, high: 2 }];
+    let requests = [Request::Hello { version: 1 }, Request::Load { file: File::Path("/a".into()), low: 1, high: 2 }];
     requests.iter().for_each(|request| send(&mut frames, request).expect("into memory"));
     send(&mut frames, &FromAgent::Reply(Reply::Ledger { revision: 1, ledger: vec![1; 40] })).expect("into memory");
     complaints.extend(each("frames", seeds(3000), MEMORY, move |seed| {

@@ -51,8 +51,14 @@ const TRAP_AND_DIRECTION: u64 = 0x500;
 /// The default of MXCSR: every exception masked.
 const MXCSR: u32 = 0x1f80;
 const TEXT: usize = 1024;
+/// For the helper to send, in seconds; it waits for nothing meanwhile.
+const PASSING: i64 = 2;
 
 /// Written before the stub runs, read after it.
+///
+/// Where the target has other files than we, ours come to it through a pair of sockets: the stub makes them and waits for a
+/// message, the helper takes one end (`pidfd_getfd(2)`) and sends. Whatever becomes of the helper, the stub closes what it has
+/// opened.
 #[repr(C)]
 pub struct Call {
     pub errno_location: u64,
@@ -73,9 +79,29 @@ pub struct Call {
     /// The loader's text, if `dlopen` or `dlsym` gave nothing.
     pub message: u64,
     pub mxcsr: u32,
+    /// Whether files of ours are to come.
+    pub passing: u32,
+    /// The pair of sockets.
+    pub pair: [i32; 2],
+    /// How long the stub waits for the message.
+    pub patience: libc::timeval,
+    pub letter: libc::msghdr,
+    pub part: libc::iovec,
+    pub byte: u64,
+    pub passed: Passed,
+    /// What receiving the message, or making the sockets, gave.
+    pub received: i64,
     pub library: Text,
     pub symbol: Text,
     pub store: Text,
+}
+
+/// Room for two descriptors in a message (`cmsg(3)`); -1 as long as they have not come.
+#[repr(C)]
+pub struct Passed {
+    pub header: [u64; 2],
+    pub library: i32,
+    pub listener: i32,
 }
 
 /// A terminated text.
@@ -95,11 +121,33 @@ impl Text {
     }
 }
 
+impl Text {
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Passed {
+    pub const NONE: Passed = Passed { header: [0; 2], library: -1, listener: -1 };
+}
+
 impl Call {
     pub const MXCSR: u32 = MXCSR;
 
+    /// Lays out the receiving of a message, for a call that is written to `at`.
+    pub fn expect_files(&mut self, at: u64) {
+        let inside = |offset: usize| (at + offset as u64) as *mut libc::c_void;
+        self.passing = 1;
+        self.patience = libc::timeval { tv_sec: PASSING, tv_usec: 0 };
+        self.part = libc::iovec { iov_base: inside(offset_of!(Call, byte)), iov_len: 1 };
+        self.letter.msg_iov = inside(offset_of!(Call, part)).cast();
+        self.letter.msg_iovlen = 1;
+        self.letter.msg_control = inside(offset_of!(Call, passed));
+        self.letter.msg_controllen = size_of::<Passed>() as _;
+    }
+
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: plain integers and bytes in `repr(C)`; the padding after `mxcsr` is none, as what follows are bytes.
+        // SAFETY: integers, addresses and bytes in `repr(C)`, made from all zeroes: what padding there is in `letter` is set.
         unsafe { slice::from_raw_parts(ptr::from_ref(self).cast(), size_of::<Call>()) }
     }
 
@@ -126,6 +174,46 @@ global_asm!(
     "call [rbx + {errno_location}]",
     "mov r12, rax",
     "mov r13d, [rax]",
+    "cmp dword ptr [rbx + {passing}], 0",
+    "je 5f",
+    // socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)
+    "mov edi, {unix}",
+    "mov esi, {packets}",
+    "xor edx, edx",
+    "lea r10, [rbx + {pair}]",
+    "mov eax, {socketpair}",
+    "syscall",
+    "mov [rbx + {received}], rax",
+    "test rax, rax",
+    "jnz 3f",
+    // setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, patience, 16)
+    "mov edi, [rbx + {pair}]",
+    "mov esi, {socket_level}",
+    "mov edx, {receive_timeout}",
+    "lea r10, [rbx + {patience}]",
+    "mov r8d, 16",
+    "mov eax, {setsockopt}",
+    "syscall",
+    // recvmsg(pair[0], letter, MSG_CMSG_CLOEXEC)
+    "mov edi, [rbx + {pair}]",
+    "lea rsi, [rbx + {letter}]",
+    "mov edx, {close_on_exec}",
+    "mov eax, {recvmsg}",
+    "syscall",
+    "mov [rbx + {received}], rax",
+    "mov edi, [rbx + {pair}]",
+    "mov eax, {close}",
+    "syscall",
+    "mov edi, [rbx + {pair} + 4]",
+    "mov eax, {close}",
+    "syscall",
+    "cmp dword ptr [rbx + {passed} + {listener}], 0",
+    "jl 4f",
+    "5:",
+    // An agent that is loaded is only to be started again.
+    "mov rax, [rbx + {start}]",
+    "test rax, rax",
+    "jnz 6f",
     "lea rdi, [rbx + {library}]",
     "mov rsi, [rbx + {flags}]",
     "call [rbx + {dlopen}]",
@@ -138,15 +226,27 @@ global_asm!(
     "mov [rbx + {start}], rax",
     "test rax, rax",
     "jz 2f",
+    "6:",
     "lea rdi, [rbx + {store}]",
+    "mov esi, [rbx + {passed} + {listener}]",
     "call rax",
     "mov [rbx + {status}], rax",
-    "jmp 3f",
+    "jmp 4f",
     "2:",
     "cmp qword ptr [rbx + {dlerror}], 0",
-    "je 3f",
+    "je 4f",
     "call [rbx + {dlerror}]",
     "mov [rbx + {message}], rax",
+    "4:",
+    "cmp dword ptr [rbx + {passing}], 0",
+    "je 3f",
+    // What has not come is -1, which closes nothing.
+    "mov edi, [rbx + {passed} + {descriptor}]",
+    "mov eax, {close}",
+    "syscall",
+    "mov edi, [rbx + {passed} + {listener}]",
+    "mov eax, {close}",
+    "syscall",
     "3:",
     "mov [r12], r13d",
     // munmap(area, AREA), from the program's own stack.
@@ -175,6 +275,23 @@ global_asm!(
     munmap = const libc::SYS_munmap,
     frame = const offset_of!(Call, frame),
     gadget = const offset_of!(Call, gadget),
+    passing = const offset_of!(Call, passing),
+    pair = const offset_of!(Call, pair),
+    patience = const offset_of!(Call, patience),
+    letter = const offset_of!(Call, letter),
+    passed = const offset_of!(Call, passed),
+    descriptor = const offset_of!(Passed, library),
+    listener = const offset_of!(Passed, listener),
+    received = const offset_of!(Call, received),
+    unix = const libc::AF_UNIX,
+    packets = const libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC,
+    socketpair = const libc::SYS_socketpair,
+    socket_level = const libc::SOL_SOCKET,
+    receive_timeout = const libc::SO_RCVTIMEO,
+    setsockopt = const libc::SYS_setsockopt,
+    close_on_exec = const libc::MSG_CMSG_CLOEXEC,
+    recvmsg = const libc::SYS_recvmsg,
+    close = const libc::SYS_close,
 );
 
 unsafe extern "C" {
@@ -385,7 +502,7 @@ mod tests {
 
     #[test]
     fn stub_fits_its_page_and_texts_are_bounded() {
-        assert!(!stub().is_empty() && stub().len() < 256);
+        assert!(!stub().is_empty() && stub().len() < 512);
         assert!(Text::of(&[b'a'; 2000]).is_err() && Text::of(b"/tmp/x.so").is_ok());
         assert!(Call::from_bytes(&[0; 16]).is_none());
     }

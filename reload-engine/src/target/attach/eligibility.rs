@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use nix::{libc, unistd::geteuid};
 use crate::target::{
     process::{self, Status},
     program::{self, Unsuited},
+    space::Space,
 };
 
 /// `linux/capability.h`
@@ -53,6 +55,10 @@ pub struct Facts {
     pub filters_inherited: bool,
     /// This process is among its ancestors.
     pub descendant: bool,
+    /// It lives in another user namespace, and its capabilities count only there.
+    pub capabilities_elsewhere: bool,
+    /// It has other files than we, and `/proc` is not among them.
+    pub without_proc: bool,
     /// Ours.
     pub uid: u32,
     pub capabilities: u64,
@@ -82,6 +88,10 @@ impl Facts {
             filters_inherited: same_filters(&status, &own)
                 || first_in_namespace(pid).is_some_and(|first| same_filters(&status, &first)),
             descendant: is_descendant(pid),
+            capabilities_elsewhere: user_namespace(&pid.to_string())
+                .is_some_and(|other| Some(other) != user_namespace("self")),
+            without_proc: Space::of(pid).is_other()
+                && fs::symlink_metadata(format!("/proc/{pid}/root/proc/self")).is_err(),
             uid: geteuid().as_raw(),
             capabilities: own.effective_capabilities,
             yama_scope: yama_scope(),
@@ -134,13 +144,17 @@ impl Facts {
             let reason = "it has confined itself (seccomp), and what the agent needs might end it";
             return no(reason.into(), "switch its sandbox off for development");
         }
+        if self.without_proc {
+            return no("its container has no /proc, by which the agent knows the process".into(), "mount it there");
+        }
         if self.status.shadow_stack {
             return no("it keeps a shadow stack (CET)".into(), "start it with GLIBC_TUNABLES=glibc.cpu.hwcaps=-SHSTK");
         }
         if may_trace_all {
             return Ok(());
         }
-        if self.status.permitted_capabilities & !self.capabilities != 0 {
+        // The owner of a namespace may trace whatever runs in it (`user_namespaces(7)`); whether we are that, the attempt shows.
+        if self.status.permitted_capabilities & !self.capabilities != 0 && !self.capabilities_elsewhere {
             return no("it has capabilities that this program lacks".into(), "run as root");
         }
         match self.yama_scope {
@@ -173,6 +187,11 @@ fn settled(pid: u32) -> io::Result<Status> {
 pub fn yama_scope() -> u32 {
     let text = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     text.trim().parse().unwrap_or(0)
+}
+
+/// As the kernel names it; `None` where we may not look.
+fn user_namespace(process: &str) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{process}/ns/user")).ok()
 }
 
 fn same_filters(one: &Status, other: &Status) -> bool {
@@ -223,6 +242,8 @@ mod tests {
             tracer: None,
             filters_inherited: true,
             descendant: false,
+            capabilities_elsewhere: false,
+            without_proc: false,
             ..facts
         }
     }
@@ -253,6 +274,8 @@ mod tests {
         check(|facts| (facts.status.seccomp, facts.filters_inherited) = (2, false), "seccomp");
         check(|facts| facts.status.seccomp = 2, "yes");
         check(|facts| facts.status.permitted_capabilities = 1, "capabilities");
+        check(|facts| (facts.status.permitted_capabilities, facts.capabilities_elsewhere) = (1, true), "yes");
+        check(|facts| facts.without_proc = true, "no /proc");
         check(|facts| facts.yama_scope = 1, "ptrace_scope=0");
         check(|facts| (facts.yama_scope, facts.descendant) = (1, true), "yes");
         check(|facts| facts.yama_scope = 3, "CAP_SYS_PTRACE");

@@ -5,8 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    path::PathBuf,
+    fs, io, mem,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -20,8 +20,9 @@ use reload_protocol::START_SYMBOL;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    detour::{self, AREA, CODE, Call, DATA, Frame, SYSCALL, Text, VectorFormat},
+    detour::{self, AREA, CODE, Call, DATA, Frame, Passed, SYSCALL, Text, VectorFormat},
     memory::Memory,
+    passing::Parcel,
     safe_point::{self, SafePoints, Unfit},
     thread::{Missed, Stop, Thread},
 };
@@ -47,10 +48,18 @@ const FAULTS: [libc::c_int; 5] = [libc::SIGILL, libc::SIGTRAP, libc::SIGBUS, lib
 #[derive(Serialize, Deserialize)]
 pub struct Job {
     pub pid: u32,
-    /// The agent, as the target can open it.
+    /// The agent.
     pub library: PathBuf,
-    /// For the agent, as the target sees it.
-    pub store: PathBuf,
+    pub way: Way,
+}
+
+/// How agent and store come together.
+#[derive(Serialize, Deserialize)]
+pub enum Way {
+    /// The target has the same files under the same paths.
+    Path { store: PathBuf },
+    /// It has not: the agent comes as a descriptor, and with it a socket that is bound here.
+    Descriptors { socket: PathBuf },
 }
 
 /// How it ended, one line.
@@ -109,11 +118,23 @@ fn attach(job: &Job) -> Result<Outcome, Trouble> {
     })?;
     let halt = Halt::from_environment();
     let format = VectorFormat::of_this_machine();
+    let parcel = match &job.way {
+        Way::Path { .. } => None,
+        Way::Descriptors { socket } => Some(
+            Parcel::of(&job.library, socket)
+                .map_err(|error| Trouble::failed(format!("preparing what is handed over: {error}")))?,
+        ),
+    };
     let mut search = Search::new(job.pid);
     let (thread, points) = search.find(&memory)?;
     let begun = Instant::now();
     halt.at(Step::Arrested);
-    let detour = Detour::prepare(&thread, &memory, &points, &format)?;
+    let mut detour = Detour::prepare(&thread, &memory, &points, &format)?;
+    if let Some(parcel) = parcel {
+        let mappings = maps::read(job.pid).map_err(|error| Trouble::failed(error.to_string()))?;
+        detour.agent = parcel.loaded(&memory, &mappings).unwrap_or(0);
+        detour.parcel = Some(parcel);
+    }
     let status = detour.run(job, halt);
     // Whatever came of it.
     let restored = detour.restore();
@@ -276,6 +297,10 @@ struct Detour<'a> {
     mask: u64,
     /// Where the gadget finds the way back.
     frame: u64,
+    /// What the thread has to be handed on the way, if it cannot open it.
+    parcel: Option<Parcel>,
+    /// Where an agent begins that is loaded already; 0: it is to be loaded.
+    agent: u64,
 }
 
 impl<'a> Detour<'a> {
@@ -294,7 +319,7 @@ impl<'a> Detour<'a> {
         memory
             .write(frame.at, &frame.bytes)
             .map_err(|error| Trouble::failed(format!("writing below its stack: {error}")))?;
-        Ok(Detour { thread, memory, points, registers, vectors, mask, frame: frame.at })
+        Ok(Detour { thread, memory, points, registers, vectors, mask, frame: frame.at, parcel: None, agent: 0 })
     }
 
     /// Sends the thread off. What the agent's start gave.
@@ -331,9 +356,13 @@ impl<'a> Detour<'a> {
         )?;
         self.thread.set_registers(&detour::stub_call(&self.registers, area))?;
         halt.at(Step::Called);
-        let call = self.until_it_leaves(area, halt)?;
+        let call = self.until_it_leaves(job, area, halt)?;
         self.finish_call(true, "unmapping memory in it")?;
         halt.at(Step::Unmapped);
+        if call.passing != 0 && call.passed.listener < 0 {
+            let errno = Errno::from_raw(-call.received as i32);
+            return Err(Trouble::failed(format!("handing the agent over through a pair of sockets: {errno}")));
+        }
         if call.start == 0 {
             let text = if call.message == 0 { String::new() } else { self.memory.text(call.message, 512) };
             let text = if text.is_empty() { "its loader gives no reason".to_owned() } else { text };
@@ -344,12 +373,20 @@ impl<'a> Detour<'a> {
 
     fn call(&self, job: &Job, area: u64) -> Result<Call, Trouble> {
         let functions = &self.points.functions;
-        let text = |path: &PathBuf| {
-            use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::ffi::OsStrExt;
+
+        let text = |path: &Path| {
             Text::of(path.as_os_str().as_bytes())
                 .map_err(|error| Trouble::failed(format!("{}: {error}", path.display())))
         };
-        Ok(Call {
+        let (library, store) = match &job.way {
+            Way::Path { store } => (job.library.as_path(), store.as_path()),
+            // Its number is known when it has come.
+            Way::Descriptors { .. } => (Path::new(""), Path::new("")),
+        };
+        // SAFETY: integers, addresses and bytes, for all of which zero is a value.
+        let zeroes: Call = unsafe { mem::zeroed() };
+        let mut call = Call {
             errno_location: functions.errno_location,
             dlopen: functions.dlopen,
             dlsym: functions.dlsym,
@@ -358,15 +395,38 @@ impl<'a> Detour<'a> {
             area,
             frame: self.frame,
             flags: functions.flags,
-            handle: 0,
-            start: 0,
-            status: 0,
-            message: 0,
+            start: self.agent,
             mxcsr: Call::MXCSR,
-            library: text(&job.library)?,
+            passed: Passed::NONE,
+            library: text(library)?,
             symbol: Text::of(START_SYMBOL.as_bytes()).map_err(|error| Trouble::failed(error.to_string()))?,
-            store: text(&job.store)?,
-        })
+            store: text(store)?,
+            ..zeroes
+        };
+        if self.parcel.is_some() {
+            call.expect_files(area + CODE);
+        }
+        Ok(call)
+    }
+
+    /// The thread is about to receive the parcel.
+    fn hand_over(&self, job: &Job, area: u64) -> Result<(), Trouble> {
+        let bytes = self.memory.read_some(area + CODE, DATA as usize);
+        let call = Call::from_bytes(&bytes).ok_or_else(|| Trouble::failed("its memory went away meanwhile"))?;
+        let sent = self.parcel.as_ref().map_or(Ok(()), |parcel| parcel.send(job.pid, self.thread.id, call.pair[1]));
+        sent.map_err(|error| Trouble::failed(format!("handing the agent over: {error}")))
+    }
+
+    /// It has received it: from here on the library has a name.
+    fn name_library(&self, area: u64) -> Result<(), Trouble> {
+        let at = area + CODE + mem::offset_of!(Call, passed) as u64;
+        let number = self.memory.word(at + mem::offset_of!(Passed, library) as u64).unwrap_or(u64::MAX) as u32 as i32;
+        if number < 0 {
+            return Ok(());
+        }
+        let failed = |error: io::Error| Trouble::failed(format!("naming the agent in it: {error}"));
+        let name = Text::of(format!("/proc/thread-self/./fd/{number}").as_bytes()).map_err(failed)?;
+        self.memory.write(area + CODE + mem::offset_of!(Call, library) as u64, name.bytes()).map_err(failed)
     }
 
     fn system_call(&self, number: libc::c_long, arguments: [u64; 6], doing: &str) -> Result<u64, Trouble> {
@@ -396,10 +456,11 @@ impl<'a> Detour<'a> {
     }
 
     /// Lets the thread go through the stub until it is about to unmap the area; what is in it then.
-    fn until_it_leaves(&self, area: u64, halt: Halt) -> Result<Call, Trouble> {
+    fn until_it_leaves(&self, job: &Job, area: u64, halt: Halt) -> Result<Call, Trouble> {
         let after = self.points.functions.gadget + SYSCALL;
         let deadline = Instant::now() + DETOUR;
         let mut calls = 0;
+        let mut handed_over = false;
         loop {
             self.thread.resume()?;
             if self.next_stop(deadline, "loading the agent")? != Stop::Syscall {
@@ -410,6 +471,17 @@ impl<'a> Detour<'a> {
                 halt.at(Step::Loading);
             }
             let registers = self.thread.registers()?;
+            let in_stub = (area..area + CODE).contains(&registers.rip);
+            if in_stub && registers.orig_rax == libc::SYS_recvmsg as u64 {
+                // Once at the beginning of the call and once at its end.
+                if handed_over {
+                    self.name_library(area)?
+                } else {
+                    self.hand_over(job, area)?
+                }
+                handed_over = true;
+                halt.at(Step::Passed);
+            }
             if registers.rip == after && registers.orig_rax == libc::SYS_munmap as u64 && registers.rdi == area {
                 halt.at(Step::Leaving);
                 let bytes = self.memory.read_some(area + CODE, DATA as usize);

@@ -4,6 +4,7 @@
 //! - `eligibility`: which processes, and why not the others
 //! - `safe_point`: which thread may be sent, `modules` and `memory` what that is known from
 //! - `detour`: the way there and back, `thread` one thread under ptrace
+//! - `passing`: what it is handed on the way where it has other files than we
 //! - `helper`: the process that does it
 
 mod detour;
@@ -11,6 +12,7 @@ mod eligibility;
 pub(super) mod helper;
 mod memory;
 mod modules;
+mod passing;
 mod safe_point;
 mod thread;
 
@@ -22,7 +24,7 @@ use std::{
 pub use self::eligibility::{Obstacle, yama_scope};
 use self::{
     eligibility::Facts,
-    helper::{ARGUMENT, Job, Outcome},
+    helper::{ARGUMENT, Job, Outcome, Way},
 };
 use super::{
     agent_image,
@@ -46,10 +48,6 @@ const POLL: Duration = Duration::from_millis(2);
 /// # Errors
 /// There is no such process.
 pub fn obstacle(pid: u32) -> Result<Option<Obstacle>> {
-    if Space::of(pid).is_other() {
-        let reason = "it lives in another mount namespace (a container), which is not supported yet".to_owned();
-        return Ok(Some(Obstacle { reason, remedy: "run reload-dashboard inside the container".to_owned() }));
-    }
     let facts = Facts::of(pid).map_err(|_| Error::NoSuchProcess { pid })?;
     Ok(facts.judge().err())
 }
@@ -68,22 +66,30 @@ pub fn link(pid: u32) -> Result<AgentLink> {
         return Err(Error::NotAttachable { pid, name, reason, remedy });
     }
     let failed = |reason: String| Error::Attach { pid, name: name.clone(), reason };
-    let space = Space::of(pid);
-    let store = StoreRoot::find_for(&space)?;
-    if !space.is_other() {
-        // Elsewhere the numbers mean other processes.
-        store.sweep();
-    }
+    let store = StoreRoot::find()?;
+    store.sweep();
     let library = agent_image::install(store.path())?;
     let mut helper = Helper::spawn(Path::new(OWN_PROGRAM), ARGUMENT)?;
-    let there = |path: &Path| space.from_there(path).to_owned();
-    let job = Job { pid, library: there(&library), store: there(store.path()) };
+    let way = if Space::of(pid).is_foreign() {
+        Way::Descriptors { socket: store.target_folder(pid)?.socket() }
+    } else {
+        Way::Path { store: store.path().to_owned() }
+    };
+    let job = Job { pid, library, way };
     let outcome = helper.run::<Outcome>(&job, PATIENCE);
     drop(helper);
     match outcome {
         Some(Outcome::Started { detour_ns, looks }) => {
             tracing::debug!("attached to {pid}: one thread was away for {} us; {looks} looks", detour_ns / 1000);
-            connect(pid, ANSWER)
+            connect(pid, ANSWER).map_err(|error| match error {
+                // It had been started before.
+                Error::NoAgent { .. } => failed(
+                    "its agent does not listen where this dashboard looks: it was started by one with another store, or \
+                     inside its container; use that one, or restart the program"
+                        .into(),
+                ),
+                other => other,
+            })
         }
         // What was permitted a moment ago: somebody else traces it by now, or a security module is in the way.
         Some(Outcome::NotPermitted) => Err(match obstacle(pid)? {
