@@ -79,7 +79,8 @@ impl Facts {
             (metadata.mode() & libc::S_ISUID != 0 && metadata.uid() != status.real_uid)
                 || metadata.mode() & libc::S_ISGID != 0
         });
-        let owner = fs::metadata(format!("/proc/{pid}")).map_or(status.uid, |metadata| metadata.uid());
+        // Not of `/proc/PID` itself: that belongs to the effective user in any case (`task_dump_owner` in the kernel).
+        let owner = fs::metadata(format!("/proc/{pid}/environ")).map_or(status.uid, |metadata| metadata.uid());
         Ok(Facts {
             tracer: (status.tracer_pid != 0).then(|| name(status.tracer_pid)),
             program: executable.map(program::check),
