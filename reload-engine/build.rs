@@ -2,7 +2,7 @@
 //!
 //! The nested cargo has a target folder of its own; it waits for no lock that the outer one holds.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{env, fs, path::PathBuf, process::Command};
 
 /// What the outer cargo sets for its own build and would bend the nested one: clippy must not drive it, and its output must
 /// be where this script looks. Nor is a guest in somebody else's process instrumented (coverage, sanitizers, fuzzing).
@@ -48,11 +48,24 @@ fn main() {
     for name in SCRUBBED {
         cargo.env_remove(name);
     }
+    cargo.env("RUSTFLAGS", format!("-Lnative={}", own_unwinder().display()));
     let status = cargo.status().unwrap_or_else(|error| panic!("running cargo for the agent: {error}"));
     assert!(status.success(), "building the agent failed ({status}); its errors are above");
     let built = out.join(&target).join("agent");
     println!("cargo:rustc-env=RELOAD_AGENT_LIBRARY={}", built.join("libreload_agent.so").display());
     println!("cargo:rustc-env=RELOAD_PYTHON_LIBRARY={}", built.join("libreload_python.so").display());
+}
+
+/// A folder in which the linker finds what Rust's library asks for as `libgcc_s`: the same code to be linked in. A container may
+/// hold nothing but libc, and a target should not have to load a library for its guest.
+fn own_unwinder() -> PathBuf {
+    let folder = PathBuf::from(variable("OUT_DIR")).join("unwinder");
+    let write = || {
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("libgcc_s.so"), "INPUT ( -lgcc_eh -lgcc )\n")
+    };
+    write().unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    folder
 }
 
 fn variable(name: &str) -> String {
