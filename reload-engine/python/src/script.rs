@@ -14,7 +14,16 @@ use crate::{
     natives::{self, DEFINITIONS, bytes_of, text_of},
 };
 
-const SOURCE: &str = include_str!("adapt.py");
+/// Run in this order, in one namespace.
+const SOURCES: [&str; 7] = [
+    include_str!("adapt/layout.py"),
+    include_str!("adapt/contents.py"),
+    include_str!("adapt/versions.py"),
+    include_str!("adapt/initialiser.py"),
+    include_str!("adapt/pybind11.py"),
+    include_str!("adapt/transition.py"),
+    include_str!("adapt/reload.py"),
+];
 /// `Py_file_input` and `Py_eval_input` of `<compile.h>`.
 const FILE_INPUT: i32 = 257;
 const EVAL_INPUT: i32 = 258;
@@ -46,7 +55,9 @@ impl Script {
         let mut known = NAMESPACE.lock().unwrap_or_else(PoisonError::into_inner);
         if *known == 0 {
             let namespace = fresh_namespace(api)?;
-            run(api, SOURCE, FILE_INPUT, namespace)?;
+            for source in SOURCES {
+                run(api, source, FILE_INPUT, namespace)?;
+            }
             *known = namespace as usize;
         }
         Ok(Script { api, namespace: *known as Object })
