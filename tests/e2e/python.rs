@@ -11,9 +11,11 @@ use std::{
 };
 
 use reload_tests::{
-    dashboard::{Launched, Room, Running},
+    dashboard::{Launched, Room, Running, receipts, told},
     deadline, install, process,
     program::Conversation,
+    skip::{is_root, skip},
+    stranger::{self, Stranger},
     toolchain,
 };
 use serde_json::Value;
@@ -32,7 +34,10 @@ enum Kind {
     C(&'static [&'static str]),
     Pybind11,
     Cython,
-    Pyo3,
+    /// For the stable ABI, or for this interpreter's own.
+    Pyo3 {
+        stable: bool,
+    },
 }
 
 /// The module in version 1 beside the host, and the files of the other versions.
@@ -67,8 +72,8 @@ impl<'a> Meter<'a> {
                 compile("g++", &fixtures().join("meter.cpp"), &[&own, flags].concat(), &built);
             }
             Kind::Cython => cython(version, &self.room.path().join("built"), &built),
-            Kind::Pyo3 => {
-                fs::copy(pyo3(version), &built).expect("just built");
+            Kind::Pyo3 { stable } => {
+                fs::copy(pyo3(version, stable), &built).expect("just built");
             }
         }
         install::by_rename(&built, &self.room.path().join(NAME));
@@ -117,14 +122,16 @@ fn cython(version: u32, folder: &Path, output: &Path) {
 }
 
 /// All versions are built once, one after the other: only the last crate is compiled anew.
-fn pyo3(version: u32) -> PathBuf {
-    static VERSIONS: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    let all = VERSIONS.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("meter_pyo3");
+fn pyo3(version: u32, stable: bool) -> PathBuf {
+    static VERSIONS: [OnceLock<Vec<PathBuf>>; 2] = [const { OnceLock::new() }; 2];
+    let all = VERSIONS[usize::from(stable)].get_or_init(|| {
+        let name = if stable { "meter_pyo3_stable" } else { "meter_pyo3" };
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let build = |version: u32| {
             let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
             command.args(["rustc", "--quiet", "--locked", "--lib", "--manifest-path"]);
             command.arg(fixtures().join("meter_pyo3/Cargo.toml")).arg("--target-dir").arg(&folder);
+            command.args(if stable { &["--features", "stable_abi"][..] } else { &[] });
             command.args(["--", "--cfg", &format!("v{version}")]).env("PYO3_PYTHON", PYTHON);
             toolchain::run(&mut command);
             let built = folder.join(format!("meter-{version}.so"));
@@ -160,6 +167,9 @@ fn through_all_versions(kind: Kind) {
     let receipt = target.reload_one(NAME);
     assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
     assert_eq!(target.ask("at 3"), "fine", "{receipt:#}");
+    if let Kind::C(_) = kind {
+        assert_eq!(target.ask("again 3"), "fine");
+    }
     assert_eq!(target.ask("soak 3000"), "fine");
     assert_eq!(target.finish(), Some(0));
 }
@@ -202,7 +212,78 @@ fn pybind11() {
 
 #[test]
 fn pyo3_crate() {
-    through_all_versions(Kind::Pyo3);
+    through_all_versions(Kind::Pyo3 { stable: false });
+}
+
+#[test]
+fn pyo3_crate_for_the_stable_abi() {
+    through_all_versions(Kind::Pyo3 { stable: true });
+}
+
+/// What `install_with` has put into the room, in another place too.
+fn attached_and_through_all_versions(room: &Room, mut target: Stranger<'_>, pid: u32, place: &Path) {
+    let verb = |arguments: &[&str]| stranger::verb(room, pid, arguments);
+    let attached = verb(&["attach"]);
+    assert!(attached.status.success(), "{}", told(&attached));
+    assert_eq!(target.ask("at 1"), "fine");
+    let meter = Meter { room, kind: Kind::C(&["-g", "-O1", "-DHEAP_TYPES"]) };
+    for version in 2..=3 {
+        meter.install(version);
+        install::by_rename(&room.path().join("built").join(NAME), place);
+        let receipt = receipts(&verb(&["reload", "--json", NAME])).remove(0);
+        assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+        assert_eq!(target.ask(&format!("at {version}")), "fine", "{receipt:#}");
+        tells(&receipt, version);
+    }
+    assert!(verb(&["rollback", NAME]).status.success());
+    assert_eq!(target.ask("at 2"), "fine");
+    assert_eq!(target.ask("soak 1000"), "fine");
+}
+
+#[test]
+fn interpreter_that_ran_before_the_dashboard_came() {
+    let room = Room::new();
+    Meter::new(&room, Kind::C(&["-g", "-O1", "-DHEAP_TYPES"]));
+    let host = room.path().join("host.py").display().to_string();
+    let target = Stranger::ready(&room, PYTHON, &[&host, "meter"]);
+    let pid = target.pid();
+    attached_and_through_all_versions(&room, target, pid, &room.path().join(NAME));
+}
+
+#[test]
+fn interpreter_in_a_container() {
+    if !is_root() {
+        return skip("interpreter_in_a_container", "only root may mount file systems");
+    }
+    let room = Room::new();
+    Meter::new(&room, Kind::C(&["-g", "-O1", "-DHEAP_TYPES"]));
+    let script =
+        "mount -t tmpfs none /mnt && cp \"$1\"/*.py \"$1\"/meter.so /mnt && cd /mnt && exec \"$2\" host.py meter";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh"]);
+    command.arg(room.path()).arg(PYTHON);
+    let mut target = Stranger::spawn(&room, &mut command);
+    target.host.line_where(|line| line.starts_with("ready ").then_some(()));
+    let pid = deadline::wait_for("the interpreter", || process::family(target.pid()).get(1).copied());
+    let place = PathBuf::from(format!("/proc/{pid}/root/mnt/{NAME}"));
+    attached_and_through_all_versions(&room, target, pid, &place);
+}
+
+#[test]
+fn second_interpreter_in_the_process() {
+    let room = Room::new();
+    let meter = Meter::new(&room, Kind::C(&["-g"]));
+    let mut target = meter.launch(&[]);
+    assert_eq!(target.ask("second_interpreter 1"), "done");
+    meter.install(2);
+    let receipt = target.reload_one(NAME);
+    assert_eq!(receipt["outcome"], "refused", "{receipt:#}");
+    assert!(receipt["failure"]["message"].to_string().contains("2 interpreters"), "{receipt:#}");
+    assert_eq!(target.ask("at 1"), "fine", "{receipt:#}");
+    assert_eq!(target.ask("second_interpreter 0"), "done");
+    assert_eq!(target.reload_one(NAME)["outcome"], "reloaded");
+    assert_eq!(target.ask("at 2"), "fine");
+    assert_eq!(target.finish(), Some(0));
 }
 
 #[test]

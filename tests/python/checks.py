@@ -140,3 +140,24 @@ def spun():
 
 def threads():
     return threading.active_count()
+
+
+def second_interpreter(wanted):
+    import _xxsubinterpreters
+
+    global other
+    if wanted:
+        other = _xxsubinterpreters.create()
+    else:
+        _xxsubinterpreters.destroy(other)
+    return "done"
+
+
+def again(version):
+    """`importlib.reload` finds the module as it is, and leaves it so."""
+    import importlib
+
+    before = [id(meter), id(Probe), id(held), id(meter.scale)]
+    importlib.reload(meter)
+    after = [id(meter), id(meter.Probe), id(held), id(meter.scale)]
+    return at(version) if before == after else f"{before} -> {after}"

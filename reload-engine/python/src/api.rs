@@ -36,6 +36,8 @@ api! {
     // Of an interpreter that is ending, it ends the thread.
     ensure = c"PyGILState_Ensure": unsafe extern "C-unwind" fn() -> c_int,
     release = c"PyGILState_Release": unsafe extern "C-unwind" fn(c_int),
+    first_interpreter = c"PyInterpreterState_Head": unsafe extern "C" fn() -> *mut c_void,
+    next_interpreter = c"PyInterpreterState_Next": unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     fetch_error = c"PyErr_Fetch": unsafe extern "C" fn(*mut Object, *mut Object, *mut Object),
     restore_error = c"PyErr_Restore": unsafe extern "C" fn(Object, Object, Object),
     clear_error = c"PyErr_Clear": unsafe extern "C" fn(),
@@ -92,6 +94,21 @@ impl Api {
             return Err("the interpreter in this process is not running".to_owned());
         }
         Ok(api)
+    }
+}
+
+impl Api {
+    /// How many interpreters there are in this process. The calling thread is in one of them.
+    pub fn interpreters(&self) -> usize {
+        let following = |last: &*mut c_void| {
+            // SAFETY: as of the first one.
+            let next = unsafe { (self.next_interpreter)(*last) };
+            (!next.is_null()).then_some(next)
+        };
+        // SAFETY: in the interpreter; none begins or ends while this thread holds the lock that they share. From Python 3.12 on
+        // they may have locks of their own; then the count may be late by one.
+        let first = unsafe { (self.first_interpreter)() };
+        std::iter::successors(Some(first).filter(|first| !first.is_null()), following).count()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What of a Python extension's reload must happen inside the interpreter, as a library that the agent loads into targets
 //! that are Python: entering the interpreter, telling what is prepared, and taking the prepared steps after the commit.
 //!
-//! What is to be done is worked out by a script in the interpreter's own language (`adapt.py`). Nothing is linked against
+//! What is to be done is worked out by a script in the interpreter's own language (the folder `adapt`). Nothing is linked against
 //! Python: its functions are looked up in the running process. Deliberately absent: ELF, sockets, policy.
 
 mod api;
@@ -51,7 +51,7 @@ impl Agent {
     }
 }
 
-/// The whole conversation: `input` is what the engine has written for `adapt.py`. Returns when it has ended.
+/// The whole conversation: `input` is what the engine has written for that script. Returns when it has ended.
 ///
 /// # Safety
 /// `input` has `len` bytes, and `context` is what `prepared` and `ended` expect, until this returns.
@@ -99,6 +99,13 @@ struct Outcome {
 
 /// In the interpreter: prepare, wait for the commit, take the steps.
 fn adapt(api: &'static Api, input: &[u8], agent: Agent, seen: &AtomicBool) -> String {
+    let interpreters = api.interpreters();
+    if interpreters > 1 {
+        // What they share of a library (its tables of methods, its static types) would change for all, the rest for one.
+        return format!(
+            "refused\t{interpreters} interpreters run in this process, and an extension can be adapted in one only\n"
+        );
+    }
     natives::watch(seen);
     let script = match Script::get(api) {
         Ok(script) => script,
