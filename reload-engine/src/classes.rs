@@ -7,21 +7,8 @@ use std::path::Path;
 use crate::model::{Class, file_name, split_root};
 
 /// Where distributions install; whatever lies here comes from a package, not from the user's build.
-const SYSTEM_ROOTS: &[&str] = &[
-    "/usr",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/bin",
-    "/sbin",
-    "/opt",
-    "/nix",
-    "/gnu",
-    "/snap",
-    "/app",
-    "/run/host",
-];
+const SYSTEM_ROOTS: &[&str] =
+    &["/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/opt", "/nix", "/gnu", "/snap", "/run/host"];
 
 /// Inside those, what users build and install themselves is still a package to us, except in these.
 const PROJECT_ROOTS: &[&str] = &["/usr/src", "/opt/src"];
@@ -107,6 +94,10 @@ mod tests {
         check("/var/lib/app/plugin.so", Class::Project);
         check("/library/libfoo.so", Class::Project);
         check("/usr/src/app/build/libfoo.so", Class::Project);
+        // What people build for a container lies there more often than what a sandbox has brought along.
+        check("/app/libfoo.so", Class::Project);
+        check("/proc/77/root/app/libfoo.so", Class::Project);
+        check("/proc/77/root/usr/lib/libfoo.so", Class::System);
         check("/usr/lib/x86_64-linux-gnu/libssl.so.3", Class::System);
         check("/lib/x86_64-linux-gnu/libz.so.1", Class::System);
         check("/usr/local/lib/libfoo.so", Class::System);
