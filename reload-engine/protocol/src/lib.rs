@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub mod signal_frame;
 
 /// Version of this protocol; controller and agent must agree exactly.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Largest accepted frame in bytes. A larger length prefix is an error, not an allocation.
 pub const MAX_FRAME: usize = 256 << 20;
