@@ -270,7 +270,7 @@ impl Dashboard {
             .filter(|candidate| candidate.attachable.is_ok() && !open.contains(&candidate.pid))
             .collect();
         for tab in &mut self.tabs {
-            let again = tab.ended().and_then(|exe| free.iter().position(|candidate| candidate.exe == exe));
+            let again = tab.ended().and_then(|exe| free.iter().position(|candidate| candidate.runs(exe)));
             if let Some(position) = again {
                 let pid = free.remove(position).pid;
                 tab.revive(pid);
