@@ -4,10 +4,13 @@
 //! Known by their names and by who calls them. Stacks are not looked at: another function that waits in a call for long is
 //! not told of.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::lineage::{Instance, Lineage};
-use crate::image::{Image, callees, demangle, inlined_into};
+use crate::{
+    image::{Image, Resolves, callees, demangle, inlined_into},
+    model::Vaddr,
+};
 
 /// How many names of inlined functions are told.
 const TOLD: usize = 8;
@@ -18,10 +21,10 @@ const DEPTH: u32 = 6;
 pub fn warnings(lineage: &Lineage, changed: &[Instance]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut roots: Option<(usize, HashSet<usize>)> = None;
+    let mut starters: Option<(usize, Starters<'_>)> = None;
     for instance in changed {
         let image = &*lineage.placed(instance.generation).image;
         let function = instance.function as usize;
-        let name = demangle(lineage.name(*instance));
         let what = if is_main(image, function) {
             "is running"
         } else {
@@ -29,11 +32,16 @@ pub fn warnings(lineage: &Lineage, changed: &[Instance]) -> Vec<String> {
                 roots = Some((instance.generation, thread_roots(image)));
             }
             let known = roots.as_ref().is_some_and(|(_, roots)| roots.contains(&function));
-            if !known && !starts_thread(image, function) {
+            if starters.as_ref().is_none_or(|(of, _)| *of != instance.generation) {
+                starters = Some((instance.generation, Starters::of(image)));
+            }
+            let start = |(_, starters): &mut (usize, Starters<'_>)| starters.start(image.functions[function].address);
+            if !known && !starters.as_mut().is_some_and(start) {
                 continue;
             }
             "is what a thread begins with"
         };
+        let name = demangle(lineage.name(*instance));
         let inlined = inlined_into(&image.bytes, image.functions[function].address);
         let mut inlined: Vec<String> = inlined.into_iter().filter(|name| !is_library(name)).collect();
         let more = inlined.len().saturating_sub(TOLD);
@@ -88,16 +96,42 @@ fn thread_roots(image: &Image) -> HashSet<usize> {
     roots
 }
 
-/// Whether a function that starts a thread also takes this one's address: C's way to say what the thread is to do.
-fn starts_thread(image: &Image, function: usize) -> bool {
-    const STARTS: [&str; 2] = ["pthread_create", "thrd_create"];
-    let address = image.functions[function].address;
-    let takers = image.references.iter().filter(|reference| reference.address_taken && reference.target == address);
-    let mut takers: Vec<u32> = takers.filter_map(|reference| reference.function).collect();
-    takers.dedup();
-    takers
-        .into_iter()
-        .any(|taker| callees(image, taker as usize).imported.iter().any(|name| STARTS.contains(&name.as_str())))
+/// The functions of a file that start threads.
+struct Starters<'a> {
+    image: &'a Image,
+    /// By function: who takes its address.
+    takers: HashMap<Vaddr, Vec<u32>>,
+    /// Of those looked at: whether it starts a thread.
+    known: HashMap<u32, bool>,
+}
+
+impl<'a> Starters<'a> {
+    const NAMES: [&'static str; 2] = ["pthread_create", "thrd_create"];
+
+    fn of(image: &'a Image) -> Self {
+        let mut takers: HashMap<Vaddr, Vec<u32>> = HashMap::new();
+        let imported = image.tables.relocations.iter().any(|relocation| match &relocation.resolves {
+            Resolves::Symbol { name, here: None, .. } => Self::NAMES.contains(&name.as_str()),
+            _ => false,
+        });
+        if imported {
+            for reference in image.references.iter().filter(|reference| reference.address_taken) {
+                takers.entry(reference.target).or_default().extend(reference.function);
+            }
+        }
+        Starters { image, takers, known: HashMap::new() }
+    }
+
+    /// Whether a function that starts a thread also takes this one's address: C's way to say what the thread is to do.
+    fn start(&mut self, function: Vaddr) -> bool {
+        let Starters { image, takers, known } = self;
+        let starts = |taker: u32| {
+            let imported = callees(image, taker as usize).imported;
+            imported.iter().any(|name| Self::NAMES.contains(&name.as_str()))
+        };
+        let takers = takers.get(&function).into_iter().flatten();
+        takers.into_iter().any(|taker| *known.entry(*taker).or_insert_with(|| starts(*taker)))
+    }
 }
 
 /// Code of the languages' own libraries.
