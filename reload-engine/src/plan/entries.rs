@@ -1,11 +1,11 @@
 //! The bytes that make old entries jump to the code that runs now, and the step from one such state to another.
+//!
+//! The oldest entry of a function, which its pointers lead to, jumps to the code that runs now; those of the generations in
+//! between jump to the oldest. So a reload writes to the oldest and to the last, however many there were before.
 
-use std::collections::BTreeMap;
-
-use foldhash::HashMap;
 use reload_protocol::{Merge, Patch, Range, Write};
 
-use super::lineage::{Instance, Lineage, Placed};
+use super::lineage::{Implementers, Instance, Lineage, Placed};
 use crate::{
     image::Form,
     model::{Addr, Vaddr},
@@ -47,23 +47,44 @@ impl Transition {
 /// which has just been loaded.
 pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<usize>) -> Transition {
     let (before, after) = (Running::of(lineage, from), Running::of(lineage, to));
-    let mut families: Vec<u32> = before.implementers.keys().chain(after.implementers.keys()).copied().collect();
+    let mut entries: Vec<(Addr, Instance)> = Vec::new();
+    let mut consider = |instance: Instance| entries.push((lineage.address(instance), instance));
+    for (&family, last) in before.implementers.iter() {
+        let instances = lineage.instances(family);
+        let all = lineage.is_entangled(family)
+            || !before.leads_through_oldest(lineage, family)
+            || !after.leads_through_oldest(lineage, family);
+        let next = after.implementers.get(&family).filter(|_| !all);
+        match next {
+            Some(next) if next == last => {
+                instances.last().filter(|it| untouched == Some(it.generation)).into_iter().for_each(|it| consider(*it));
+            }
+            Some(next) => {
+                let ends = instances.first().into_iter().chain(instances.last());
+                let runs = [last, next].into_iter().flat_map(|it| lineage.run(family, *it));
+                ends.chain(runs).for_each(|it| consider(*it));
+            }
+            None => instances.iter().for_each(|it| consider(*it)),
+        }
+    }
+    let begun = after.implementers.keys().filter(|family| !before.implementers.contains_key(family));
+    begun.flat_map(|family| lineage.instances(*family)).for_each(|it| consider(*it));
     // A function that came with a generation on the way to only one of the two is implemented anew by nobody there, but its
     // later instances lead to it, and no longer do.
-    let parted = |generation: usize| before.path.contains(&generation) != after.path.contains(&generation);
-    families.extend((0..lineage.families().len() as u32).filter(|family| match lineage.instances(*family) {
-        [first, _, ..] => parted(first.generation),
-        _ => false,
-    }));
-    families.sort_unstable();
-    families.dedup();
-    let mut entries: BTreeMap<Addr, Instance> = BTreeMap::new();
-    for instance in families.into_iter().flat_map(|family| lineage.instances(family)) {
-        entries.entry(lineage.address(*instance)).or_insert(*instance);
+    let on = |path: &[usize], generation: usize| path.binary_search(&generation).is_ok();
+    let parted = |generation: usize| on(&before.path, generation) != on(&after.path, generation);
+    for family in 0..lineage.families().len() as u32 {
+        match lineage.instances(family) {
+            all @ [first, _, ..] if parted(first.generation) => all.iter().for_each(|it| consider(*it)),
+            _ => {}
+        }
     }
+    // One of each address.
+    entries.sort_unstable();
+    entries.dedup_by_key(|(address, _)| *address);
 
     let mut result = Transition::default();
-    for instance in entries.into_values() {
+    for (_, instance) in entries {
         let fresh = untouched == Some(instance.generation);
         let old = if fresh { Lead::Own } else { before.lead(lineage, instance) };
         let new = after.lead(lineage, instance);
@@ -97,7 +118,7 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
 struct Running {
     generation: usize,
     path: Vec<usize>,
-    implementers: HashMap<u32, Instance>,
+    implementers: Implementers,
 }
 
 /// Where an entry leads.
@@ -130,21 +151,15 @@ impl Running {
 
     /// A function of the same state always gives the same answer, so that the bytes that stand there can be predicted.
     fn lead(&self, lineage: &Lineage, instance: Instance) -> Lead {
-        let sharers: Vec<(Instance, u32)> = lineage.sharers(instance).collect();
-        let present = |family: u32| lineage.instances(family).iter().any(|it| it.generation == self.generation);
-        let any_present = sharers.iter().any(|(_, family)| present(*family));
-        let mut wishes: Vec<(Instance, Option<Addr>)> = Vec::new();
-        for (sharer, family) in sharers {
-            // A name that the active generation no longer has does not stand in the way of one that it has.
-            if present(family) || !any_present {
-                let implementer = lineage.implementer(&self.implementers, &self.path, family);
-                wishes.push((sharer, destination(lineage, sharer, implementer)));
+        let wish = if lineage.is_alone(instance) {
+            let placed = lineage.placed(instance.generation);
+            self.destination(lineage, instance, placed.families[instance.function as usize])
+        } else {
+            match self.common_wish(lineage, instance) {
+                Ok(wish) => wish,
+                Err(torn) => return Lead::Torn(torn),
             }
-        }
-        let Some((_, wish)) = wishes.first().copied() else { return Lead::Own };
-        if wishes.iter().any(|(_, other)| *other != wish) {
-            return Lead::Torn(wishes.into_iter().map(|(sharer, _)| sharer).collect());
-        }
+        };
         let Some(target) = wish else { return Lead::Own };
         let placed = lineage.placed(instance.generation);
         let entry = lineage.function(instance).entry;
@@ -166,15 +181,62 @@ impl Running {
             None => Lead::Unreachable,
         }
     }
+
+    /// Where the functions that share this entry want it to lead; those that part ways are the error.
+    fn common_wish(&self, lineage: &Lineage, instance: Instance) -> Result<Option<Addr>, Vec<Instance>> {
+        let sharers: Vec<(Instance, u32)> = lineage.sharers(instance).collect();
+        let present = |family: u32| {
+            lineage.instances(family).binary_search_by_key(&self.generation, |instance| instance.generation).is_ok()
+        };
+        let any_present = sharers.iter().any(|(_, family)| present(*family));
+        // A name that the active generation no longer has does not stand in the way of one that it has.
+        let wishing = sharers.into_iter().filter(|(_, family)| present(*family) || !any_present);
+        let wishes: Vec<(Instance, Option<Addr>)> =
+            wishing.map(|(sharer, family)| (sharer, self.destination(lineage, sharer, family))).collect();
+        let wish = wishes.first().and_then(|(_, wish)| *wish);
+        if wishes.iter().all(|(_, other)| *other == wish) {
+            Ok(wish)
+        } else {
+            Err(wishes.into_iter().map(|(sharer, _)| sharer).collect())
+        }
+    }
+
+    /// Where the entry of `instance` should lead; `None`: into its own code.
+    fn destination(&self, lineage: &Lineage, instance: Instance, family: u32) -> Option<Addr> {
+        let implementer = lineage.implementer(&self.implementers, &self.path, family)?;
+        let oldest = *lineage.instances(family).first()?;
+        if oldest != instance && lineage.is_alone(instance) && self.leads_through_oldest(lineage, family) {
+            // One that happens to be the same, with others in between, need not come and go with those.
+            let own = lineage.run(family, implementer).contains(&instance);
+            return (!own).then(|| lineage.address(oldest));
+        }
+        let own = implementer == instance || lineage.interchangeable(instance, implementer);
+        (!own).then(|| lineage.address(implementer))
+    }
+
+    /// Whether the oldest entry of a function that was implemented anew is known to lead to the code that runs, so that the
+    /// others may lead to it.
+    fn leads_through_oldest(&self, lineage: &Lineage, family: u32) -> bool {
+        let (Some(implementer), Some(oldest)) =
+            (self.implementers.get(&family).copied(), lineage.instances(family).first().copied())
+        else {
+            return false;
+        };
+        let target = lineage.address(implementer);
+        lineage.is_alone(oldest)
+            && (lineage.interchangeable(oldest, implementer) || jumps_by_itself(lineage, oldest, target))
+    }
 }
 
-/// Where the entry of `instance` should lead when `implementer` runs its family; `None`: into its own code.
-fn destination(lineage: &Lineage, instance: Instance, implementer: Option<Instance>) -> Option<Addr> {
-    let implementer = implementer?;
-    if implementer == instance {
-        return None;
-    }
-    (!lineage.interchangeable(instance, implementer)).then(|| lineage.address(implementer))
+/// Whether the entry has room for a jump to `target`, whatever becomes of other entries.
+fn jumps_by_itself(lineage: &Lineage, instance: Instance, target: Addr) -> bool {
+    let entry = lineage.function(instance).entry;
+    let from = match entry.form {
+        Form::Near => entry.at,
+        Form::Short { padding } => padding,
+        Form::Borrowed { .. } | Form::None => return false,
+    };
+    long_jump(lineage.placed(instance.generation).bias.addr(from), target).is_some()
 }
 
 /// Some bytes of an entry.

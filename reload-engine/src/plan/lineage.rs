@@ -31,6 +31,10 @@ pub struct Family {
     pub key: NameKey,
     /// Oldest first; at most one per generation.
     pub instances: Vec<Instance>,
+    /// Parallel to the instances: index of the first of those in a row that are interchangeable.
+    runs: Vec<u32>,
+    /// What becomes of some entry of it depends on other families too: it is shared, or borrows room.
+    entangled: bool,
     /// The family before this one in the chain of those with the same key.
     namesake: Option<u32>,
 }
@@ -48,6 +52,8 @@ pub struct Placed {
     pub families: Vec<u32>,
     /// The families that this generation implements anew.
     pub implements: Vec<(u32, u32)>,
+    /// As [`Lineage::implementers`] says; kept of the last generation and the one it was planned against.
+    implementers: Option<Implementers>,
     pub homes: Homes,
     /// Parallel to the image's functions: which storage they use, as a hash ([`super::homes::storage`]).
     pub storage: Vec<u64>,
@@ -56,6 +62,9 @@ pub struct Placed {
     /// Where binding changed the first bytes of functions, ascending: what stands there when nothing is redirected.
     pub rebound_entries: Vec<(Vaddr, [u8; 4])>,
 }
+
+/// By family: who runs it.
+pub type Implementers = Arc<HashMap<u32, Instance>>;
 
 /// Generations of one module.
 #[derive(Debug)]
@@ -85,12 +94,14 @@ impl Lineage {
             tls_module,
             families: all,
             implements: Vec::new(),
+            implementers: None,
             homes,
             storage,
             meant: HashMap::new(),
             rebound_entries: Vec::new(),
         };
         lineage.placed.push(first);
+        lineage.complete_families();
         lineage
     }
 
@@ -98,8 +109,45 @@ impl Lineage {
     fn found(&mut self, key: NameKey, first: Instance) -> u32 {
         let family = self.families.len() as u32;
         let namesake = self.by_key.insert(key, family);
-        self.families.push(Family { key, instances: vec![first], namesake });
+        self.families.push(Family { key, instances: vec![first], runs: Vec::new(), entangled: false, namesake });
         family
+    }
+
+    /// Completes the families of the last generation's functions.
+    fn complete_families(&mut self) {
+        let Some(Placed { image, families: of, .. }) = self.placed.last() else { return };
+        let (image, of) = (Arc::clone(image), of.clone());
+        for (index, family) in of.into_iter().enumerate() {
+            let of = &self.families[family as usize];
+            let run = match of.instances[..] {
+                [.., before, last] if self.interchangeable(before, last) => of.runs.last().copied(),
+                _ => None,
+            };
+            let of = &mut self.families[family as usize];
+            of.runs.push(run.unwrap_or(of.instances.len() as u32 - 1));
+            of.entangled |= !is_alone(&image, index) || !jumps_alone(&image.functions[index]);
+        }
+    }
+
+    /// The instances in a row that are interchangeable with this one of the family, itself included.
+    pub fn run(&self, family: u32, of: Instance) -> &[Instance] {
+        let Family { instances, runs, .. } = &self.families[family as usize];
+        let Ok(index) = instances.binary_search_by_key(&of.generation, |instance| instance.generation) else {
+            return &[];
+        };
+        let start = runs[index];
+        let after = index + runs[index..].partition_point(|run| *run == start);
+        &instances[start as usize..after]
+    }
+
+    /// Whether what becomes of an entry of the family depends on other families too.
+    pub fn is_entangled(&self, family: u32) -> bool {
+        self.families[family as usize].entangled
+    }
+
+    /// Whether no other function begins where this one does.
+    pub fn is_alone(&self, instance: Instance) -> bool {
+        is_alone(&self.placed[instance.generation].image, instance.function as usize)
     }
 
     /// The families of this key, newest first.
@@ -129,7 +177,15 @@ impl Lineage {
         for function in &plan.distinct {
             storage[*function as usize] = bias.0;
         }
-        let implements = plan.implements.iter().map(|function| (families[*function as usize], *function)).collect();
+        let implements: Vec<(u32, u32)> =
+            plan.implements.iter().map(|function| (families[*function as usize], *function)).collect();
+        let before = self.implementers(plan.parent);
+        let mut implementers = HashMap::clone(&before);
+        implementers.extend(
+            implements.iter().map(|(family, function)| (*family, Instance { generation, function: *function })),
+        );
+        self.placed.iter_mut().for_each(|placed| placed.implementers = None);
+        self.placed[plan.parent].implementers = Some(before);
         self.placed.push(Placed {
             number,
             parent: plan.parent,
@@ -138,11 +194,13 @@ impl Lineage {
             tls_module,
             families,
             implements,
+            implementers: Some(Arc::new(implementers)),
             storage,
             meant: plan.decisions.clone().into_meant(),
             rebound_entries: at_entries(&plan.image, code),
             homes,
         });
+        self.complete_families();
         generation
     }
 
@@ -235,14 +293,17 @@ impl Lineage {
     }
 
     /// Who runs each family that a generation on the way to `generation` implemented anew.
-    pub fn implementers(&self, generation: usize) -> HashMap<u32, Instance> {
+    pub fn implementers(&self, generation: usize) -> Implementers {
+        if let Some(known) = &self.placed[generation].implementers {
+            return Arc::clone(known);
+        }
         let mut result = HashMap::new();
         for generation in self.path(generation) {
             for (family, function) in &self.placed[generation].implements {
                 result.insert(*family, Instance { generation, function: *function });
             }
         }
-        result
+        Arc::new(result)
     }
 
     /// The instance that runs a family, given [`Lineage::implementers`] and [`Lineage::path`] of the active generation;
@@ -251,6 +312,18 @@ impl Lineage {
         let first = || self.instances(family).iter().find(|instance| path.binary_search(&instance.generation).is_ok());
         implementers.get(&family).or_else(first).copied()
     }
+}
+
+fn is_alone(image: &Image, function: usize) -> bool {
+    let functions = &image.functions;
+    let here = |index: Option<usize>| index.and_then(|index| functions.get(index)).map(|other| other.address);
+    let address = functions[function].address;
+    here(function.checked_sub(1)) != Some(address) && here(Some(function + 1)) != Some(address)
+}
+
+/// Whether the function's entry has room of its own for a jump.
+fn jumps_alone(function: &Function) -> bool {
+    matches!(function.entry.form, Form::Near | Form::Short { .. })
 }
 
 /// Those of the 32-bit fields that overlap bytes an entry's jump would replace, or one that borrows room behind it.

@@ -23,7 +23,7 @@ mod tls;
 
 use attribution::Decisions;
 use homes::PlannedHomes;
-use lineage::{Instance, Lineage};
+use lineage::{Implementers, Instance, Lineage};
 use matching::{Traits, pair};
 use start_up::StartUp;
 use tls::TlsPlan;
@@ -499,7 +499,9 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) -> Vec<Instance> {
 fn bring_callers_along(lineage: &Lineage, plan: &mut Plan) {
     let new_address = plan.family_addresses();
     let parts_ways = |plan: &Plan, function: u32| {
-        let Some(family) = plan.partners[function as usize] else { return false };
+        let Some(family) = plan.partners[function as usize].filter(|family| lineage.is_entangled(*family)) else {
+            return false;
+        };
         let address = plan.image.functions[function as usize].address;
         lineage.instances(family).iter().any(|instance| {
             lineage.sharers(*instance).any(|(_, other)| {
@@ -537,7 +539,7 @@ fn bring_callers_along(lineage: &Lineage, plan: &mut Plan) {
 /// Sees to it that functions which lend room to others are redirected.
 struct Lending<'a> {
     lineage: &'a Lineage,
-    implementers: HashMap<u32, Instance>,
+    implementers: Implementers,
     /// Where each family continues in the new file.
     continued: HashMap<u32, u32>,
 }
@@ -547,7 +549,7 @@ impl<'a> Lending<'a> {
     fn of(lineage: &'a Lineage, plan: &mut Plan) -> Self {
         let mut continued = HashMap::new();
         let borrowers: Vec<(Instance, u32)> = lineage.borrowers().collect();
-        let implementers = if borrowers.is_empty() { HashMap::new() } else { lineage.implementers(plan.parent) };
+        let implementers = lineage.implementers(plan.parent);
         if !borrowers.is_empty() {
             let functions = plan.partners.iter().enumerate();
             continued.extend(functions.filter_map(|(function, family)| Some(((*family)?, function as u32))));
@@ -563,7 +565,8 @@ impl<'a> Lending<'a> {
 
     /// Whether every entry of `family` can be redirected.
     fn make_room(&mut self, plan: &mut Plan, family: u32) -> bool {
-        self.lineage.instances(family).iter().all(|instance| self.has_room(plan, *instance))
+        !self.lineage.is_entangled(family)
+            || self.lineage.instances(family).iter().all(|instance| self.has_room(plan, *instance))
     }
 
     /// Whether this entry can be redirected, by having its lender run in the new generation if need be.
