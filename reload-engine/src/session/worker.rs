@@ -1,7 +1,7 @@
 //! The session's thread: waits for whatever comes first, acts on it, tells about it.
 //!
-//! Idle costs a few short reads of `/proc` per second: the agent tells of other controllers, inotify of files, and only a
-//! `dlopen` has to be polled for.
+//! Idle costs a few short reads of `/proc` per second, and the agent sleeps: it tells of other controllers, inotify of files,
+//! and only a `dlopen` has to be polled for.
 
 use std::{
     collections::HashMap,
@@ -44,7 +44,7 @@ const SOON_TIMES: u32 = 6;
 /// Between two comparisons of stamps, for what inotify cannot see, and where it sees nothing.
 const FILE_PACE: Duration = Duration::from_secs(2);
 const POLLED_FILE_PACE: Duration = Duration::from_millis(250);
-/// The link map is read this often even if the target's size never changes.
+/// What is mapped is looked at this often even if the target's size never changes: one library may come for another.
 const LISTING_PACE: Duration = Duration::from_secs(5);
 /// Modules analysed ahead of their first reload: so many at most, none larger than so many bytes. The analysis stays in
 /// memory.
@@ -81,6 +81,8 @@ pub struct Worker {
     pub dirty: bool,
     /// Of the target, at the last listing.
     pub pages: u64,
+    /// The target's page faults and the fingerprint of what it executes, when these were looked at last.
+    mapped: (u64, u64),
     updates: Sender<Update>,
     wake: Box<dyn Fn() + Send>,
     snapshots: u64,
@@ -117,6 +119,7 @@ impl Worker {
             connection: Connection::Attached,
             dirty: true,
             pages: 0,
+            mapped: (0, 0),
             updates,
             wake,
             snapshots: 0,
@@ -288,9 +291,11 @@ impl Worker {
             }
             match maps::size_in_pages(self.pid) {
                 Ok(pages) if pages == self.pages && now < self.next_listing => {}
-                Ok(_) if is_alive(self.pid) => {
+                Ok(pages) if is_alive(self.pid) => {
                     self.next_listing = now + LISTING_PACE;
-                    self.relist();
+                    if self.mapped_anew() || pages != self.pages {
+                        self.relist();
+                    }
                 }
                 Ok(_) | Err(_) => self.link_ended(exit),
             }
@@ -300,6 +305,17 @@ impl Worker {
             let touched = self.watcher.poll();
             self.touch(touched);
         }
+    }
+
+    /// Whether the target executes other files than when this was asked last, as far as can be told from outside.
+    fn mapped_anew(&mut self) -> bool {
+        let Ok(faults) = maps::faults(self.pid) else { return true };
+        if faults == self.mapped.0 {
+            return false;
+        }
+        let Ok(fingerprint) = maps::code_fingerprint(self.pid) else { return true };
+        let before = std::mem::replace(&mut self.mapped, (faults, fingerprint));
+        before.1 != fingerprint
     }
 
     fn relist(&mut self) {

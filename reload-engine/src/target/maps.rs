@@ -2,7 +2,9 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -56,6 +58,25 @@ pub fn size_in_pages(pid: u32) -> Result<u64> {
     let gone = |_: io::Error| Error::NoSuchProcess { pid };
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).map_err(gone)?;
     Ok(text.split(' ').next().and_then(|pages| pages.parse().ok()).unwrap_or(0))
+}
+
+/// A number that stays the same as long as the process takes no page fault: without one nothing was loaded and run. Cheap.
+pub fn faults(pid: u32) -> Result<u64> {
+    let gone = |_: io::Error| Error::NoSuchProcess { pid };
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(gone)?;
+    // proc_pid_stat(5): the name may hold anything; `minflt` and `majflt` are fields 10 and 12.
+    let fields = text.rsplit_once(')').map_or("", |(_, after)| after).split(' ');
+    let numbers: Vec<u64> = fields.skip(8).take(3).filter_map(|field| field.parse().ok()).collect();
+    Ok(numbers.first().copied().unwrap_or(0) + numbers.last().copied().unwrap_or(0))
+}
+
+/// What is mapped of files for execution and where, as one number.
+pub fn code_fingerprint(pid: u32) -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    for mapping in read(pid)?.iter().filter(|mapping| mapping.executable) {
+        (mapping.start, mapping.end, &mapping.file).hash(&mut hasher);
+    }
+    Ok(hasher.finish())
 }
 
 /// The file that is mapped somewhere in `start..end`, if any.
@@ -119,7 +140,7 @@ fn hexadecimal(digits: &str) -> Option<u64> {
 mod tests {
     use std::path::Path;
 
-    use super::{file_in, parse, read, size_in_pages};
+    use super::{code_fingerprint, faults, file_in, parse, read, size_in_pages};
     use crate::model::Addr;
 
     #[test]
@@ -134,6 +155,19 @@ mod tests {
         assert!(mappings[0].executable && !mappings[0].writable && mappings[0].offset == 0x1000);
         assert_eq!(mappings[2].label.as_deref(), Some("[stack]"));
         assert_eq!(file_in(&mappings, Addr(0x5000), Addr(0x6000)), None);
+    }
+
+    #[test]
+    fn what_is_loaded_shows_in_the_fingerprint_and_takes_faults() {
+        let own = std::process::id();
+        let before = (code_fingerprint(own).expect("maps"), faults(own).expect("stat"));
+        assert!(before.1 > 0);
+        // SAFETY: one of libc's own companions, without constructors that would mind.
+        let library = unsafe { nix::libc::dlopen(c"libBrokenLocale.so.1".as_ptr(), nix::libc::RTLD_NOW) };
+        assert!(!library.is_null(), "it comes with libc");
+        let after = (code_fingerprint(own).expect("maps"), faults(own).expect("stat"));
+        assert_ne!(before.0, after.0);
+        assert!(before.1 < after.1);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fs,
+    ops::Bound::{Excluded, Unbounded},
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -27,6 +28,9 @@ mod writers;
 pub use completeness::{Completeness, completeness};
 pub use look::{Evidence, Look, PATIENCE, Reading, Sight, content_hash, stamp, stamp_of};
 
+/// How many files one poll looks at, where events tell of most changes.
+const POLLED_AT_ONCE: usize = 100;
+
 /// Watches the files of a set of modules.
 pub struct Watcher {
     inotify: Option<INotifyWatcher>,
@@ -35,7 +39,9 @@ pub struct Watcher {
     modules: BTreeSet<PathBuf>,
     directories: BTreeMap<PathBuf, Watched>,
     /// Stamps at the last poll, to notice what no event told.
-    stamps: HashMap<PathBuf, Option<FileStamp>>,
+    stamps: BTreeMap<PathBuf, Option<FileStamp>>,
+    /// Where the next poll goes on.
+    polled: Option<PathBuf>,
     notices: Vec<String>,
 }
 
@@ -90,7 +96,8 @@ impl Watcher {
             wake,
             modules: BTreeSet::new(),
             directories: BTreeMap::new(),
-            stamps: HashMap::new(),
+            stamps: BTreeMap::new(),
+            polled: None,
             notices,
         }
     }
@@ -162,16 +169,22 @@ impl Watcher {
         std::mem::take(&mut lock(&self.shared).library_opened)
     }
 
-    /// Compares stamps: what inotify cannot tell (network file systems, a renamed grandparent, a limit) is noticed here.
+    /// Compares stamps: what inotify cannot tell (network file systems, a renamed grandparent, a limit) is noticed here. Of many
+    /// files that inotify watches each poll looks at some, in turns.
     pub fn poll(&mut self) -> BTreeMap<PathBuf, Evidence> {
         let mut touched = BTreeMap::new();
-        for (path, last) in &mut self.stamps {
+        let most = if self.polls() { usize::MAX } else { POLLED_AT_ONCE };
+        let from = self.polled.take().filter(|_| most < self.stamps.len()).map_or(Unbounded, Excluded);
+        let mut last_looked_at = None;
+        for (path, last) in self.stamps.range_mut((from, Unbounded)).take(most) {
             let now = stamp(path).ok();
             if now != *last {
                 *last = now;
                 touched.insert(path.clone(), Evidence::Touched);
             }
+            last_looked_at = Some(path);
         }
+        self.polled = last_looked_at.cloned();
         let stale = self
             .directories
             .iter()
