@@ -12,9 +12,9 @@ use reload_tests::{
     dashboard::{Launched, Room, Running, told},
     deadline::{self, PATIENCE},
     greek::{Greek, greek_target, host},
+    hammer::{hammered, stamped, stamps},
     install, process,
     skip::{is_root, skip},
-    toolchain::{self, Library},
 };
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn hammering_threads_through_500_reloads() {
     const RELOADS: u16 = 500;
     let room = Room::new();
     let (mut target, installed, first) = hammered(&room, &[]);
-    let places = first.windows(4).filter(|window| *window == STAMP).count();
+    let places = stamps(&first).len();
     assert!(places >= 8, "the stamp is in every function: {places}");
     assert_eq!(target.ask("go 32"), "ok");
     for version in 2..=RELOADS + 1 {
@@ -313,33 +313,6 @@ fn history_outlives_another_controllers_change() {
     let row = target.module(Greek::NAME);
     assert!(row["last_ms"].is_number() && row["mark"] == "reload", "{row}");
     assert_eq!(target.finish(), Some(0));
-}
-
-/// What version 1 of the hammered library has in every function.
-const STAMP: [u8; 4] = 0x5a5a_0001u32.to_le_bytes();
-
-/// The hammering program with its library, followed by the dashboard in auto mode `all`; the library and its first bytes.
-fn hammered<'a>(room: &'a Room, options: &[&str]) -> (Launched<'a>, PathBuf, Vec<u8>) {
-    let library = Library::new("hammer", toolchain::hosts().join("hammer_library.c"), "-O2 -Wl,--build-id=none");
-    let installed = room.path().join(library.file_name());
-    library.build(1, room.path(), &installed);
-    let first = fs::read(&installed).expect("just built");
-    let mut target = room.launch_with(options, &host(room, "hammer"), &[]);
-    target.host.line_where(|line| line.starts_with("ready ").then_some(()));
-    assert_eq!(target.ask(&format!("open {}", installed.display())), "ok");
-    target.done(&["mode", "all"]);
-    (target, installed, first)
-}
-
-/// The library with this version stamped in.
-fn stamped(first: &[u8], version: u16) -> Vec<u8> {
-    let mut bytes = first.to_vec();
-    for at in 0..bytes.len() - 4 {
-        if bytes[at..at + 4] == STAMP {
-            bytes[at..at + 2].copy_from_slice(&version.to_le_bytes());
-        }
-    }
-    bytes
 }
 
 #[test]

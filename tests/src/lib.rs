@@ -9,6 +9,7 @@ pub mod dashboard;
 pub mod deadline;
 pub mod display;
 pub mod greek;
+pub mod hammer;
 pub mod install;
 pub mod package;
 pub mod process;

@@ -1,7 +1,8 @@
 //! Looking at one file until there is something to say about it: a finished file with its content, or why there is none.
 //!
-//! A finished file is reported at the first look after its writer closed, renamed or linked it; nothing is waited for. A
-//! file that is cut off, changing, unreadable or gone gets [`PATIENCE`] without change before it is called so.
+//! A finished file is reported at the first look after its writer closed, renamed or linked it; nothing is waited for. The next
+//! writer may have begun by then: where the kernel tells, what is read while somebody writes is not believed. A file that is cut
+//! off, changing, unreadable or gone gets [`PATIENCE`] without change before it is called so.
 
 use std::{
     fs::File,
@@ -13,7 +14,10 @@ use std::{
 
 use twox_hash::XxHash3_128;
 
-use super::completeness::{Completeness, HEADER_LEN, completeness, header};
+use super::{
+    completeness::{Completeness, HEADER_LEN, completeness, header},
+    lease::{Writers, writers},
+};
 use crate::model::{FileStamp, Stage};
 
 /// How long a file must stay unchanged before it counts as unusable or gone.
@@ -121,11 +125,11 @@ impl Look {
         }
         let waited = now.duration_since(pending.since) >= PATIENCE;
         let pause = match seen.state {
-            State::Complete { bytes, linked } => {
+            State::Complete { bytes, linked, written_to } => {
                 let content = content_hash(&bytes);
                 let confirmed = pending.unconfirmed.as_ref() == Some(&content);
                 if let Some(stamp) = seen.stamp
-                    && (pending.finished || linked || confirmed)
+                    && (confirmed || !written_to && (pending.finished || linked))
                 {
                     return Sight::Finished(Reading { bytes, stamp, content });
                 }
@@ -186,10 +190,12 @@ struct Seen {
 }
 
 enum State {
-    /// `linked`: the file has another name, so this one was made by `link(2)` when all was written.
+    /// `linked`: the file has another name, so this one was made by `link(2)` when all was written. `written_to`: somebody
+    /// has it open for writing.
     Complete {
         bytes: Vec<u8>,
         linked: bool,
+        written_to: bool,
     },
     Unusable {
         stage: Stage,
@@ -233,13 +239,20 @@ fn try_read(path: &Path) -> io::Result<Seen> {
         return seen(unusable(verdict));
     }
     file.seek(SeekFrom::Start(0))?;
-    let mut bytes = Vec::new();
-    (&mut file).take(before.size.saturating_add(1)).read_to_end(&mut bytes)?;
+    // Writers that begin now wait until all is read.
+    let writers = writers(&file);
+    let mut bytes = Vec::with_capacity(before.size as usize + 1);
+    (&file).take(before.size.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 != before.size || stamp_of(&file.metadata()?) != before || stamp(path)? != before {
         return seen(State::Changing);
     }
+    let written_to = match &writers {
+        Writers::Nobody(lease) => !lease.is_whole(),
+        Writers::Somebody => true,
+        Writers::Unknown => false,
+    };
     match completeness(&bytes) {
-        Completeness::Complete => seen(State::Complete { bytes, linked: metadata.nlink() > 1 }),
+        Completeness::Complete => seen(State::Complete { bytes, linked: metadata.nlink() > 1, written_to }),
         verdict => seen(unusable(verdict)),
     }
 }
@@ -253,7 +266,7 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use super::{Evidence, Look, PATIENCE, Sight, content_hash, stamp};
+    use super::{Evidence, Look, PATIENCE, Sight, Writers, content_hash, stamp, writers};
     use crate::model::Stage;
 
     fn real() -> Vec<u8> {
@@ -356,6 +369,24 @@ mod tests {
         fs::remove_file(&path).unwrap();
         look.touch(Evidence::Touched, Instant::now());
         assert_eq!(look.settle(), Sight::Missing);
+    }
+
+    #[test]
+    fn a_file_that_the_next_writer_has_opened_is_not_believed_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lib.so");
+        fs::write(&path, real()).unwrap();
+        let mut look = touched(&path, Evidence::Finished);
+        let writer = fs::File::options().write(true).open(&path).unwrap();
+        let sight = look.look(Instant::now());
+        if matches!(writers(&fs::File::open(&path).unwrap()), Writers::Unknown) {
+            // A file system without leases.
+            return;
+        }
+        assert_eq!(sight, Sight::Undecided);
+        drop(writer);
+        look.touch(Evidence::Finished, Instant::now());
+        assert!(matches!(look.look(Instant::now()), Sight::Finished(_)));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use notify::{
 use crate::model::{FileStamp, split_root};
 
 mod completeness;
+mod lease;
 mod look;
 #[cfg(test)]
 mod writers;
