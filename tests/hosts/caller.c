@@ -1,9 +1,9 @@
 /* A program as the benches see it: it opens libraries, calls `value()` of the first one again and again, and tells each new
  * value with the time at which it was first returned. Commands come on standard input, one a line:
  *
- *   open PATH       >ok
+ *   open PATH       >ok; where the program has a `value` of its own, that one counts as the first library's
  *   watch           starts calling `value` of the first library; from then on lines `value V NANOSECONDS` (CLOCK_MONOTONIC)
- *   cost N          nanoseconds for N calls through a pointer to `value`
+ *   cost N          nanoseconds for N calls of `value` through a pointer; `cost-last N` of the last library's
  *   clock           a thread that does nothing but read the clock; `gap` its longest gap since asked last, in nanoseconds
  *   busy N          N more threads that compute without end
  *   sleepers N      N more threads that wait without end
@@ -20,7 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static long (*value)(void);
+long value(void) __attribute__((weak));
+
+static long (*called)(void), (*last_called)(void);
 static _Atomic long longest;
 
 static long now(void) {
@@ -33,7 +35,7 @@ static void *watch(void *unused) {
     prctl(PR_SET_TIMERSLACK, 1);
     const struct timespec pause = {0, 50000};
     for (long last = -1;;) {
-        long found = value();
+        long found = called();
         if (found != last) {
             printf("value %ld %ld\n", found & 0xffff, now());
             last = found;
@@ -76,25 +78,33 @@ static void start(void *(*work)(void *), int count) {
     }
 }
 
+static long cost(long (*function)(void), long count) {
+    long (*volatile kept)(void) = function;
+    long begun = now();
+    for (long i = 0; i < count; i++)
+        kept();
+    return now() - begun;
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
+    called = value;
     char line[4096];
     while (fgets(line, sizeof line, stdin)) {
         line[strcspn(line, "\n")] = 0;
         if (!strncmp(line, "open ", 5)) {
             void *library = dlopen(line + 5, RTLD_NOW | RTLD_LOCAL);
-            if (library && !value)
-                value = (long (*)(void))dlsym(library, "value");
+            last_called = library ? (long (*)(void))dlsym(library, "value") : NULL;
+            if (!called)
+                called = last_called;
             printf(">%s\n", library ? "ok" : dlerror());
         } else if (!strcmp(line, "watch")) {
             printf(">ok\n");
             start(watch, 1);
         } else if (!strncmp(line, "cost ", 5)) {
-            long count = atol(line + 5), begun = now();
-            long (*volatile *called)(void) = (long (*volatile *)(void))&value;
-            for (long i = 0; i < count; i++)
-                (*called)();
-            printf(">%ld\n", now() - begun);
+            printf(">%ld\n", cost(called, atol(line + 5)));
+        } else if (!strncmp(line, "cost-last ", 10)) {
+            printf(">%ld\n", cost(last_called, atol(line + 10)));
         } else if (!strcmp(line, "clock")) {
             start(read_clock, 1);
             printf(">ok\n");

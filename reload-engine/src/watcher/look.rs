@@ -129,12 +129,12 @@ impl Look {
                 let content = content_hash(&bytes);
                 let confirmed = pending.unconfirmed.as_ref() == Some(&content);
                 if let Some(stamp) = seen.stamp
-                    && (confirmed || !written_to && (pending.finished || linked))
+                    && (if written_to { waited } else { confirmed || pending.finished || linked })
                 {
                     return Sight::Finished(Reading { bytes, stamp, content });
                 }
                 pending.unconfirmed = Some(content);
-                CONFIRM
+                if written_to { pending.pause } else { CONFIRM }
             }
             State::Gone if waited => return Sight::Missing,
             State::Unusable { stage, reason } if waited => {

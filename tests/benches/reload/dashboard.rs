@@ -13,9 +13,10 @@ use reload_engine::{
 /// The hidden first argument; the command follows.
 pub const ARGUMENT: &str = "__dashboard";
 
-/// Follows the target to its end. Its output is the target's, with a line `receipt JSON` for each attempt.
+/// Follows the target to its end. Its output is the target's, with a line `target PID` once it is followed, a line
+/// `loaded NAME` for each library that it opens, and a line `receipt JSON` for each attempt.
 pub fn main(command: &[OsString]) -> ExitCode {
-    let Launched { mut child, link, .. } = launch(command, &LaunchOptions::default()).expect("the target starts");
+    let Launched { mut child, pid, link } = launch(command, &LaunchOptions::default()).expect("the target starts");
     let (ended, exit) = bounded(1);
     thread::spawn(move || {
         let status = child.wait().ok().and_then(|status| status.code());
@@ -36,6 +37,8 @@ pub fn main(command: &[OsString]) -> ExitCode {
                 });
                 println!("receipt {line}");
             }
+            Update::Event { event: Event::Attached { .. }, .. } => println!("target {pid}"),
+            Update::Event { event: Event::Loaded { module, .. }, .. } => println!("loaded {module}"),
             Update::Event { event: Event::Exited { .. }, .. } => break,
             _ => {}
         }

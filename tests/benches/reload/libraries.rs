@@ -1,4 +1,4 @@
-//! The libraries that are reloaded: generated sources, built by the compilers that users use, and stamped.
+//! The libraries and programs that are reloaded: generated sources, built by the compilers that users use, and stamped.
 //!
 //! Each function adds a constant of its own to its result. A new version is the built file with that constant rewritten, in
 //! one function or in all of them; building a hundred thousand functions anew for every save would measure the compiler. Two
@@ -14,7 +14,7 @@ use std::{
 };
 
 use reload_engine::image::elf;
-use reload_tests::toolchain::run;
+use reload_tests::toolchain::{self, run};
 
 /// The constants as built; the low half is the version.
 const STAMP: u32 = 0x5a5a_0001;
@@ -26,6 +26,8 @@ const UNIT: usize = 5_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Language {
     C,
+    /// A program in C with the functions inside.
+    Program,
     Rust,
     /// A module instead of a library, for IPython.
     Python,
@@ -35,6 +37,8 @@ pub enum Language {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changed {
     One,
+    /// The first so many.
+    Some(usize),
     All,
 }
 
@@ -50,6 +54,7 @@ impl Library {
     pub fn build(language: Language, functions: usize, cache: &Path) -> Library {
         let prefix = match language {
             Language::C => "c",
+            Language::Program => "program",
             Language::Rust => "rust",
             Language::Python => "python",
         };
@@ -57,6 +62,7 @@ impl Library {
         let builds = [0, 1].map(|layout| {
             let built = match language {
                 Language::C => build_c(functions, layout, cache),
+                Language::Program => build_program(functions, layout, cache),
                 Language::Rust => build_rust(functions, layout, cache),
                 Language::Python => return python(functions),
             };
@@ -79,6 +85,7 @@ impl Library {
     pub fn file_name(&self) -> String {
         match self.language {
             Language::Python => format!("{}.py", self.name),
+            Language::Program => self.name.clone(),
             Language::C | Language::Rust => format!("lib{}.so", self.name),
         }
     }
@@ -90,6 +97,7 @@ impl Library {
         let places = match changed {
             // `value`.
             Changed::One => &places[..1],
+            Changed::Some(count) => &places[..count],
             Changed::All => &places[..],
         };
         let digits = format!("{version:5}");
@@ -102,15 +110,35 @@ impl Library {
 }
 
 fn build_c(functions: usize, layout: usize, cache: &Path) -> PathBuf {
-    const FLAGS: [&str; 4] = ["-fPIC", "-g", "-O1", "-fno-reorder-functions"];
+    let objects = objects(functions, layout, &["-fPIC", "-g", "-O1", "-fno-reorder-functions"], cache);
+    cached(cache, &format!("libc{functions}.so"), &objects, |_, output| {
+        run(Command::new("gcc").args(["-shared", "-Wl,--build-id=none"]).args(&objects).arg("-o").arg(output));
+    })
+}
+
+fn build_program(functions: usize, layout: usize, cache: &Path) -> PathBuf {
+    // The `main` is the caller's.
+    let flags = ["-fPIE", "-g", "-O1", "-fno-reorder-functions", "-Dmain=other_main"];
+    let objects = objects(functions, layout, &flags, cache);
+    let caller = toolchain::hosts().join("caller.c");
+    let text = fs::read(&caller).expect("it is there");
+    cached(cache, &format!("program{functions}"), &(&objects, text), |_, output| {
+        let mut command = Command::new("gcc");
+        command.args(["-pie", "-fPIE", "-g", "-O1", "-pthread", "-Wl,--build-id=none", "-o"]).arg(output);
+        run(command.arg(&caller).args(&objects).arg("-ldl"));
+    })
+}
+
+/// The translation units, compiled.
+fn objects(functions: usize, layout: usize, flags: &[&str], cache: &Path) -> Vec<PathBuf> {
     let units: Vec<String> = (0..functions.div_ceil(UNIT))
         .map(|unit| c_unit(unit * UNIT..functions.min((unit + 1) * UNIT), layout))
         .collect();
     let compile = |unit: &String| {
-        cached(cache, "unit.o", &(unit, FLAGS), |folder, output| {
+        cached(cache, "unit.o", &(unit, flags), |folder, output| {
             let source = folder.join("unit.c");
             fs::write(&source, unit).expect("the folder is ours");
-            run(Command::new("gcc").args(FLAGS).arg("-c").arg(source).arg("-o").arg(output));
+            run(Command::new("gcc").args(flags).arg("-c").arg(source).arg("-o").arg(output));
         })
     };
     let mut objects = Vec::new();
@@ -120,9 +148,7 @@ fn build_c(functions: usize, layout: usize, cache: &Path) -> PathBuf {
             objects.extend(compiling.into_iter().map(|object| object.join().expect("gcc is installed")));
         });
     }
-    cached(cache, &format!("libc{functions}.so"), &objects, |_, output| {
-        run(Command::new("gcc").args(["-shared", "-Wl,--build-id=none"]).args(&objects).arg("-o").arg(output));
-    })
+    objects
 }
 
 /// Nine of ten functions are `static`; every tenth has a static variable, each calls the one before it.

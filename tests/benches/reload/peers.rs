@@ -70,6 +70,22 @@ impl Peers {
         kinds.iter().filter_map(start).collect()
     }
 
+    /// What a call takes more than a direct one, in nanoseconds, with each of those that ask for calls of their own kind.
+    pub fn costs_of_calls(&self, save: &Save<'_>, name: &str) -> Vec<(&'static str, f64)> {
+        let folder = text(save.path().parent().expect("a file in a folder"));
+        let commands = [
+            ("hot-lib-reloader", self.rust(&["hot-cost", folder, name])),
+            ("subsecond", self.rust(&["subsecond-cost", text(save.path())])),
+        ];
+        let cost = |command: Option<Command>| {
+            Some(Subject::start(&mut command?).talk.line_where(|line| {
+                let (direct, call) = line.strip_prefix("cost ")?.split_once(' ')?;
+                Some(call.parse::<f64>().ok()? - direct.parse::<f64>().ok()?)
+            }))
+        };
+        commands.into_iter().filter_map(|(name, command)| Some((name, cost(command)?))).collect()
+    }
+
     fn rust(&self, arguments: &[&str]) -> Option<Command> {
         let mut command = Command::new(self.rust.as_ref()?);
         command.args(arguments);

@@ -1,12 +1,14 @@
 //! Samples become figures, figures a table for people and JSON for programs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde_json::{Value, json};
 
 /// The subjects that every run has.
 pub const TOOL: &str = "reload-dashboard";
 pub const FLOOR: &str = "dlclose, dlopen";
+/// What stands for the floor where a program is reloaded.
+pub const RESTART: &str = "started anew";
 
 /// Measurements of one thing.
 #[derive(Clone, Debug, Default)]
@@ -36,12 +38,52 @@ impl Samples {
     }
 }
 
+impl FromIterator<f64> for Samples {
+    fn from_iter<T: IntoIterator<Item = f64>>(samples: T) -> Samples {
+        let mut sorted: Vec<f64> = samples.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        Samples(sorted)
+    }
+}
+
+/// A figure that is no time of a reload.
+#[derive(Debug)]
+struct Figure {
+    about: String,
+    value: f64,
+    unit: &'static str,
+    /// What it should not exceed, where anything was promised.
+    most: Option<f64>,
+}
+
+/// How something grows with something else.
+#[derive(Debug)]
+pub struct Curve {
+    pub name: String,
+    /// What the first numbers of the points count.
+    pub against: &'static str,
+    pub unit: &'static str,
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Curve {
+    /// The exponent with which the last decade grows: 1 is proportional, 0 not at all.
+    pub fn exponent(&self) -> f64 {
+        let Some((last, at_last)) = self.points.last().copied() else { return f64::NAN };
+        let before = self.points.iter().rev().find(|(x, _)| *x * 8.0 <= last).or(self.points.first());
+        let Some((first, at_first)) = before.copied() else { return f64::NAN };
+        (at_last / at_first).ln() / (last / first).ln()
+    }
+}
+
 /// Figures by what was reloaded and by whom, in the order of the measurement.
 #[derive(Debug, Default)]
 pub struct Report {
     cases: Vec<(String, Vec<(String, Samples)>)>,
     /// Medians of the tool's own stages, by case.
     stages: BTreeMap<String, Value>,
+    figures: Vec<Figure>,
+    curves: Vec<Curve>,
 }
 
 impl Report {
@@ -61,33 +103,51 @@ impl Report {
         self.stages.insert(case.to_owned(), Value::Object(medians));
     }
 
-    /// Per case, the tool's median as a multiple of the floor's.
+    pub fn figure(&mut self, about: impl Into<String>, value: f64, unit: &'static str, most: Option<f64>) {
+        self.figures.push(Figure { about: about.into(), value, unit, most });
+    }
+
+    pub fn curve(&mut self, curve: Curve) {
+        self.curves.push(curve);
+    }
+
+    /// Per case, the tool's fastest reload as a multiple of the floor's: what else the machine does only ever adds, and to the
+    /// one of several processes more than to the one of a single one.
     pub fn ratios(&self) -> BTreeMap<String, f64> {
         let ratio = |(case, subjects): &(String, Vec<(String, Samples)>)| {
-            let median = |wanted: &str| Some(subjects.iter().find(|(name, _)| name == wanted)?.1.median());
-            Some((case.clone(), median(TOOL)? / median(FLOOR)?))
+            let least = |wanted: &str| Some(subjects.iter().find(|(name, _)| name == wanted)?.1.quantile(0.0));
+            Some((case.clone(), least(TOOL)? / least(FLOOR).or_else(|| least(RESTART))?))
         };
         self.cases.iter().filter_map(ratio).collect()
     }
 
-    /// What has become slower than recorded by half, one line each.
-    pub fn slower_than(&self, recorded: &BTreeMap<String, f64>) -> Vec<String> {
+    /// Forgets the measurements of a case.
+    pub fn forget(&mut self, case: &str) {
+        self.cases.retain(|(name, _)| name != case);
+    }
+
+    /// The cases of `recorded` that have become slower than recorded by half, each with a line that says so.
+    pub fn slower_than(&self, recorded: &BTreeMap<String, f64>) -> Vec<(String, String)> {
         let ratios = self.ratios();
         let judged = ratios.iter().filter_map(|(case, ratio)| Some((case, ratio, recorded.get(case)?)));
         judged
             .filter(|(_, ratio, recorded)| **ratio > **recorded * 1.5)
             .map(|(case, ratio, recorded)| {
-                format!("{case}: {ratio:.1} times what dlclose and dlopen take, {recorded:.1} was recorded")
+                let line = format!("{case}: {ratio:.1} times what dlclose and dlopen take, {recorded:.1} was recorded");
+                (case.clone(), line)
             })
             .collect()
     }
 
     pub fn table(&self) -> String {
-        let mut text = format!("{:<34} {:<26} {:>9} {:>9} {:>9}\n", "milliseconds", "", "median", "p95", "min");
+        let mut text = String::new();
+        if !self.cases.is_empty() {
+            text += &format!("{:<42} {:<26} {:>9} {:>9} {:>9}\n", "milliseconds", "", "median", "p95", "min");
+        }
         for (case, subjects) in &self.cases {
             for (subject, samples) in subjects {
                 text += &format!(
-                    "{case:<34} {subject:<26} {:>9.2} {:>9.2} {:>9.2}\n",
+                    "{case:<42} {subject:<26} {:>9.2} {:>9.2} {:>9.2}\n",
                     samples.median(),
                     samples.quantile(0.95),
                     samples.quantile(0.0)
@@ -103,6 +163,20 @@ impl Report {
                 .collect();
             text += &format!("stages of {case}: {}\n", stages.join(", "));
         }
+        for Figure { about, value, unit, most } in &self.figures {
+            write!(text, "{about:<69} {value:>9.2} {unit}").expect("memory");
+            if let Some(most) = most {
+                let verdict = if value <= most { "within" } else { "ABOVE" };
+                write!(text, " ({verdict} {most})").expect("memory");
+            }
+            text.push('\n');
+        }
+        for curve in &self.curves {
+            let Curve { name, against, unit, points } = curve;
+            let points: Vec<String> = points.iter().map(|(x, y)| format!("{x:.0}: {y:.2}")).collect();
+            let exponent = curve.exponent();
+            text += &format!("{name}, {unit} by {against}: {} (grows with power {exponent:.2})\n", points.join(", "));
+        }
         text
     }
 
@@ -115,7 +189,18 @@ impl Report {
                 (case.clone(), Value::Object(subjects.collect()))
             })
             .collect();
-        json!({ "milliseconds": cases, "ratios": self.ratios(), "stages": self.stages })
+        let figure = |Figure { about, value, unit, most }: &Figure| json!({ "about": about, "value": value, "unit": unit, "most": most });
+        let curve = |curve: &Curve| {
+            json!({
+                "name": curve.name, "against": curve.against, "unit": curve.unit, "points": curve.points,
+                "exponent": curve.exponent(),
+            })
+        };
+        json!({
+            "milliseconds": cases, "ratios": self.ratios(), "stages": self.stages,
+            "figures": self.figures.iter().map(figure).collect::<Vec<_>>(),
+            "curves": self.curves.iter().map(curve).collect::<Vec<_>>(),
+        })
     }
 }
 

@@ -1,19 +1,25 @@
 //! A running subject of measurement, the tool or a peer: a program that tells each new value with the time it first saw it.
 
 use std::{
-    fs,
+    collections::BTreeSet,
+    env,
+    ffi::CStr,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
-use reload_tests::program::Conversation;
+use reload_tests::{program::Conversation, toolchain};
 use serde_json::Value;
 
 use crate::{
-    clock,
-    libraries::{Changed, Library},
+    clock, dashboard, floor,
+    libraries::{Changed, Language, Library},
+    work_folder,
 };
 
 /// Its processes, ended with the value.
@@ -22,6 +28,8 @@ pub struct Subject {
     pub talk: Conversation,
     /// What the tool said of each reload.
     pub receipts: Vec<Value>,
+    /// The process that is reloaded, where the tool told.
+    pub target: u32,
 }
 
 impl Subject {
@@ -32,7 +40,75 @@ impl Subject {
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let talk = Conversation::new(child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-        Subject { child, talk, receipts: Vec::new() }
+        Subject { child, talk, receipts: Vec::new(), target: 0 }
+    }
+
+    /// The tool with `program` as its target.
+    pub fn tool(program: &Path) -> Subject {
+        let own = env::current_exe().expect("procfs is mounted");
+        let mut command = Command::new(own);
+        // As of a user who has logged in: on a file system in memory.
+        if env::var_os("XDG_RUNTIME_DIR").is_none() && may_hold_libraries(c"/dev/shm") {
+            command.env("XDG_RUNTIME_DIR", runtime_folder());
+        }
+        let mut tool = Subject::start(command.arg(dashboard::ARGUMENT).arg(program));
+        tool.target = tool.talk.line_where(|line| line.strip_prefix("target ")?.parse().ok());
+        tool
+    }
+
+    /// The tool with the saved library in its target, or the saved program as its target; `value` is called in turn.
+    pub fn tool_on(save: &Save<'_>) -> Subject {
+        let mut tool = if save.library.language == Language::Program {
+            Subject::tool(save.path())
+        } else {
+            let mut tool = Subject::tool(&caller());
+            tool.open([save.path()]);
+            tool
+        };
+        tool.watch();
+        tool
+    }
+
+    /// The floor with the saved library.
+    pub fn floor_on(save: &Save<'_>) -> Subject {
+        let own = env::current_exe().expect("procfs is mounted");
+        let mut floor = Subject::start(Command::new(own).arg(floor::ARGUMENT).arg(save.path()));
+        floor.value(1);
+        floor
+    }
+
+    /// The process that was started: the tool itself where there is one.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Has the target open libraries, and waits until the tool has seen them.
+    pub fn open<'a>(&mut self, libraries: impl IntoIterator<Item = &'a Path>) {
+        let mut unseen = BTreeSet::new();
+        for library in libraries {
+            self.talk.tell(&format!("open {}", library.display()));
+            unseen.insert(library.file_name().expect("a file").to_string_lossy().into_owned());
+        }
+        let mut unanswered = unseen.len();
+        while unanswered > 0 || !unseen.is_empty() {
+            let line = self.talk.line();
+            if let Some(answer) = line.strip_prefix('>') {
+                assert_eq!(answer, "ok");
+                unanswered -= 1;
+            }
+            line.strip_prefix("loaded ").map(|name| unseen.remove(name));
+        }
+    }
+
+    /// Has the target call `value` in turn from now on.
+    pub fn watch(&mut self) {
+        assert_eq!(self.talk.ask("watch"), "ok");
+        self.value(1);
+    }
+
+    /// A number that the target answers.
+    pub fn number(&mut self, command: &str) -> f64 {
+        self.talk.ask(command).parse().expect("a number")
     }
 
     /// When `wanted` was first returned.
@@ -65,6 +141,36 @@ impl Drop for Subject {
     }
 }
 
+/// Whether there is such a folder, and code in it can be executed (statvfs(3)).
+fn may_hold_libraries(folder: &CStr) -> bool {
+    // SAFETY: a path and a place for the answer, which is plain numbers.
+    unsafe {
+        let mut answer: libc::statvfs = std::mem::zeroed();
+        libc::statvfs(folder.as_ptr(), &mut answer) == 0 && answer.f_flag & libc::ST_NOEXEC == 0
+    }
+}
+
+/// Private and in memory; its last user's store is swept by the next.
+fn runtime_folder() -> PathBuf {
+    // SAFETY: cannot fail.
+    let folder = PathBuf::from(format!("/dev/shm/reload-bench-{}", unsafe { libc::getuid() }));
+    if let Err(error) = DirBuilder::new().mode(0o700).create(&folder) {
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{}: {error}", folder.display());
+    }
+    folder
+}
+
+/// The program whose library is reloaded.
+pub fn caller() -> PathBuf {
+    let output = work_folder().join("caller");
+    let source = toolchain::hosts().join("caller.c");
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    if modified(&output) < modified(&source) {
+        toolchain::program(&source, &["-O1"], &output);
+    }
+    output
+}
+
 /// A library in a place of its own, saved again and again.
 pub struct Save<'a> {
     library: &'a Library,
@@ -77,7 +183,7 @@ impl<'a> Save<'a> {
     /// Installs version 1.
     pub fn first(library: &'a Library, changed: Changed, folder: &Path) -> Save<'a> {
         let installed = folder.join(library.file_name());
-        fs::write(&installed, library.version(1, changed)).expect("the folder is ours");
+        write(&installed, &library.version(1, changed));
         Save { library, changed, installed, next: 2 }
     }
 
@@ -92,16 +198,30 @@ impl<'a> Save<'a> {
         (subject.value(version) - begun) as f64 / 1e6
     }
 
+    /// Puts the next version into place; milliseconds until a program started anew returned its value.
+    pub fn measure_restart(&mut self) -> f64 {
+        let version = self.next;
+        let begun = self.save();
+        let mut started = Subject::start(&mut Command::new(&self.installed));
+        started.talk.tell("watch");
+        (started.value(version) - begun) as f64 / 1e6
+    }
+
     /// Puts the next version into place; when.
     pub fn save(&mut self) -> i64 {
         let version = self.next;
         self.next += 1;
         let beside = self.installed.with_extension("tmp");
-        fs::write(&beside, self.library.version(version, self.changed)).expect("the folder is ours");
+        write(&beside, &self.library.version(version, self.changed));
         // What is left to do after the save before has been done by then, as when people save.
         thread::sleep(Duration::from_millis(60));
         let begun = clock::now();
         fs::rename(&beside, &self.installed).expect("the folder is ours");
         begun
     }
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("the folder is ours");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
 }

@@ -1,7 +1,8 @@
 //! Programs that reload a library by the means of others, each calling `value()` in turn with its own kind of update, and
 //! telling each new value with the time it was first returned. They end at the end of their input.
 //!
-//! `peers hot FOLDER NAME MILLISECONDS`, `peers dynamic FOLDER NAME`, `peers subsecond PATH`
+//! `peers hot FOLDER NAME MILLISECONDS`, `peers dynamic FOLDER NAME`, `peers subsecond PATH`; with `hot-cost FOLDER NAME` and
+//! `subsecond-cost PATH` what one call takes, directly and as each means it to be called: `cost DIRECT CALL`, nanoseconds.
 
 use std::{
     env, fs,
@@ -34,7 +35,9 @@ fn main() {
         ["hot", folder, name, debounce] => hot(folder, name, debounce.parse().expect("milliseconds")),
         ["dynamic", folder, name] => dynamic(folder, name),
         ["subsecond", path] => patched(Path::new(path)),
-        _ => panic!("usage: peers hot FOLDER NAME MILLISECONDS | dynamic FOLDER NAME | subsecond PATH"),
+        ["hot-cost", folder, name] => hot_cost(folder, name),
+        ["subsecond-cost", path] => patched_cost(Path::new(path)),
+        _ => panic!("usage: peers hot FOLDER NAME MILLISECONDS | dynamic FOLDER NAME | subsecond PATH | hot-cost ... | subsecond-cost ..."),
     }
 }
 
@@ -75,6 +78,43 @@ fn dynamic(folder: &str, name: &str) -> ! {
 /// The function that the patches replace.
 fn value() -> i64 {
     std::hint::black_box(1)
+}
+
+fn hot_cost(folder: &str, name: &str) {
+    let library = LibReloader::new(folder, name, None, None).expect("a complete library");
+    // SAFETY: the generated libraries all have this function.
+    let value = || unsafe { library.get_symbol::<Value>(b"value\0").expect("it has `value`") };
+    let held = value();
+    tell_cost(|| held(), || value()());
+}
+
+fn patched_cost(path: &Path) {
+    let table = table(path, path);
+    // SAFETY: a patch with a `main`, and a table made from it.
+    unsafe { subsecond::apply_patch(table) }.expect("a complete library");
+    let mut current = subsecond::HotFn::current(value);
+    let held: fn() -> i64 = std::hint::black_box(value);
+    tell_cost(|| held(), || current.call(()));
+}
+
+/// In turns, and the shortest of each: what the machine does besides only ever adds.
+fn tell_cost(mut direct: impl FnMut() -> i64, mut call: impl FnMut() -> i64) {
+    const CALLS: u32 = 1_000_000;
+    let (mut least_direct, mut least_call) = (Duration::MAX, Duration::MAX);
+    for _ in 0..20 {
+        let begun = Instant::now();
+        for _ in 0..CALLS {
+            std::hint::black_box(direct());
+        }
+        least_direct = least_direct.min(begun.elapsed());
+        let begun = Instant::now();
+        for _ in 0..CALLS {
+            std::hint::black_box(call());
+        }
+        least_call = least_call.min(begun.elapsed());
+    }
+    let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(CALLS);
+    println!("cost {} {}", each(least_direct), each(least_call));
 }
 
 /// Its linker makes the table of addresses before there is a patch to apply, so the time for that does not count here.

@@ -2,7 +2,7 @@
 //! it does while nothing happens. The frames are drawn without a display; the rest is a real window on a screen of its own.
 //!
 //! ```sh
-//! cargo bench -p reload-tests --bench window
+//! cargo bench -p reload-dashboard --bench window
 //! ```
 //!
 //! Ends with status 1 where a figure is above its limit.
