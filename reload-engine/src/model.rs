@@ -231,6 +231,19 @@ pub struct Module {
     pub bias: LoadBias,
 }
 
+impl Module {
+    /// What the reload that brought the running generation could not compare, if that was so.
+    pub fn unchecked(&self) -> Option<&str> {
+        let brought = |entry: &&HistoryEntry| {
+            let receipt = &entry.receipt;
+            entry.what == Change::Reload
+                && receipt.outcome == Outcome::Reloaded
+                && receipt.generation == self.generation
+        };
+        self.history.iter().rev().find(brought)?.receipt.details.unchecked.as_deref()
+    }
+}
+
 /// A module whose pages no longer follow its file on disk, and what that took.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Shield {
@@ -381,6 +394,9 @@ pub struct Details {
     /// New destructors, which will run at the program's end.
     #[serde(default)]
     pub destructors: Vec<String>,
+    /// That types were not compared, why, and the flag to build with; one of the warnings too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unchecked: Option<String>,
     /// What became of a Python extension's functions, methods and types, as Python names them.
     #[serde(default, skip_serializing_if = "PythonChanges::is_empty")]
     pub python: PythonChanges,

@@ -90,7 +90,11 @@ impl Engine {
         }
         let _underway = self.progress.begin(&file_name(module), true);
         self.elsewhere.prepare(ledger);
-        self.lineage(link, module, ledger).map(|_| ())
+        let lineage = self.lineage(link, module, ledger)?;
+        if let Some(active) = lineage.index_of(ledger.active) {
+            lineage.placed(active).image.read_layouts_ahead();
+        }
+        Ok(())
     }
 
     /// Superreloads `module` with `candidate`.
@@ -186,6 +190,7 @@ impl Engine {
             receipt.warnings.push(format!("debuggers and backtraces find no lines of this generation: {error}"));
         }
         self.helper = StopHelper::spawn().ok();
+        plan.image.read_layouts_ahead();
         info!("{name}: generation {} after {:.1} ms", receipt.generation, receipt.timings_ms.total);
         Ok(Reloaded { receipt, ledger, revision })
     }

@@ -172,6 +172,8 @@ pub struct Tables {
     pub symbols: Vec<RawSymbol>,
     /// Whether `symbols` comes from `.symtab`, local symbols included, rather than from `.dynsym`.
     pub has_local_symbols: bool,
+    /// Where functions begin that other modules can find by name, ascending. A program's are few, whatever its symbols say.
+    pub exports: Vec<Vaddr>,
     pub relocations: Vec<Relocation>,
     pub soname: Option<String>,
     pub needed: Vec<String>,
@@ -389,6 +391,10 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
         });
     }
     give_sizes(&mut tables, &unsized_objects);
+
+    let exported = |symbol: &&elf::Sym64<LittleEndian>| symbol.st_type() == elf::STT_FUNC && !symbol.is_undefined(LE);
+    tables.exports = dynamic.iter().filter(exported).map(|symbol| Vaddr(symbol.st_value(LE))).collect();
+    tables.exports.sort_unstable();
 
     for section in sections.iter() {
         if !section.sh_flags(LE).contains(elf::SHF_ALLOC) {

@@ -7,12 +7,12 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     homes::{PlannedHomes, TlsHome},
-    registration,
+    lasting, registration,
 };
 use crate::{
     image::{
-        Image, NameKey, RelocationKind, Resolves, demangle,
-        layout::{Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, describe},
+        Function, Image, NameKey, RelocationKind, Resolves, demangle,
+        layout::{Head, Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, describe},
     },
     model::{Details, Vaddr},
 };
@@ -22,62 +22,229 @@ use crate::{
 pub struct Findings {
     pub refusals: Vec<String>,
     pub warnings: Vec<String>,
+    /// Where nothing could be compared: what, and the flag that is missing.
+    pub unchecked: Option<String>,
 }
 
 /// Compares the running file with the new one; `matched` are the indices, in the old and the new file, of functions that
-/// continue each other.
-pub fn check(old: &Image, new: &Image, matched: &[(usize, usize)], homes: &PlannedHomes) -> Findings {
+/// continue each other, `running` all generations that may have frames on stacks.
+pub fn check(
+    old: &Image,
+    new: &Image,
+    matched: &[(usize, usize)],
+    homes: &PlannedHomes,
+    running: &[&Image],
+) -> Findings {
     let mut findings = Findings::default();
-    for image in [old, new] {
-        if !image.layouts().is_known() {
-            let file = image.path.file_name().unwrap_or_default().to_string_lossy();
-            findings
-                .warnings
-                .push(format!("layouts unchecked: {file} has no type information; build with -g (Rust: debug = 2)"));
-        }
-    }
-    if !findings.warnings.is_empty() {
+    let touched = Touched::between(old, new, matched);
+    let part = touched.units(old, new, homes);
+    findings.unchecked = touched.unchecked(old, new, &part);
+    if !old.layouts().is_known() || part.elsewhere.is_some() || touched.is_harmless(old, new, homes, &part) {
         return findings;
     }
     let (before, after) = (old.layouts(), new.layouts());
-    let statics = kept_statics(old, new, homes);
-    let called: Vec<(&Signature, Option<&Signature>, usize)> = {
-        let partners: HashMap<Vaddr, usize> =
-            matched.iter().map(|(was, is)| (old.functions[*was].address, *is)).collect();
-        let is: HashMap<Vaddr, &Signature> = after.functions.iter().map(|it| (it.address, it)).collect();
-        let signatures = before.functions.iter();
-        signatures
-            .filter_map(|it| {
-                let index = *partners.get(&it.address)?;
-                Some((it, is.get(&new.functions[index].address).copied(), index))
-            })
-            .collect()
-    };
-
+    let statics = kept_statics(old, new, after, homes);
     let changed = changed_types(before, after);
     if !changed.is_empty() {
-        let harmful = harmful(before, &changed, &statics, called.iter().map(|(signature, ..)| *signature));
-        tell_types(old, new, &harmful, &mut findings);
+        let mut harmful = harmful(before, &changed, &statics, touched.signatures(old, new, after).map(|(was, ..)| was));
+        let rest: HashSet<TypeKey> = changed.iter().copied().filter(|key| !harmful.contains(key)).collect();
+        let lasting = if rest.is_empty() { Vec::new() } else { in_lasting_frames(running, before, &rest) };
+        harmful.extend(&lasting);
+        let told = tell_types(old, new, &harmful);
+        findings.refusals.extend(told);
+        let brief: Vec<TypeKey> = changed.iter().copied().filter(|key| !harmful.contains(key)).collect();
+        if findings.refusals.is_empty() {
+            let told = tell_types(old, new, &sorted(brief)).into_iter().take(BRIEF);
+            findings
+                .warnings
+                .extend(told.map(|line| format!("{line}; calls under way that have one on their stack misread it")));
+        }
     }
     tell_statics(old, new, &statics, &mut findings);
-    let exported = exposed_functions(old);
-    for (was, is, index) in called {
-        let Some(is) = is.filter(|_| !was.rust && exported.contains(&was.address)) else { continue };
-        if was.parameters == is.parameters {
-            continue;
-        }
-        let name = demangle(new.function_name(&new.functions[index]));
-        if is.parameters.starts_with(&was.parameters) {
+    for (was, is, index) in touched.signatures(old, new, after) {
+        let Some(is) = is.filter(|_| touched.is_asked_anew(was)) else { continue };
+        let name = || demangle(new.function_name(&new.functions[index]));
+        let same = was.parameters == is.parameters;
+        if !same && is.parameters.starts_with(&was.parameters) {
             findings.warnings.push(format!(
-                "`{name}` takes more parameters than it did: callers outside the library do not pass them"
+                "`{}` takes more parameters than it did: callers outside the library do not pass them",
+                name()
             ));
-        } else {
+        } else if !same {
             findings.refusals.push(format!(
-                "`{name}` changed its parameters: callers outside the library, and pointers to it, pass the old ones"
+                "`{}` changed its parameters: callers outside the library, and pointers to it, pass the old ones",
+                name()
+            ));
+        }
+        // What gave nothing is expected to give nothing.
+        if was.result.is_some() && was.result != is.result {
+            findings.refusals.push(format!(
+                "`{}` changed what it returns: callers outside the library, and pointers to it, expect the old",
+                name()
             ));
         }
     }
     findings
+}
+
+/// How many types are told of that live on stacks for moments only.
+const BRIEF: usize = 4;
+
+/// Those of the types that are in the frame of what begins a program or a thread, by value or pointed to from there, in any
+/// generation that runs: it was there before the reload and will be after it.
+fn in_lasting_frames(running: &[&Image], types: &Layouts, changed: &HashSet<TypeKey>) -> Vec<TypeKey> {
+    let mut found: HashSet<TypeKey> = HashSet::new();
+    for image in running {
+        let roots = lasting::roots(image);
+        let held = Layouts::held_by(&image.bytes, &roots).into_iter().map(|(_, key)| (key, false));
+        found.extend(reach(types, held, Follow::Values).into_keys().filter(|key| changed.contains(key)));
+    }
+    sorted(found.into_iter().collect())
+}
+
+fn sorted(mut keys: Vec<TypeKey>) -> Vec<TypeKey> {
+    keys.sort_unstable();
+    keys
+}
+
+/// What the new file brings: where no code differs nothing is misread, whatever a type has become.
+struct Touched<'a> {
+    /// Functions of both files that continue each other.
+    matched: &'a [(usize, usize)],
+    /// Where the new functions begin that differ from the old ones or had no counterpart, ascending.
+    after: Vec<Vaddr>,
+    /// Those of them that had a counterpart.
+    continued: Vec<Vaddr>,
+    /// And the counterparts, in the old file.
+    before: Vec<Vaddr>,
+    /// Functions of the old file that callers outside of it can know.
+    exposed: HashSet<Vaddr>,
+}
+
+impl<'a> Touched<'a> {
+    fn between(old: &Image, new: &Image, matched: &'a [(usize, usize)]) -> Self {
+        let mut same = vec![false; new.functions.len()];
+        let (mut continued, mut before) = (Vec::new(), Vec::new());
+        for (was, is) in matched {
+            let (content, now) = (old.functions[*was].content, new.functions[*is].content);
+            if content.is_some() && content == now {
+                same[*is] = true;
+            } else {
+                before.push(old.functions[*was].address);
+                continued.push(new.functions[*is].address);
+            }
+        }
+        // Pieces that the compiler split off continue nothing; most are what they were.
+        let pieces = old.functions.iter().filter(|function| function.auxiliary);
+        let pieces: HashSet<(NameKey, Option<u128>)> = pieces.map(|piece| (piece.key, piece.content)).collect();
+        let is_known_piece = |function: &Function| {
+            function.auxiliary && function.content.is_some() && pieces.contains(&(function.key, function.content))
+        };
+        let functions = new.functions.iter().zip(same);
+        let functions = functions.filter(|(function, same)| !same && !is_known_piece(function));
+        let mut after: Vec<Vaddr> = functions.map(|(function, _)| function.address).collect();
+        after.sort_unstable();
+        continued.sort_unstable();
+        before.sort_unstable();
+        Touched { matched, after, continued, before, exposed: exposed_functions(old) }
+    }
+
+    /// Of the new file the units that the touched code is in, or what it uses of the statics that stay.
+    fn units(&self, old: &Image, new: &Image, homes: &PlannedHomes) -> Layouts {
+        let kept: HashSet<usize> = homes.kept.iter().copied().collect();
+        let is_touched = |function: u32| self.after.binary_search(&new.functions[function as usize].address).is_ok();
+        let references = new.references.iter().filter(|reference| reference.function.is_some_and(is_touched));
+        let statics = references.filter_map(|reference| new.object_meant(reference.target));
+        let used: HashSet<NameKey> =
+            statics.filter(|object| kept.contains(object)).map(|object| new.objects[object].key).collect();
+        // Whatever uses one of them is taken to use all: they are few.
+        let thread_locals = new.tls_uses.iter().filter_map(|use_| use_.function).any(is_touched)
+            || new.tls_displacements.iter().any(|displacement| is_touched(displacement.function));
+        let variables = old.layouts().variables.iter().filter(|variable| match variable.thread_local {
+            true => thread_locals,
+            false => old.object_at(variable.address).is_some_and(|object| used.contains(&old.objects[object].key)),
+        });
+        let names: HashSet<u64> =
+            variables.filter_map(|variable| Some(old.layouts().unit_of(variable.site)?.name)).collect();
+        Layouts::read_some(&new.bytes, |head| names.contains(&head.name) || head.covers_any(&self.after))
+    }
+
+    /// What to say where touched code has no type information.
+    fn unchecked(&self, old: &Image, new: &Image, part: &Layouts) -> Option<String> {
+        let file = |image: &Image| image.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let remedy = "build with -g (Rust: debug = 2)";
+        for (image, layouts) in [(old, old.layouts()), (new, part)] {
+            if let Some(reason) = layouts.elsewhere {
+                return Some(format!("layouts unchecked: {}: {reason}", file(image)));
+            }
+        }
+        if !old.layouts().is_known() {
+            return Some(format!("layouts unchecked: {} has no type information; {remedy}", file(old)));
+        }
+        let typed = |layouts: &Layouts, functions: &[Vaddr]| {
+            layouts.units.iter().any(|unit| unit.typed && unit.covers_any(functions))
+        };
+        if typed(old.layouts(), &self.before) && !typed(part, &self.continued) {
+            return Some(format!("layouts unchecked: {} has no type information; {remedy}", file(new)));
+        }
+        // A unit without a type is not told from one that needs none.
+        let bare = |image: &Image, layouts: &Layouts, functions: &[Vaddr]| -> Vec<String> {
+            let covered = |address: &Vaddr| layouts.units.iter().any(|unit| unit.covers_any(&[*address]));
+            let bare = functions.iter().filter(|address| !covered(address));
+            let functions = bare.filter_map(|address| Some(&image.functions[image.function_starting_at(*address)?]));
+            // What cannot be decoded is assembly.
+            let named = functions.filter(|function| !function.auxiliary && function.content.is_some());
+            named.map(|function| demangle(image.function_name(function))).collect()
+        };
+        let mut functions = bare(new, part, &self.continued);
+        functions.extend(bare(old, old.layouts(), &self.before));
+        functions.sort();
+        functions.dedup();
+        let more = match functions.len() {
+            0 => return None,
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        Some(format!("layouts unchecked: no type information for `{}`{more}; {remedy}", functions[0]))
+    }
+
+    /// Whether those units alone show that no type, static or function that existed has become another. They cannot show the
+    /// contrary: a shape that is missed there may be in another unit.
+    fn is_harmless(&self, old: &Image, new: &Image, homes: &PlannedHomes, part: &Layouts) -> bool {
+        let before = old.layouts();
+        let gained = part.types.iter().any(|(key, is)| {
+            let Some(was) = before.types.get(key).filter(|was| !was.shapes.is_empty()) else { return false };
+            is.shapes.iter().any(|(shape, _)| !was.shapes.iter().any(|(known, _)| known == shape))
+        });
+        let same_type = |kept: &Kept<'_>| kept.old.iter().any(|old| old.ty == kept.new.ty);
+        !gained
+            && kept_statics(old, new, part, homes).iter().all(same_type)
+            && self.signatures(old, new, part).all(|(was, is, _)| {
+                is.is_none_or(|is| was.parameters == is.parameters && was.result == is.result)
+                    || !self.is_asked_anew(was)
+            })
+    }
+
+    /// Whether callers outside of the library get other code than before from this function of the old file.
+    fn is_asked_anew(&self, was: &Signature) -> bool {
+        self.exposed.contains(&was.address) && self.before.binary_search(&was.address).is_ok()
+    }
+
+    /// What functions that continue each other take and give, with the index of the new one; all old ones that are described.
+    fn signatures<'b>(
+        &self,
+        old: &'b Image,
+        new: &'b Image,
+        after: &'b Layouts,
+    ) -> impl Iterator<Item = (&'b Signature, Option<&'b Signature>, usize)> {
+        let partners: HashMap<Vaddr, usize> =
+            self.matched.iter().map(|(was, is)| (old.functions[*was].address, *is)).collect();
+        let is: HashMap<Vaddr, &Signature> = after.functions.iter().map(|it| (it.address, it)).collect();
+        old.layouts().functions.iter().filter_map(move |it| {
+            let index = *partners.get(&it.address)?;
+            Some((it, is.get(&new.functions[index].address).copied(), index))
+        })
+    }
 }
 
 /// A static that stays: what it is in both files.
@@ -87,7 +254,8 @@ struct Kept<'a> {
     new: &'a Variable,
 }
 
-fn kept_statics<'a>(old: &'a Image, new: &'a Image, homes: &PlannedHomes) -> Vec<Kept<'a>> {
+/// Of what `after`, which describes the new file, knows.
+fn kept_statics<'a>(old: &'a Image, new: &'a Image, after: &'a Layouts, homes: &PlannedHomes) -> Vec<Kept<'a>> {
     let kept: HashSet<usize> = homes.kept.iter().copied().collect();
     let object_of = |image: &'a Image, variable: &Variable| {
         if variable.thread_local {
@@ -103,7 +271,7 @@ fn kept_statics<'a>(old: &'a Image, new: &'a Image, homes: &PlannedHomes) -> Vec
             by_name.entry((object.key, variable.thread_local)).or_default().push(variable);
         }
     }
-    let variables = new.layouts().variables.iter();
+    let variables = after.variables.iter();
     variables
         .filter_map(|variable| {
             let (index, object) = object_of(new, variable)?;
@@ -154,9 +322,7 @@ fn harmful<'a>(
                 None => false,
             }
     };
-    let mut harmful: Vec<TypeKey> = changed.iter().copied().filter(lives).collect();
-    harmful.sort_unstable();
-    harmful
+    sorted(changed.iter().copied().filter(lives).collect())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -181,7 +347,8 @@ fn reach(types: &Layouts, roots: impl Iterator<Item = (TypeKey, bool)>, follow: 
     reached
 }
 
-fn tell_types(old: &Image, new: &Image, harmful: &[TypeKey], findings: &mut Findings) {
+/// In words, a line each.
+fn tell_types(old: &Image, new: &Image, harmful: &[TypeKey]) -> Vec<String> {
     let only = |one: &Type, other: &Type| -> Option<Site> {
         let lost = one.shapes.iter().find(|(shape, _)| !other.shapes.iter().any(|(known, _)| known == shape));
         lost.map(|(_, site)| *site)
@@ -208,10 +375,11 @@ fn tell_types(old: &Image, new: &Image, harmful: &[TypeKey], findings: &mut Find
         told.retain(|(library, _)| !library);
     }
     let more = told.len().saturating_sub(Details::LIMIT);
-    findings.refusals.extend(told.into_iter().take(Details::LIMIT).map(|(_, line)| line));
+    let mut lines: Vec<String> = told.into_iter().take(Details::LIMIT).map(|(_, line)| line).collect();
     if more > 0 {
-        findings.refusals.push(format!("{more} more types in use changed their layout"));
+        lines.push(format!("{more} more types in use changed their layout"));
     }
+    lines
 }
 
 /// In words; `None` where what exists keeps its meaning.
@@ -265,14 +433,16 @@ fn tell_statics(old: &Image, new: &Image, statics: &[Kept<'_>], findings: &mut F
 }
 
 /// Entries that callers outside the library can know: exported, or stored as a pointer in its data. Python asks its tables
-/// of methods anew, with what each method takes.
+/// of methods anew, with what each method takes; Rust's tables of methods are asked by new code, which knows what they take.
 fn exposed_functions(image: &Image) -> HashSet<Vaddr> {
-    let exported = image.tables.symbols.iter().filter(|symbol| !symbol.local).map(|symbol| Vaddr(symbol.address));
+    let exported = image.tables.exports.iter().copied();
     let python = &registration::tables(image) | &registration::types(image);
     let registered = |slot| image.object_at(slot).is_some_and(|object| python.contains(&object));
+    let rust: HashSet<Vaddr> =
+        image.layouts().functions.iter().filter(|function| function.rust).map(|function| function.address).collect();
     let stored = image.tables.relocations.iter().filter_map(|relocation| match relocation.resolves {
         Resolves::Here(address) if relocation.kind == RelocationKind::Address && !registered(relocation.slot) => {
-            Some(address)
+            Some(address).filter(|address| !rust.contains(address))
         }
         _ => None,
     });

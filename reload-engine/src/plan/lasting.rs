@@ -60,6 +60,20 @@ pub fn warnings(lineage: &Lineage, changed: &[Instance]) -> Vec<String> {
     lines
 }
 
+/// Where the functions begin that are likely to run as long as the program or a thread does.
+pub fn roots(image: &Image) -> Vec<Vaddr> {
+    let mains = (0..image.functions.len()).filter(|function| is_main(image, *function));
+    let indices = mains.chain(thread_roots(image));
+    let mut roots: Vec<Vaddr> = indices.map(|index| image.functions[index].address).collect();
+    let mut starters = Starters::of(image);
+    let taken: Vec<Vaddr> = starters.takers.keys().copied().collect();
+    let functions = taken.into_iter().filter(|address| image.function_starting_at(*address).is_some());
+    roots.extend(functions.filter(|address| starters.start(*address)));
+    roots.sort_unstable();
+    roots.dedup();
+    roots
+}
+
 /// `main` of C, and the one that Rust's calls.
 fn is_main(image: &Image, function: usize) -> bool {
     let name = image.function_name(&image.functions[function]);

@@ -187,6 +187,8 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     if objections != Objections::Settled && !plan.changes_nothing() {
         let findings = guard_layouts(lineage, parent, &plan.image, &plan.partners, &plan.homes);
         plan.warnings.extend(findings.warnings);
+        plan.warnings.extend(findings.unchecked.clone());
+        plan.details.unchecked = findings.unchecked;
         if objections == Objections::Refuse && !findings.refusals.is_empty() {
             return Err(findings.refusals);
         }
@@ -210,7 +212,8 @@ fn guard_layouts(
     let partners = partners.iter().enumerate();
     let matched: Vec<(usize, usize)> =
         partners.filter_map(|(index, family)| Some((was[(*family)? as usize]?, index))).collect();
-    guard::check(&old.image, image, &matched, homes)
+    let running: Vec<&Image> = lineage.all().iter().map(|placed| &*placed.image).collect();
+    guard::check(&old.image, image, &matched, homes, &running)
 }
 
 fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &mut Vec<String>) -> Vec<Option<u32>> {

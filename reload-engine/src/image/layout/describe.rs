@@ -71,7 +71,8 @@ fn one(dwarf: &Dwarf<Reader<'_>>, site: Site) -> Option<Layout> {
             layout.place = text.place(&named);
             layout.ty = text.target(&named, DW_AT_type).map_or_else(String::new, |ty| text.type_name(&ty, 0));
             let body = match entry.tag() {
-                DW_TAG_typedef => text.target(entry, DW_AT_type)?,
+                // In a unit of its own it is out of reach: told by its name alone.
+                DW_TAG_typedef => text.target(entry, DW_AT_type).unwrap_or_else(|| entry.clone()),
                 _ => entry.clone(),
             };
             layout.size = text.number(&body, DW_AT_byte_size).unwrap_or(0) as u64;

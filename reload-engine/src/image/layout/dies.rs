@@ -2,25 +2,28 @@
 
 #![allow(non_upper_case_globals, reason = "DWARF's own names stand in patterns")]
 
+use std::ops::Range;
+
 use gimli::{
-    AttributeValue, DwTag, Dwarf, Operation, UnitHeader, UnitOffset,
+    AttributeValue, DwTag, Dwarf, Operation, UnitHeader, UnitOffset, UnitType,
     constants::{
         DW_AT_abstract_origin, DW_AT_alignment, DW_AT_bit_size, DW_AT_byte_size, DW_AT_const_value,
         DW_AT_containing_type, DW_AT_count, DW_AT_data_bit_offset, DW_AT_data_member_location, DW_AT_declaration,
         DW_AT_discr_value, DW_AT_encoding, DW_AT_external, DW_AT_language, DW_AT_linkage_name, DW_AT_location,
-        DW_AT_low_pc, DW_AT_name, DW_AT_specification, DW_AT_type, DW_AT_upper_bound, DW_AT_virtuality,
-        DW_AT_vtable_elem_location, DW_LANG_Rust, DW_TAG_array_type, DW_TAG_atomic_type, DW_TAG_base_type,
-        DW_TAG_class_type, DW_TAG_compile_unit, DW_TAG_const_type, DW_TAG_enumeration_type, DW_TAG_enumerator,
-        DW_TAG_formal_parameter, DW_TAG_inheritance, DW_TAG_member, DW_TAG_namespace, DW_TAG_pointer_type,
-        DW_TAG_ptr_to_member_type, DW_TAG_reference_type, DW_TAG_restrict_type, DW_TAG_rvalue_reference_type,
-        DW_TAG_structure_type, DW_TAG_subprogram, DW_TAG_subrange_type, DW_TAG_subroutine_type,
-        DW_TAG_template_type_parameter, DW_TAG_typedef, DW_TAG_union_type, DW_TAG_unspecified_parameters,
-        DW_TAG_unspecified_type, DW_TAG_variable, DW_TAG_variant, DW_TAG_variant_part, DW_TAG_volatile_type,
+        DW_AT_low_pc, DW_AT_name, DW_AT_signature, DW_AT_specification, DW_AT_type, DW_AT_upper_bound,
+        DW_AT_virtuality, DW_AT_vtable_elem_location, DW_LANG_Rust, DW_TAG_array_type, DW_TAG_atomic_type,
+        DW_TAG_base_type, DW_TAG_class_type, DW_TAG_compile_unit, DW_TAG_const_type, DW_TAG_enumeration_type,
+        DW_TAG_enumerator, DW_TAG_formal_parameter, DW_TAG_inheritance, DW_TAG_member, DW_TAG_namespace,
+        DW_TAG_pointer_type, DW_TAG_ptr_to_member_type, DW_TAG_reference_type, DW_TAG_restrict_type,
+        DW_TAG_rvalue_reference_type, DW_TAG_structure_type, DW_TAG_subprogram, DW_TAG_subrange_type,
+        DW_TAG_subroutine_type, DW_TAG_template_type_parameter, DW_TAG_typedef, DW_TAG_union_type,
+        DW_TAG_unspecified_parameters, DW_TAG_unspecified_type, DW_TAG_variable, DW_TAG_variant, DW_TAG_variant_part,
+        DW_TAG_volatile_type,
     },
 };
 use twox_hash::XxHash3_128;
 
-use super::{Reader, Site, mix};
+use super::{Head, Reader, Site, mix};
 
 /// What the name or an attribute says besides its hash.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +46,10 @@ impl Flags {
     pub const EXTERNAL: Flags = Flags(1024);
 
     pub const CLOSURE: Flags = Flags(2048);
+    /// Below an entry that is left out: a block, or a function that was inlined.
+    pub const NESTED: Flags = Flags(4096);
+    /// `target` is the signature of a type that has a unit of its own.
+    pub const SIGNED: Flags = Flags(8192);
 
     pub fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
@@ -50,6 +57,10 @@ impl Flags {
 
     fn set(&mut self, other: Flags) {
         self.0 |= other.0;
+    }
+
+    fn clear(&mut self, other: Flags) {
+        self.0 &= !other.0;
     }
 }
 
@@ -82,6 +93,14 @@ pub(super) struct Unit {
     pub base: usize,
     pub length: usize,
     pub rust: bool,
+    /// Hash of what the compiler calls it: its source file, as a rule.
+    pub name: u64,
+    /// Where its code lies.
+    pub code: Vec<Range<u64>>,
+    /// What it describes lies in another file (`.dwo`).
+    pub split: bool,
+    /// For a unit of one type: its signature, and where it stands in `.debug_info`.
+    pub signed: Option<(u64, usize)>,
     pub dies: Vec<Die>,
 }
 
@@ -90,6 +109,7 @@ impl Unit {
         let base = header.offset().0;
         let mut result = Unit { base, length: header.length_including_self(), ..Unit::default() };
         let unit = dwarf.unit(header)?;
+        result.note_head(dwarf, &unit);
         let mut entries = unit.header.entries_raw(&unit.abbreviations, None)?;
         let mut open: Vec<Scope> = Vec::new();
         while !entries.is_empty() {
@@ -121,6 +141,9 @@ impl Unit {
                 of_trait: 0,
                 implementor: 0,
             };
+            if scope.die.is_none() {
+                die.flags.set(Flags::NESTED);
+            }
             let mut heap = scope.heap;
             for specification in abbreviation.attributes() {
                 let attribute = entries.read_attribute_inline(*specification)?;
@@ -135,10 +158,10 @@ impl Unit {
                         die.name = hash(dwarf.attr_string(&unit, attribute.value()).unwrap_or_default().slice());
                     }
                     DW_AT_language => result.rust = attribute.value() == AttributeValue::Language(DW_LANG_Rust),
-                    DW_AT_type if !die.flags.has(Flags::CONTINUES) => die.target = reference(base, attribute.value()),
-                    DW_AT_specification | DW_AT_abstract_origin => {
+                    DW_AT_type if !die.flags.has(Flags::CONTINUES) => die.refer(base, attribute.value()),
+                    DW_AT_specification | DW_AT_abstract_origin | DW_AT_signature => {
                         die.flags.set(Flags::CONTINUES);
-                        die.target = reference(base, attribute.value());
+                        die.refer(base, attribute.value());
                     }
                     DW_AT_containing_type => die.implementor = reference(base, attribute.value()),
                     DW_AT_byte_size if tag == DW_TAG_member => {}
@@ -222,13 +245,42 @@ impl Unit {
         Ok(result)
     }
 
+    /// Only its name and where its code lies: a small part of the work of [`Unit::read`].
+    pub fn read_head(dwarf: &Dwarf<Reader<'_>>, header: UnitHeader<Reader<'_>>) -> gimli::Result<Unit> {
+        let base = header.offset().0;
+        let mut result = Unit { base, length: header.length_including_self(), ..Unit::default() };
+        let unit = dwarf.unit(header)?;
+        result.note_head(dwarf, &unit);
+        Ok(result)
+    }
+
+    fn note_head(&mut self, dwarf: &Dwarf<Reader<'_>>, unit: &gimli::Unit<Reader<'_>>) {
+        self.name = hash(unit.name.unwrap_or_default().slice());
+        self.split = unit.dwo_id.is_some();
+        if let UnitType::Type { type_signature, type_offset } = unit.header.type_() {
+            self.signed = Some((type_signature.0, self.base + type_offset.0));
+        }
+        let Ok(mut ranges) = dwarf.unit_ranges(unit) else { return };
+        while let Ok(Some(range)) = ranges.next() {
+            self.code.push(range.begin..range.end);
+        }
+    }
+
     pub fn site(&self, die: &Die) -> Site {
         Site { unit: self.base, entry: self.base + die.offset as usize }
     }
 
-    /// Any unit that describes types has an `int` or such.
-    pub fn has_base_types(&self) -> bool {
-        self.dies.iter().any(|die| die.tag == DW_TAG_base_type)
+    pub fn head(&self) -> Head {
+        // Any unit that describes types has an `int` or such, or a structure.
+        let typed =
+            |die: &Die| die.tag == DW_TAG_base_type || is_aggregate(die.tag) && !die.flags.has(Flags::DECLARATION);
+        Head {
+            unit: self.base,
+            name: self.name,
+            code: self.code.clone(),
+            typed: self.dies.iter().any(typed),
+            signed: self.signed.is_some(),
+        }
     }
 
     pub fn covers(&self, offset: usize) -> bool {
@@ -254,6 +306,16 @@ struct Scope {
 }
 
 impl Die {
+    fn refer(&mut self, base: usize, value: AttributeValue<Reader<'_>>) {
+        if let AttributeValue::DebugTypesRef(signature) = value {
+            self.flags.set(Flags::SIGNED);
+            self.target = signature.0 as usize;
+        } else {
+            self.flags.clear(Flags::SIGNED);
+            self.target = reference(base, value);
+        }
+    }
+
     fn note_name(&mut self, name: &[u8], scope: Scope, heap: &mut bool) {
         self.flags.set(Flags::NAMED);
         let own = hash_without_closure_numbers(name);

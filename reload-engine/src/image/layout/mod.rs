@@ -3,13 +3,14 @@
 //!
 //! Bytes in, values out. Hashes only: [`describe`] reads a type again where words are needed. It does not judge which
 //! difference matters. Lines and files are no part of a shape; numbers of closures are none either, so that all closures of
-//! a function share one name and a renumbering changes nothing. Type units (`-fdebug-types-section`), split DWARF and dwz's
-//! supplementary files are not read: what they describe stays unknown.
+//! a function share one name and a renumbering changes nothing. Only the file itself is read: what split DWARF and dwz have put
+//! into others stays unknown, and so does DWARF 4's section of type units.
 
 use std::{
     borrow::Cow,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
+    ops::Range,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -28,6 +29,7 @@ pub use describe::{Layout, Part, describe};
 
 use crate::model::Vaddr;
 use dies::Unit;
+use shape::Units;
 
 pub(super) type Reader<'data> = EndianSlice<'data, LittleEndian>;
 
@@ -91,45 +93,97 @@ pub struct Variable {
     pub edges: Vec<Edge>,
 }
 
-/// What a function takes.
+/// What a function takes and gives.
 #[derive(Clone, Debug)]
 pub struct Signature {
     pub address: Vaddr,
     pub rust: bool,
     pub parameters: Vec<u64>,
+    /// `None`: nothing.
+    pub result: Option<u64>,
     pub edges: Vec<Edge>,
 }
 
 type ByKey<V> = HashMap<TypeKey, V, BuildHasherDefault<KeyHasher>>;
 
-/// The index of one file.
+/// A compilation unit, as one finds one's way to it.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Its offset in `.debug_info`.
+    pub unit: usize,
+    /// Hash of what the compiler calls it, which several may share.
+    pub name: u64,
+    pub code: Vec<Range<u64>>,
+    /// Whether it describes types at all.
+    pub typed: bool,
+    /// It is there for one type, which others refer to.
+    pub signed: bool,
+}
+
+impl Head {
+    /// Whether some of these addresses, which ascend, are code of this unit.
+    pub fn covers_any(&self, addresses: &[Vaddr]) -> bool {
+        self.code.iter().any(|range| {
+            let first = addresses.partition_point(|address| address.0 < range.start);
+            addresses.get(first).is_some_and(|address| address.0 < range.end)
+        })
+    }
+}
+
+/// The index of one file, or of some of its units.
 #[derive(Debug, Default)]
 pub struct Layouts {
     pub types: ByKey<Type>,
     pub variables: Vec<Variable>,
     pub functions: Vec<Signature>,
-    has_base_types: bool,
+    /// Ascending by place in `.debug_info`.
+    pub units: Vec<Head>,
+    /// Why what the file says of types cannot be read from it, and what would help.
+    pub elsewhere: Option<&'static str>,
 }
 
 impl Layouts {
     /// Reads what `bytes`, an ELF file, says of its types. Broken parts count as absent.
     pub fn read(bytes: &[u8]) -> Layouts {
+        Layouts::read_units(bytes, None)
+    }
+
+    /// The same of those units only that are `wanted`; whether one is typed it does not know before.
+    pub fn read_some(bytes: &[u8], wanted: impl Fn(&Head) -> bool + Sync) -> Layouts {
+        Layouts::read_units(bytes, Some(&wanted))
+    }
+
+    fn read_units(bytes: &[u8], wanted: Option<&Wanted<'_>>) -> Layouts {
         let Some(sections) = Sections::load(bytes) else { return Layouts::default() };
         let dwarf = sections.dwarf();
-        let headers = headers(&dwarf);
-        let units: Vec<Unit> =
-            in_parallel(headers.len(), |index| Unit::read(&dwarf, headers[index]).unwrap_or_default());
-        let parts = in_parallel(units.len(), |index| shape::of_unit(&units, index));
-        let mut layouts = Layouts { has_base_types: units.iter().any(Unit::has_base_types), ..Layouts::default() };
+        let units = units(&dwarf, wanted);
+        let parts = in_parallel(units.list.len(), |index| shape::of_unit(&units, index));
+        let mut layouts = Layouts { units: units.list.iter().map(Unit::head).collect(), ..Layouts::default() };
+        let split = units.list.iter().any(|unit| unit.split);
+        layouts.elsewhere = if split { Some(IN_DWO) } else { sections.elsewhere };
         for part in parts {
             layouts.absorb(part);
         }
         layouts
     }
 
+    /// The types that variables and parameters of these functions, which ascend, hold or point to: of whose frames they are.
+    pub fn held_by(bytes: &[u8], functions: &[Vaddr]) -> Vec<(Vaddr, TypeKey)> {
+        let Some(sections) = Sections::load(bytes) else { return Vec::new() };
+        let dwarf = sections.dwarf();
+        let units = units(&dwarf, Some(&|head: &Head| head.covers_any(functions)));
+        let held = in_parallel(units.list.len(), |index| shape::held(&units, index, functions));
+        held.into_iter().flatten().collect()
+    }
+
     /// Whether the file says anything of types: without, "no difference" means nothing.
     pub fn is_known(&self) -> bool {
-        self.types.values().any(|ty| !ty.shapes.is_empty()) || self.has_base_types
+        self.elsewhere.is_none() && self.units.iter().any(|unit| unit.typed)
+    }
+
+    /// The unit that describes what is at this place.
+    pub fn unit_of(&self, site: Site) -> Option<&Head> {
+        self.units.binary_search_by_key(&site.unit, |unit| unit.unit).ok().map(|index| &self.units[index])
     }
 
     fn absorb(&mut self, part: shape::Part) {
@@ -157,7 +211,15 @@ impl Layouts {
 const LARGEST_RATIO: u64 = 1032;
 
 /// The debug sections, uncompressed.
-pub(super) struct Sections<'data>(HashMap<&'static str, Cow<'data, [u8]>>);
+pub(super) struct Sections<'data> {
+    bytes: HashMap<&'static str, Cow<'data, [u8]>>,
+    elsewhere: Option<&'static str>,
+}
+
+const IN_DWO: &str =
+    "its type information lies in .dwo files: build without -gsplit-dwarf (Rust: split-debuginfo = \"off\")";
+const IN_TYPES: &str = "its types lie in .debug_types: build with -gdwarf-5, or without -fdebug-types-section";
+const IN_ALTERNATE: &str = "a part of its type information lies in another file, where dwz -m has put it";
 
 impl<'data> Sections<'data> {
     pub fn load(bytes: &'data [u8]) -> Option<Self> {
@@ -179,16 +241,39 @@ impl<'data> Sections<'data> {
             credible.then(|| Some((id.name(), data.decompress().ok()?)))?
         };
         let sections: HashMap<_, _> = READ.iter().filter_map(load).collect();
-        sections.contains_key(SectionId::DebugInfo.name()).then_some(Sections(sections))
+        let has = |name| file.section_by_name(name).is_some();
+        let elsewhere = if has(".gnu_debugaltlink") {
+            Some(IN_ALTERNATE)
+        } else {
+            has(SectionId::DebugTypes.name()).then_some(IN_TYPES)
+        };
+        sections.contains_key(SectionId::DebugInfo.name()).then_some(Sections { bytes: sections, elsewhere })
     }
 
     pub fn dwarf(&self) -> Dwarf<Reader<'_>> {
-        let section = |id: SectionId| self.0.get(id.name()).map_or(&[][..], |bytes| bytes);
+        let section = |id: SectionId| self.bytes.get(id.name()).map_or(&[][..], |bytes| bytes);
         let load = |id| Ok::<_, std::convert::Infallible>(EndianSlice::new(section(id), LittleEndian));
         match Dwarf::load(load) {
             Ok(dwarf) => dwarf,
         }
     }
+}
+
+/// Which units are to be read, by their heads.
+type Wanted<'a> = dyn Fn(&Head) -> bool + Sync + 'a;
+
+/// The units that are wanted, or all.
+fn units(dwarf: &Dwarf<Reader<'_>>, wanted: Option<&Wanted<'_>>) -> Units {
+    let mut headers = headers(dwarf);
+    if let Some(wanted) = wanted {
+        let kept = in_parallel(headers.len(), |index| {
+            // One that cannot be read is left for whoever reads all.
+            Unit::read_head(dwarf, headers[index]).is_ok_and(|unit| unit.signed.is_some() || wanted(&unit.head()))
+        });
+        let mut kept = kept.into_iter();
+        headers.retain(|_| kept.next() == Some(true));
+    }
+    Units::of(in_parallel(headers.len(), |index| Unit::read(dwarf, headers[index]).unwrap_or_default()))
 }
 
 pub(super) fn headers<'data>(dwarf: &Dwarf<Reader<'data>>) -> Vec<UnitHeader<Reader<'data>>> {

@@ -2,6 +2,8 @@
 
 #![allow(non_upper_case_globals, reason = "DWARF's own names stand in patterns")]
 
+use std::collections::HashMap;
+
 use gimli::constants::{
     DW_TAG_array_type, DW_TAG_atomic_type, DW_TAG_const_type, DW_TAG_enumerator, DW_TAG_formal_parameter,
     DW_TAG_inheritance, DW_TAG_member, DW_TAG_pointer_type, DW_TAG_ptr_to_member_type, DW_TAG_reference_type,
@@ -17,6 +19,20 @@ use super::{
 };
 use crate::model::Vaddr;
 
+/// The units of a file, and where the types stand that have a unit of their own.
+#[derive(Debug, Default)]
+pub(super) struct Units {
+    /// Ascending by place.
+    pub list: Vec<Unit>,
+    signed: HashMap<u64, usize>,
+}
+
+impl Units {
+    pub fn of(list: Vec<Unit>) -> Units {
+        Units { signed: list.iter().filter_map(|unit| unit.signed).collect(), list }
+    }
+}
+
 /// What one unit contributes.
 #[derive(Debug, Default)]
 pub(super) struct Part {
@@ -29,9 +45,9 @@ pub(super) struct Part {
 const DEPTH: u32 = 24;
 const VOID: u64 = 1;
 
-pub(super) fn of_unit(units: &[Unit], index: usize) -> Part {
+pub(super) fn of_unit(units: &Units, index: usize) -> Part {
     let mut part = Part::default();
-    let unit = &units[index];
+    let unit = &units.list[index];
     for (at, die) in unit.dies.iter().enumerate() {
         let entry = Entry { units, unit, at };
         if die.flags.has(Flags::DECLARATION) {
@@ -59,10 +75,32 @@ pub(super) fn of_unit(units: &[Unit], index: usize) -> Part {
     part
 }
 
+/// Of these functions, which ascend, what their variables and parameters hold or point to, each with what it is.
+pub(super) fn held(units: &Units, index: usize, functions: &[Vaddr]) -> Vec<(Vaddr, TypeKey)> {
+    let unit = &units.list[index];
+    let mut held = Vec::new();
+    for (at, die) in unit.dies.iter().enumerate() {
+        let asked = die.tag == DW_TAG_subprogram
+            && die.flags.has(Flags::ADDRESSED)
+            && functions.binary_search(&Vaddr(die.number)).is_ok();
+        if !asked {
+            continue;
+        }
+        let mut edges = Vec::new();
+        for child in (Entry { units, unit, at }).children() {
+            if matches!(child.die().tag, DW_TAG_variable | DW_TAG_formal_parameter) {
+                child.origin().follow_target(Link::Value, 0, &mut edges);
+            }
+        }
+        held.extend(edges.into_iter().map(|edge| (Vaddr(die.number), edge.to)));
+    }
+    held
+}
+
 /// A place in the tables.
 #[derive(Clone, Copy)]
 struct Entry<'a> {
-    units: &'a [Unit],
+    units: &'a Units,
     unit: &'a Unit,
     at: usize,
 }
@@ -79,14 +117,18 @@ impl<'a> Entry<'a> {
         let unit = if self.unit.covers(offset) {
             self.unit
         } else {
-            let after = self.units.partition_point(|unit| unit.base <= offset);
-            self.units[..after].last().filter(|unit| unit.covers(offset))?
+            let after = self.units.list.partition_point(|unit| unit.base <= offset);
+            self.units.list[..after].last().filter(|unit| unit.covers(offset))?
         };
         Some(Entry { unit, at: unit.index_of(offset)?, ..self })
     }
 
     fn target(self) -> Option<Entry<'a>> {
-        self.resolve(self.die().target)
+        let die = self.die();
+        if die.flags.has(Flags::SIGNED) {
+            return self.resolve(*self.units.signed.get(&(die.target as u64))?);
+        }
+        self.resolve(die.target)
     }
 
     /// The entry that this one continues, or itself.
@@ -249,13 +291,17 @@ impl<'a> Entry<'a> {
         let of = |entry: Entry<'a>| {
             entry
                 .children()
+                // Those of what was inlined stand further in.
+                .filter(|child| !child.die().flags.has(Flags::NESTED))
                 .filter(|child| matches!(child.die().tag, DW_TAG_formal_parameter | DW_TAG_unspecified_parameters))
         };
         let listed = if of(origin).next().is_some() { origin } else { self };
         let parameters =
             of(listed).map(|parameter| parameter.origin().follow_target(Link::Value, 0, &mut edges)).collect();
+        let result = origin.follow_target(Link::Value, 0, &mut edges);
+        let result = (result != VOID).then_some(result);
         edges.sort_unstable();
         edges.dedup();
-        Signature { address: Vaddr(self.die().number), rust: self.unit.rust, parameters, edges }
+        Signature { address: Vaddr(self.die().number), rust: self.unit.rust, parameters, result, edges }
     }
 }

@@ -9,6 +9,9 @@ use reload_engine::{
     plan::{self, Objections, Plan, homes::Homes, lineage::Lineage},
 };
 
+mod frames;
+mod unchecked;
+
 #[derive(Clone, Copy)]
 enum Language {
     C,
@@ -83,6 +86,8 @@ struct World { int width; int height; double velocity; struct Node *first; };
 static struct Node *head; enum Kind kind = KB; union Cell cells[4]; static int total; static _Thread_local long seen;
 static void *handle;
 __attribute__((noinline)) static int inner(int x) { return x * 3; }
+static inline __attribute__((always_inline)) int twice(int a, int b) { return a * 2 + b; }
+void drop(void) { total--; }
 int hide(struct Hidden *h) { return h->a + h->b; }
 int use(struct Node *n, Pt p) { return n->u.i + p.x + cells[p.x & 3].i + n->f2; }
 double step(struct World *w) { w->velocity += w->width; seen++; return w->velocity; }
@@ -96,7 +101,7 @@ fn harmful_edits_of_c_are_refused() {
         Language::C,
         C,
         ("x * 3", "x * 9"),
-        &[&["-O0"], &["-O2"], &["-O1", "-gdwarf-4"], &["-O0", "-gz"]],
+        &[&["-O0"], &["-O2"], &["-O1", "-gdwarf-4"], &["-O0", "-gz"], &["-O0", "-fdebug-types-section"]],
         &[
             (
                 "field inserted behind a pointer in a static",
@@ -142,6 +147,11 @@ fn harmful_edits_of_c_are_refused() {
                 &[("int hide(struct Hidden *h)", "int hide(long k, struct Hidden *h)")],
                 "`hide` changed its parameters",
             ),
+            (
+                "result retyped",
+                &[("double step(struct World *w)", "long step(struct World *w)")],
+                "`step` changed what it returns",
+            ),
         ],
     );
 }
@@ -152,7 +162,7 @@ fn harmless_edits_of_c_are_not() {
         Language::C,
         C,
         ("x * 3", "x * 9"),
-        &[&["-O0"], &["-O2"], &["-O1", "-gdwarf-4"], &["-O0", "-gz"]],
+        &[&["-O0"], &["-O2"], &["-O1", "-gdwarf-4"], &["-O0", "-gz"], &["-O0", "-fdebug-types-section"]],
         &[
             ("nothing", &[], ""),
             ("body", &[("x * 3", "x * 4 + 1")], ""),
@@ -185,6 +195,16 @@ fn harmless_edits_of_c_are_not() {
             (
                 "new static",
                 &[("static void *handle", "static int fresh; static void *handle"), ("x * 3", "x * 3 + fresh++")],
+                "",
+            ),
+            (
+                "result where there was none",
+                &[("void drop(void) { total--; }", "int drop(void) { return --total; }")],
+                "",
+            ),
+            (
+                "another function inlined into an exported one",
+                &[("return sum + inner(k)", "return sum + twice(inner(k), k)")],
                 "",
             ),
             (
@@ -235,7 +255,7 @@ fn edits_of_cpp() {
         Language::Cpp,
         CPP,
         ("x * 2", "x * 9"),
-        &[&["-O0"], &["-O2"]],
+        &[&["-O0"], &["-O2"], &["-O1", "-fdebug-types-section"]],
         &[
             (
                 "field in a derived class",
@@ -517,13 +537,36 @@ fn what_a_rust_static_holds_itself() {
     );
 }
 
+/// A Rust function that the host calls by name is told what another function would be told.
 #[test]
-fn without_type_information_the_plan_says_so() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let old = build(folder.path(), Language::C, C, &["-g0"]);
-    let new = build(folder.path(), Language::C, &C.replace("int width;", "long width;"), &["-g0"]);
-    let plan = plan_between(&old, new, Objections::Refuse).expect("a plan");
-    assert!(plan.warnings.iter().any(|line| line.contains("layouts unchecked: p.so")), "{:?}", plan.warnings);
+fn exported_functions_of_rust() {
+    check(
+        Language::Rust,
+        "#[unsafe(no_mangle)] pub extern \"C\" fn step(a: i32, b: i32) -> i32 { a - b }
+        fn inside(a: u32) -> u32 { std::hint::black_box(a) + 1 }
+        #[unsafe(no_mangle)] pub extern \"C\" fn work(n: u32) -> u32 { inside(n) + n + 3 }",
+        ("n + 3", "n + 13"),
+        &[&[], &["-Copt-level=2", "-Csymbol-mangling-version=v0"]],
+        &[
+            ("parameter inserted", &[("a: i32, b: i32", "k: u64, a: i32, b: i32")], "`step` changed its parameters"),
+            (
+                "result retyped",
+                &[("b: i32) -> i32 { a - b", "b: i32) -> i64 { i64::from(a) - i64::from(b)")],
+                "`step` changed what",
+            ),
+            (
+                "one that only the library calls",
+                &[
+                    (
+                        "inside(a: u32) -> u32 { std::hint::black_box(a)",
+                        "inside(a: u64) -> u32 { std::hint::black_box(a as u32)",
+                    ),
+                    ("inside(n)", "inside(n as u64)"),
+                ],
+                "",
+            ),
+        ],
+    );
 }
 
 #[test]
