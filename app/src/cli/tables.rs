@@ -28,6 +28,9 @@ pub fn modules(snapshot: &Snapshot, all: bool) -> String {
     }
     text += &columns(&rows, &[4, 5, 7]);
     for module in snapshot.modules.iter().filter(shown) {
+        if let Some(unchecked) = module.unchecked() {
+            text += &format!("\n{}: {unchecked}\n", module.name);
+        }
         if let Some(failure) = &module.failure {
             text += &format!("\n{}: {}\n", module.name, failure.message);
             for line in failure.trace.iter().filter(|line| **line != failure.message) {
