@@ -52,6 +52,7 @@ fn receipt() -> Receipt {
                 types: one("meter.Probe"),
             },
             retained_bytes: 96 * 1024,
+            analysis_shared: false,
             stop: "signal (seccomp)".to_owned(),
         },
         ..Receipt::empty("libecs.so", Outcome::Reloaded, Generation(23))
