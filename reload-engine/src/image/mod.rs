@@ -211,6 +211,17 @@ impl Image {
             work(analysis);
         }
     }
+
+    /// Has [`Analysis::layouts`] read by a thread of its own, so that whoever asks first need not wait. One file at a time.
+    pub fn read_layouts_ahead(&self) {
+        static TURN: Mutex<()> = Mutex::new(());
+        let image = self.clone();
+        // Without the thread it is read when it is asked for.
+        let _ = std::thread::Builder::new().name("layouts".to_owned()).spawn(move || {
+            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+            image.layouts();
+        });
+    }
 }
 
 impl Analysis {
@@ -455,17 +466,6 @@ impl Analysis {
     /// What the file's debugging information says of types; read when first asked for.
     pub fn layouts(&self) -> &Layouts {
         self.layouts.get_or_init(|| Layouts::read(&self.bytes))
-    }
-
-    /// Has [`Image::layouts`] read by a thread of its own, so that whoever asks first need not wait. One file at a time.
-    pub fn read_layouts_ahead(self: &Arc<Self>) {
-        static TURN: Mutex<()> = Mutex::new(());
-        let image = Arc::clone(self);
-        // Without the thread it is read when it is asked for.
-        let _ = std::thread::Builder::new().name("layouts".to_owned()).spawn(move || {
-            let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-            image.layouts();
-        });
     }
 
     /// The thread-local variable that contains `offset`.

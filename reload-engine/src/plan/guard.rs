@@ -12,7 +12,7 @@ use super::{
 use crate::{
     image::{
         Function, Image, NameKey, RelocationKind, Resolves, demangle,
-        layout::{Head, Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, describe},
+        layout::{Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, describe},
     },
     model::{Details, Vaddr},
 };
