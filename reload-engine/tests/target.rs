@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     if arguments.next().as_deref() == Some(INTRUDER) {
         return intrude(&arguments.next().unwrap_or_default());
     }
-    let tests: [Case; 27] = [
+    let tests: [Case; 28] = [
         ("launch_lists_modules_and_takes_no_low_descriptor", launch_lists_modules),
         ("launch_of_a_short_program", launch_of_a_short_program),
         ("launch_refuses_a_static_program", launch_refuses_a_static_program),

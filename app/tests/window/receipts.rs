@@ -44,6 +44,7 @@ fn receipt() -> Receipt {
             thread_locals: StaticCounts { kept: 31, new: 32, reset: 33, merged: 34 },
             constructors: one("constructor_run"),
             destructors: one("destructor_kept"),
+            unchecked: Some("layouts unchecked: no type information".to_owned()),
             python: PythonChanges {
                 modules: one("meter_module"),
                 added: one("meter.added"),
