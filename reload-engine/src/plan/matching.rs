@@ -92,7 +92,7 @@ fn pair_siblings(old: &[Traits], new: &[Traits], partners: &mut [Option<usize>],
         }
         let mut olds: Vec<usize> = (0..old.len()).filter(|index| !taken[*index] && alike(&old[*index])).collect();
         let mut news: Vec<usize> =
-            (first..new.len()).filter(|index| partners[*index].is_none() && alike(&new[*index])).collect();
+            (0..new.len()).filter(|index| partners[*index].is_none() && alike(&new[*index])).collect();
         if olds.len() != news.len() {
             continue;
         }
