@@ -47,7 +47,7 @@ impl Comparison {
 /// What the linker filled in, section by section: the section's name and whether it holds instructions.
 fn filled(file: &ElfFile64<'_>) -> Vec<(String, bool, Vec<Filled>)> {
     let loaded = file.sections().filter(|section| match section.flags() {
-        SectionFlags::Elf { sh_flags, .. } => sh_flags.0 & u64::from(elf::SHF_ALLOC.0) != 0,
+        SectionFlags::Elf { sh_flags, .. } => sh_flags.0 & elf::SHF_ALLOC.0 != 0,
         _ => false,
     });
     loaded

@@ -104,7 +104,7 @@ fn the_tab_key_gets_to_every_part_of_the_window() {
         "Details",
         "Light theme",
         "Commands",
-        "Filter modules",
+        "Words that occur in the path (/)",
         "Failed, 1",
         "Load a module",
         "Sort by Status",

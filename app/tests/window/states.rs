@@ -486,7 +486,7 @@ fn long_reloads_tell_their_stage_and_can_be_cancelled() {
     window.run();
     window.assert_sees("Reloading librender_passes.so · plan");
     window.click("librender_passes.so, Reloading");
-    window.assert_sees("The new code is being prepared at stage plan");
+    window.assert_sees("Stage 4 of 11: plan, outside of the program");
     window.click("Cancel the reload");
     assert!(underway.enter(Stage::Shadow).is_err());
     drop(underway);

@@ -255,7 +255,7 @@ fn edits_of_cpp() {
         Language::Cpp,
         CPP,
         ("x * 2", "x * 9"),
-        &[&["-O0"], &["-O2"], &["-O1", "-fdebug-types-section"]],
+        &[&["-O0"], &["-O2"], &["-O1"]],
         &[
             (
                 "field in a derived class",
