@@ -71,7 +71,7 @@ fn check(writer: Writer, spacing: Duration) {
     assert_eq!(target.finish(), Some(0));
 }
 
-fn last_one_wins(target: &mut Launched<'_>, installed: &PathBuf) {
+fn last_one_wins(target: &mut Launched<'_>, installed: &Path) {
     let last = (SAVES + 1).to_string();
     let reached = deadline::until(deadline::PATIENCE, || (target.ask("version") == last).then_some(()));
     assert!(reached.is_some(), "{} is not what runs: {:#?}", installed.display(), target.events().last());
