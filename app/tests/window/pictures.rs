@@ -40,7 +40,7 @@ const MIDDLE: Vec2 = vec2(1100.0, 640.0);
 /// A channel may differ by so much, and so many of ten thousand pixels by more: the kept pictures have few colours, and
 /// another compiler may round otherwise.
 const TOLERANCE: u8 = 20;
-const OUTLIERS: usize = 2;
+const OUTLIERS: usize = 4;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/window/pictures")
