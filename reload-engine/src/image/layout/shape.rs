@@ -291,14 +291,18 @@ impl<'a> Entry<'a> {
         let of = |entry: Entry<'a>| {
             entry
                 .children()
-                // Those of what was inlined stand further in.
-                .filter(|child| !child.die().flags.has(Flags::NESTED))
                 .filter(|child| matches!(child.die().tag, DW_TAG_formal_parameter | DW_TAG_unspecified_parameters))
         };
         let listed = if of(origin).next().is_some() { origin } else { self };
-        let parameters =
-            of(listed).map(|parameter| parameter.origin().follow_target(Link::Value, 0, &mut edges)).collect();
-        let result = origin.follow_target(Link::Value, 0, &mut edges);
+        let mut parameters = Vec::new();
+        for parameter in of(listed) {
+            let ty = parameter.origin().follow_target(Link::Value, 0, &mut edges);
+            // Those of what was inlined stand further in: handed something as well, but not by callers.
+            if !parameter.die().flags.has(Flags::NESTED) {
+                parameters.push(ty);
+            }
+        }
+        let result = origin.follow_target(Link::Value, 0, &mut Vec::new());
         let result = (result != VOID).then_some(result);
         edges.sort_unstable();
         edges.dedup();
