@@ -29,9 +29,20 @@ pub fn source(name: &str) -> PathBuf {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo speaks JSON");
     let packages = metadata["packages"].as_array().expect("a list of packages");
-    let package = packages.iter().find(|package| package["name"] == name).expect("the crate is one of those");
-    let manifest = package["manifest_path"].as_str().expect("a path");
-    Path::new(manifest).parent().expect("a folder").to_owned()
+    let folder_of = |package: &Value| {
+        Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_owned()).filter(|folder| folder.is_dir())
+    };
+    if let Some(package) = packages.iter().find(|package| package["name"] == name) {
+        return folder_of(package).expect("it has been fetched");
+    }
+    // A program without a library is fetched, but no package to cargo: it lies beside the others.
+    let lock = std::fs::read_to_string(self::folder().join("Cargo.lock")).expect("read the lock file");
+    let after = lock.split_once(&format!("name = \"{name}\"\nversion = \"")).expect("the crate is one of those").1;
+    let version = after.split('"').next().unwrap_or_default();
+    let known = packages.iter().find(|package| package["source"].is_string()).and_then(folder_of);
+    let beside = known.expect("a package that was fetched").with_file_name(format!("{name}-{version}"));
+    assert!(beside.is_dir(), "{} has not been fetched", beside.display());
+    beside
 }
 
 /// Builds the library of one of the examples, linked with these arguments, in a folder of its own below `room`.
