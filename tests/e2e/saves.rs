@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::Write,
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
