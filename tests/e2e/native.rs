@@ -152,7 +152,7 @@ fn cpp_program(build: &Build) {
             for part in &expected {
                 assert!(line.contains(part), "`{part}` is not in `{line}`");
             }
-            if keeper.rounds % 3 == 0 {
+            if keeper.rounds.is_multiple_of(3) {
                 // Thrown by the newest code, caught by the `main` that began the program.
                 assert_eq!(keeper.target.host.line(), format!("main caught refusal of version {version}"));
             }
