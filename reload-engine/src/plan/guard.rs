@@ -39,7 +39,7 @@ pub fn check(
     let touched = Touched::between(old, new, matched);
     let part = touched.units(old, new, homes);
     findings.unchecked = touched.unchecked(old, new, &part);
-    if !old.layouts().is_known() || part.elsewhere.is_some() {
+    if !old.layouts().is_known() || part.elsewhere.is_some() || touched.is_harmless(old, new, homes, &part) {
         return findings;
     }
     let (before, after) = (old.layouts(), new.layouts());
@@ -206,6 +206,23 @@ impl<'a> Touched<'a> {
             count => format!(" and {} more", count - 1),
         };
         Some(format!("layouts unchecked: no type information for `{}`{more}; {remedy}", functions[0]))
+    }
+
+    /// Whether those units alone show that no type, static or function that existed has become another. They cannot show the
+    /// contrary: a shape that is missed there may be in another unit.
+    fn is_harmless(&self, old: &Image, new: &Image, homes: &PlannedHomes, part: &Layouts) -> bool {
+        let before = old.layouts();
+        let gained = part.types.iter().any(|(key, is)| {
+            let Some(was) = before.types.get(key).filter(|was| !was.shapes.is_empty()) else { return false };
+            is.shapes.iter().any(|(shape, _)| !was.shapes.iter().any(|(known, _)| known == shape))
+        });
+        let same_type = |kept: &Kept<'_>| kept.old.iter().any(|old| old.ty == kept.new.ty);
+        !gained
+            && kept_statics(old, new, part, homes).iter().all(same_type)
+            && self.signatures(old, new, part).all(|(was, is, _)| {
+                is.is_none_or(|is| was.parameters == is.parameters && was.result == is.result)
+                    || !self.is_asked_anew(was)
+            })
     }
 
     /// Whether callers outside of the library get other code than before from this function of the old file.
