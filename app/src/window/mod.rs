@@ -43,6 +43,7 @@ mod top_bar;
 pub use dashboard::Dashboard;
 pub use settings::Settings;
 pub use target_tab::{Link, TargetTab};
+pub use theme::contrast;
 
 /// Why there is no window.
 #[derive(Debug, thiserror::Error)]

@@ -314,24 +314,24 @@ fn visuals(theme: Theme, palette: &Palette) -> Visuals {
     visuals
 }
 
+/// The contrast ratio of two opaque colours, from 1 to 21 (WCAG 2.2).
+pub fn contrast(a: Color32, b: Color32) -> f64 {
+    let (a, b) = (luminance(a), luminance(b));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
+/// WCAG 2.2, relative luminance.
+fn luminance(colour: Color32) -> f64 {
+    let linear = |channel: u8| {
+        let c = f64::from(channel) / 255.0;
+        if c <= 0.040_45 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * linear(colour.r()) + 0.7152 * linear(colour.g()) + 0.0722 * linear(colour.b())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Color32, Palette};
-
-    /// WCAG 2.2, relative luminance.
-    fn luminance(colour: Color32) -> f64 {
-        let linear = |channel: u8| {
-            let c = f64::from(channel) / 255.0;
-            if c <= 0.040_45 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
-        };
-        0.2126 * linear(colour.r()) + 0.7152 * linear(colour.g()) + 0.0722 * linear(colour.b())
-    }
-
-    /// WCAG 2.2, contrast ratio.
-    fn contrast(a: Color32, b: Color32) -> f64 {
-        let (a, b) = (luminance(a), luminance(b));
-        (a.max(b) + 0.05) / (a.min(b) + 0.05)
-    }
+    use super::{Color32, Palette, contrast};
 
     #[test]
     fn contrast_is_computed_as_wcag_says() {

@@ -10,6 +10,7 @@ use eframe::egui::{
     epaint::{ClippedShape, TextShape},
 };
 use egui_kittest::kittest::{NodeT, Queryable};
+use reload_dashboard::window::contrast;
 use reload_engine::model::Connection;
 
 use crate::{
@@ -125,19 +126,6 @@ fn over(below: Color32, colour: Color32) -> Color32 {
     let rest = 255 - u16::from(colour.a());
     let channel = |over: u8, under: u8| (u16::from(over) + u16::from(under) * rest / 255).min(255) as u8;
     Color32::from_rgb(channel(colour.r(), below.r()), channel(colour.g(), below.g()), channel(colour.b(), below.b()))
-}
-
-fn luminance(colour: Color32) -> f64 {
-    let linear = |channel: u8| {
-        let c = f64::from(channel) / 255.0;
-        if c <= 0.040_45 { c / 12.92 } else { ((c + 0.055) / 1.055).powf(2.4) }
-    };
-    0.2126 * linear(colour.r()) + 0.7152 * linear(colour.g()) + 0.0722 * linear(colour.b())
-}
-
-fn contrast(a: Color32, b: Color32) -> f64 {
-    let (a, b) = (luminance(a), luminance(b));
-    (a.max(b) + 0.05) / (a.min(b) + 0.05)
 }
 
 #[test]
