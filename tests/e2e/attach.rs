@@ -55,14 +55,7 @@ fn helper_killed_at_each_step() {
     toolchain::program(&toolchain::hosts().join("exact.c"), &["-O1", "-mno-red-zone"], &exact);
     for step in STEPS {
         let mut target = Stranger::ready(&room, &exact, &[]);
-        let mut verb = room.dashboard();
-        verb.args(["attach", "--pid", &target.pid().to_string()]);
-        verb.env("RELOAD_DASHBOARD_HALT", step).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut verb = Running(verb.spawn().expect("the binary runs"));
-        let halted = || process::family(verb.pid()).into_iter().find(|&member| process::state(member) == Some('T'));
-        let halted = deadline::until(PATIENCE, halted);
-        process::end(halted.unwrap_or_else(|| panic!("nothing stood still at `{step}`: {:?}", verb.0.try_wait())));
-        wait_for("the dashboard's end", || verb.0.try_wait().expect("our child"));
+        room.attach_killed_after(step, target.pid());
 
         lives_on(&mut target, step);
         // With the agent that is there, or another attempt.

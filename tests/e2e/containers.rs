@@ -1,11 +1,11 @@
 //! Programs that live apart, in namespaces of their own: attached from outside, reloaded, followed, and left as they were.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, process::Stdio};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use reload_tests::{
     container::{Container, KINDS, Kind},
     dashboard::{Room, Running, receipts, told},
-    deadline::{self, PATIENCE, wait_for},
+    deadline::wait_for,
     greek::{Greek, host},
     process,
     skip::{is_root, skip},
@@ -177,14 +177,7 @@ fn helper_killed_while_it_hands_the_agent_over() {
             let versions = versions(&room, 1);
             let mut container = started(&room, kind, "host", &versions);
             let before = traces(&container);
-            let mut verb = room.dashboard();
-            verb.args(["attach", "--pid", &container.pid.to_string()]);
-            verb.env("RELOAD_DASHBOARD_HALT", step).stdout(Stdio::null()).stderr(Stdio::null());
-            let mut verb = Running(verb.spawn().expect("the binary runs"));
-            let halted = || process::family(verb.pid()).into_iter().find(|&member| process::state(member) == Some('T'));
-            let halted = deadline::until(PATIENCE, halted);
-            process::end(halted.unwrap_or_else(|| panic!("nothing stood still at `{step}`: {:?}", verb.0.try_wait())));
-            wait_for("the dashboard's end", || verb.0.try_wait().expect("our child"));
+            room.attach_killed_after(step, container.pid);
             assert_eq!(container.target.ask("call together 0"), "111", "{kind:?} after `{step}`");
             let output = container.verb(&["attach"]);
             assert!(output.status.success(), "{kind:?} after `{step}`: {}", told(&output));

@@ -88,7 +88,7 @@ fn killed_at(step: &str, victim: Victim) {
     verb.args(["reload", "--json", "--pid", &target.pid.to_string(), Greek::NAME]);
     verb.env("RELOAD_DASHBOARD_HALT", step).stdout(Stdio::null()).stderr(Stdio::null());
     let mut verb = Running(verb.spawn().expect("the binary runs"));
-    let halted = deadline::until(PATIENCE, || halted_below(verb.pid(), target.pid));
+    let halted = deadline::until(PATIENCE, || process::halted_below(verb.pid(), Some(target.pid)));
     let halted = halted.unwrap_or_else(|| panic!("nothing stood still at `{step}`: {:?}", verb.0.try_wait()));
 
     match victim {
@@ -96,7 +96,7 @@ fn killed_at(step: &str, victim: Victim) {
             process::end(halted);
             // A dashboard that has lost its helper may try again, and the next one stands still at the same step.
             let ended = deadline::until(PATIENCE, || {
-                if let Some(next) = halted_below(verb.pid(), target.pid) {
+                if let Some(next) = process::halted_below(verb.pid(), Some(target.pid)) {
                     process::end(next);
                 }
                 verb.0.try_wait().expect("our child")
@@ -133,11 +133,6 @@ fn killed_at(step: &str, victim: Victim) {
     let calls: u32 = target.ask("call calls_so_far 0").parse().expect("a number");
     assert_eq!(calls, 3 * (1 + 1 + 20 + 1 + 1), "{context}: state was lost");
     assert_eq!(target.finish(), Some(0), "{context}");
-}
-
-/// The process of a family that has stopped itself, the target left out.
-fn halted_below(pid: u32, target: u32) -> Option<u32> {
-    process::family(pid).into_iter().find(|&member| member != target && process::state(member) == Some('T'))
 }
 
 #[test]
@@ -281,7 +276,8 @@ fn one_reload_while_another_stands_still() {
     first.args(["reload", "--json", "--pid", &target.pid.to_string(), Greek::NAME]);
     first.env("RELOAD_DASHBOARD_HALT", "bound").stdout(Stdio::null()).stderr(Stdio::null());
     let mut first = Running(first.spawn().expect("the binary runs"));
-    let halted = deadline::wait_for("the first reload to stand still", || halted_below(first.pid(), target.pid));
+    let halted =
+        deadline::wait_for("the first reload to stand still", || process::halted_below(first.pid(), Some(target.pid)));
     let second = target.verb(&["reload", "--json", Greek::NAME]);
     assert_eq!(target.ask("call together 0"), "111", "{}", told(&second));
     process::signal(halted, libc::SIGCONT);
@@ -304,7 +300,7 @@ fn history_outlives_another_controllers_change() {
     let mut first = Running(first.spawn().expect("the binary runs"));
     // It may have something else to end before, such as the shielding of a module.
     let halted = deadline::wait_for("the reload to stand still after its commit", || {
-        let halted = halted_below(first.pid(), target.pid)?;
+        let halted = process::halted_below(first.pid(), Some(target.pid))?;
         let committed = target.ask("call together 0") == "222";
         if !committed {
             process::signal(halted, libc::SIGCONT);

@@ -118,6 +118,17 @@ impl Room {
         self.folder.path()
     }
 
+    /// Attaches to a process, kills the helper that does it where it has done `step`, and waits for the verb to end.
+    pub fn attach_killed_after(&self, step: &str, pid: u32) {
+        let mut verb = self.dashboard();
+        verb.args(["attach", "--pid", &pid.to_string()]);
+        verb.env("RELOAD_DASHBOARD_HALT", step).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut verb = Running(verb.spawn().expect("the binary runs"));
+        let halted = deadline::until(PATIENCE, || process::halted_below(verb.pid(), None));
+        process::end(halted.unwrap_or_else(|| panic!("nothing stood still at `{step}`: {:?}", verb.0.try_wait())));
+        deadline::wait_for("the dashboard's end", || verb.0.try_wait().expect("our child"));
+    }
+
     /// The dashboard with this room's environment.
     pub fn dashboard(&self) -> Command {
         let mut command = match self.user {

@@ -37,6 +37,11 @@ pub fn family(pid: u32) -> Vec<u32> {
     family
 }
 
+/// The first of a process and everything below it that has stopped itself, `but` one left out.
+pub fn halted_below(pid: u32, but: Option<u32>) -> Option<u32> {
+    family(pid).into_iter().find(|&member| Some(member) != but && state(member) == Some('T'))
+}
+
 /// Sends a signal; a process that is gone already is fine.
 pub fn signal(pid: u32, signal: i32) {
     // SAFETY: kill(2) touches no memory of ours. The id is that of a process this test started.
