@@ -8,6 +8,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 mod attribution;
 pub mod bind;
+mod continuity;
 mod detours;
 pub mod entries;
 mod guard;
@@ -22,14 +23,14 @@ mod start_up;
 mod tls;
 
 use attribution::Decisions;
+use continuity::{match_functions, partnered};
 use homes::PlannedHomes;
 use lineage::{Implementers, Instance, Lineage};
-use matching::{Traits, pair};
 use start_up::StartUp;
 use tls::TlsPlan;
 
 use crate::{
-    image::{Form, Function, Image, NameKey, Object, callers, callers_of_each, closure_family, demangle},
+    image::{Form, Image, NameKey, Object, callers, demangle},
     model::{Details, FunctionCounts, Place, StaticCounts, Vaddr},
 };
 
@@ -214,155 +215,6 @@ fn guard_layouts(
         partners.filter_map(|(index, family)| Some((was[(*family)? as usize]?, index))).collect();
     let running: Vec<&Image> = lineage.all().iter().map(|placed| &*placed.image).collect();
     guard::check(&old.image, image, &matched, homes, &running)
-}
-
-fn match_functions(lineage: &Lineage, parent: usize, image: &Image, warnings: &mut Vec<String>) -> Vec<Option<u32>> {
-    let mut partners = vec![None; image.functions.len()];
-    let lasting = |function: &Function| !function.auxiliary && !function.indirect;
-    // New functions by key, each pointing at the one before it of the same key: no allocation for each name.
-    let mut last: HashMap<NameKey, usize> = HashMap::with_capacity(image.functions.len());
-    let mut before: Vec<Option<usize>> = vec![None; image.functions.len()];
-    for (index, function) in image.functions.iter().enumerate().filter(|(_, function)| lasting(function)) {
-        before[index] = last.insert(function.key, index);
-    }
-    let newest = |family: u32| lineage.instances(family).last().map(|instance| lineage.function(*instance));
-    let traits = |function: &Function| Traits {
-        file: function.file,
-        version: function.version,
-        content: function.content,
-        ..Traits::default()
-    };
-    let mut elsewhere = Vec::new();
-    for (index, function) in image.functions.iter().enumerate() {
-        // Each key once, at its last function.
-        if !lasting(function) || last.get(&function.key) != Some(&index) {
-            continue;
-        }
-        let mut namesakes = lineage.namesakes(function.key).filter(|family| newest(*family).is_some_and(lasting));
-        let Some(family) = namesakes.next() else { continue };
-        let more = namesakes.next();
-        // Nearly all names are the only ones of their kind.
-        if more.is_none() && before[index].is_none() {
-            let old = newest(family).map(traits).unwrap_or_default();
-            let partner = pair(std::slice::from_ref(&old), std::slice::from_ref(&traits(function))).partners[0];
-            match partner {
-                Some(_) => partners[index] = Some(family),
-                None => elsewhere.push((index as u32, family)),
-            }
-            continue;
-        }
-        let mut families: Vec<u32> = [family].into_iter().chain(more).chain(namesakes).collect();
-        families.reverse();
-        let mut news: Vec<usize> = std::iter::successors(Some(index), |index| before[*index]).collect();
-        news.reverse();
-        let old: Vec<Traits> = families.iter().filter_map(|family| newest(*family).map(traits)).collect();
-        let new: Vec<Traits> = news.iter().map(|index| traits(&image.functions[*index])).collect();
-        let pairing = pair(&old, &new);
-        if pairing.ambiguous {
-            let name = demangle(image.function_name(&image.functions[news[0]]));
-            warnings.push(format!(
-                "several functions are called `{name}`; those that nothing tells apart keep their old code"
-            ));
-        }
-        for (index, partner) in news.iter().zip(pairing.partners) {
-            partners[*index] = partner.map(|partner| families[partner]);
-        }
-    }
-    pair_moved(lineage, image, &elsewhere, &mut partners);
-    pair_renumbered_closures(lineage, parent, image, &mut partners, warnings);
-    partners
-}
-
-/// Of new functions and the only family of their name, which is of another source file: those that the same functions refer to
-/// are the same. Their file was renamed, or they went to another one.
-fn pair_moved(lineage: &Lineage, image: &Image, candidates: &[(u32, u32)], partners: &mut [Option<u32>]) {
-    if candidates.is_empty() {
-        return;
-    }
-    let users = |image: &Image, of: HashSet<u32>| -> HashMap<u32, HashSet<NameKey>> {
-        let keys = |users: Vec<u32>| users.into_iter().map(|user| image.functions[user as usize].key).collect();
-        callers_of_each(image, &of).into_iter().map(|(function, users)| (function, keys(users))).collect()
-    };
-    let newest = |family: u32| lineage.instances(family).last().copied();
-    let mut by_generation: HashMap<usize, HashSet<u32>> = HashMap::new();
-    for instance in candidates.iter().filter_map(|(_, family)| newest(*family)) {
-        by_generation.entry(instance.generation).or_default().insert(instance.function);
-    }
-    let old_users: HashMap<usize, _> = by_generation
-        .into_iter()
-        .map(|(generation, of)| (generation, users(&lineage.placed(generation).image, of)))
-        .collect();
-    let new_users = users(image, candidates.iter().map(|(function, _)| *function).collect());
-    for (function, family) in candidates {
-        let old = newest(*family).and_then(|it| old_users.get(&it.generation)?.get(&it.function));
-        if let (Some(old), Some(new)) = (old, new_users.get(function))
-            && !old.is_disjoint(new)
-        {
-            partners[*function as usize] = Some(*family);
-        }
-    }
-}
-
-/// By family: whether the new file continues it.
-fn partnered(lineage: &Lineage, partners: &[Option<u32>]) -> Vec<bool> {
-    let mut partnered = vec![false; lineage.families().len()];
-    partners.iter().flatten().for_each(|family| partnered[*family as usize] = true);
-    partnered
-}
-
-/// An inserted closure renumbers those after it: a name that stayed may mean another closure now. Where the closures of a
-/// function came or went, only those with the same content are paired; the others keep their old code.
-fn pair_renumbered_closures(
-    lineage: &Lineage,
-    parent: usize,
-    image: &Image,
-    partners: &mut [Option<u32>],
-    warnings: &mut Vec<String>,
-) {
-    let old = lineage.placed(parent);
-    let partnered = partnered(lineage, partners);
-    let gone = (0..old.image.functions.len())
-        .filter(|index| !partnered[old.families[*index] as usize])
-        .filter_map(|index| closure_family(old.image.function_name(&old.image.functions[index])));
-    let came = (0..image.functions.len())
-        .filter(|index| partners[*index].is_none())
-        .filter_map(|index| closure_family(image.function_name(&image.functions[index])));
-    let mut affected: HashSet<String> = gone.chain(came).collect();
-    let changed: Vec<(String, u128)> = (image.functions.iter().zip(partners.iter()))
-        .filter_map(|(function, partner)| {
-            let was = lineage.function(*lineage.instances((*partner)?).last()?).content;
-            let content = function.content.filter(|content| was != Some(*content))?;
-            Some((closure_family(image.function_name(function))?, content))
-        })
-        .collect();
-    if affected.is_empty() && changed.is_empty() {
-        return;
-    }
-    let mut by_content: HashMap<(String, u128), Vec<u32>> = HashMap::new();
-    for (index, function) in old.image.functions.iter().enumerate() {
-        if let (Some(content), Some(of)) = (function.content, closure_family(old.image.function_name(function))) {
-            by_content.entry((of, content)).or_default().push(old.families[index]);
-        }
-    }
-    // What changed into another closure of the same function has changed places with it.
-    affected.extend(changed.into_iter().filter(|closure| by_content.contains_key(closure)).map(|(of, _)| of));
-    let mut parted: HashSet<String> = HashSet::new();
-    for (function, place) in image.functions.iter().zip(partners) {
-        let Some(of) = closure_family(image.function_name(function)).filter(|of| affected.contains(of)) else {
-            continue;
-        };
-        let same = function.content.and_then(|content| by_content.get_mut(&(of.clone(), content)));
-        let partner = same.filter(|families| families.len() == 1).and_then(Vec::pop);
-        if partner.is_none() && place.is_some() {
-            parted.insert(of);
-        }
-        *place = partner;
-    }
-    let mut parted: Vec<String> = parted.into_iter().collect();
-    parted.sort();
-    warnings.extend(parted.into_iter().map(|name| {
-        format!("the closures of `{name}` were renumbered; closure objects that exist already keep their old code")
-    }));
 }
 
 const STRIPPED: &str = "the file has no symbol table (it was stripped): only what it exports is followed; whoever holds a \
