@@ -160,20 +160,22 @@ impl Engine {
         underway.enter(Stage::Load)?;
 
         link.begin(revision)?;
-        let helper = self.take_helper()?;
+        let mut helper = self.take_helper()?;
+        helper.prepare(link)?;
         let lineage = self.lineage(link, module, entry)?;
         let extension = !registration::python_modules(&plan.image).is_empty();
         let adapter = if extension { Some(python::install(&shadows)?) } else { None };
         let mut attempt = Attempt { link, lineage, plan: &plan, ledger, module, adapter, clock: &mut clock };
-        let result = match attempt.publish(record.clone(), helper) {
+        let result = match attempt.publish(record.clone(), &mut helper) {
             Ok(published) => Ok(published),
             Err(error) => attempt.after_failure(error, &record),
         };
         // A link that broke gives the right back by itself.
         let _ = attempt.link.end();
+        self.helper = Some(helper);
         if result.is_err() && extension {
             // So that the next attempt finds the interpreter free.
-            let _ = attempt.link.adapted();
+            let _ = link.adapted();
         }
         let (mut receipt, ledger, revision) = match result {
             Ok(published) => published,
@@ -189,7 +191,7 @@ impl Engine {
         if let Err(error) = shadow_file::complete(&record.file, &plan.image) {
             receipt.warnings.push(format!("debuggers and backtraces find no lines of this generation: {error}"));
         }
-        self.helper = StopHelper::spawn().ok();
+        self.ready_helper();
         plan.image.read_layouts_ahead();
         info!("{name}: generation {} after {:.1} ms", receipt.generation, receipt.timings_ms.total);
         Ok(Reloaded { receipt, ledger, revision })
@@ -210,7 +212,7 @@ impl Engine {
         let mut clock = Clock::start();
         let entry = module_ledger(ledger, module)?;
         let name = file_name(module);
-        let helper = self.take_helper()?;
+        let mut helper = self.take_helper()?;
         let shadows = self.shadows.clone();
         let lineage = self.lineage(link, module, entry)?;
         let from = index_of(lineage, entry.active, &name)?;
@@ -229,6 +231,7 @@ impl Engine {
         let there = link.space().from_there(module).to_owned();
         let input = python::to_roll_back(lineage, &there, to);
         link.begin(revision)?;
+        helper.prepare(link)?;
         let go = || {
             participation::await_safe_point(link, ledger.wishes, module, &mut receipt)?;
             clock.lap(|timings| &mut timings.safe_point);
@@ -241,7 +244,7 @@ impl Engine {
                 clock.lap(|timings| &mut timings.adapt);
             }
             let staged = stage(link, lineage, step, &next, &mut clock)?;
-            let revision = commit(link, helper, staged, &mut receipt, &mut clock)?;
+            let revision = commit(link, &mut helper, staged, &mut receipt, &mut clock)?;
             if let Some(hook) = Hook::After.of(lineage.placed(target))
                 && let Err(error) = participation::call(link, Hook::After, hook, to, module)
             {
@@ -250,7 +253,7 @@ impl Engine {
                     let input = python::to_roll_back(lineage, &there, lineage.placed(from).number);
                     python::prepare_to_take_back(link, &python::install(&shadows)?, &name, input);
                 }
-                return Err(take_back(link, lineage, module, (target, from), next.clone(), error));
+                return Err(take_back(link, &mut helper, lineage, module, (target, from), next.clone(), error));
             }
             clock.lap(|timings| &mut timings.hooks);
             Ok(revision)
@@ -262,7 +265,8 @@ impl Engine {
         }
         let revision = committed?;
         receipt.timings_ms = clock.finish();
-        self.helper = StopHelper::spawn().ok();
+        self.helper = Some(helper);
+        self.ready_helper();
         Ok(Reloaded { receipt, ledger: next, revision })
     }
 
@@ -282,13 +286,19 @@ impl Engine {
         // A signal would interrupt the target's waits, and nobody has asked for that.
         stop::is_possible_from_outside(link.pid())?;
         let clock = Clock::start();
-        let helper = self.take_helper()?;
+        let mut helper = self.take_helper()?;
         let transaction =
             Transaction { replacements, ledger: ledger.to_bytes(link.space())?, ..Transaction::default() };
         link.begin(revision)?;
-        let stopped = link.stage(transaction).and_then(|staged| stop::commit(link, helper, staged));
+        let go = || {
+            helper.prepare(link)?;
+            let staged = link.stage(transaction)?;
+            stop::commit(link, &mut helper, staged)
+        };
+        let stopped = go();
         let _ = link.end();
-        self.helper = StopHelper::spawn().ok();
+        self.helper = Some(helper);
+        self.ready_helper();
         let stopped = stopped?;
         Ok((stopped.revision, clock.finish().total, milliseconds(stopped.pause)))
     }
@@ -296,6 +306,13 @@ impl Engine {
     /// The stop helper that was started ahead of time, or one started now.
     fn take_helper(&mut self) -> Result<StopHelper> {
         self.helper.take().map_or_else(StopHelper::spawn, Ok)
+    }
+
+    /// For the next time; without, that is a little slower.
+    fn ready_helper(&mut self) {
+        if let Some(helper) = &mut self.helper {
+            let _ = helper.start();
+        }
     }
 
     /// The generations of a module, from the cache or replayed from the ledger.
@@ -325,7 +342,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn publish(&mut self, mut record: GenerationRecord, helper: StopHelper) -> Result<(Receipt, Ledger, u64)> {
+    fn publish(&mut self, mut record: GenerationRecord, helper: &mut StopHelper) -> Result<(Receipt, Ledger, u64)> {
         let name = file_name(self.module);
         let origin = self.lineage.placed(0).bias.0;
         let loaded = self
@@ -420,7 +437,7 @@ impl Attempt<'_> {
                 );
                 python::prepare_to_take_back(self.link, adapter, &name, input);
             }
-            return Err(take_back(self.link, self.lineage, self.module, (new, self.plan.parent), next, error));
+            return Err(take_back(self.link, helper, self.lineage, self.module, (new, self.plan.parent), next, error));
         }
         self.clock.lap(|timings| &mut timings.hooks);
         Ok((receipt, next, revision))
@@ -523,7 +540,7 @@ fn stage(link: &mut AgentLink, lineage: &Lineage, step: Transition, ledger: &Led
 /// Commits what was staged; the ledger's new revision.
 fn commit(
     link: &mut AgentLink,
-    helper: StopHelper,
+    helper: &mut StopHelper,
     staged: u64,
     receipt: &mut Receipt,
     clock: &mut Clock,
@@ -538,6 +555,7 @@ fn commit(
 /// Makes generation `to` run again after generation `from` was refused by its own hook; the error to report.
 fn take_back(
     link: &mut AgentLink,
+    helper: &mut StopHelper,
     lineage: &Lineage,
     module: &Path,
     (from, to): (usize, usize),
@@ -550,10 +568,8 @@ fn take_back(
     }
     let (mut receipt, mut clock) = (Receipt::empty("", Outcome::Reloaded, before), Clock::start());
     let step = transition(lineage, from, to, None);
-    let taken_back = StopHelper::spawn().and_then(|helper| {
-        let staged = stage(link, lineage, step, &ledger, &mut clock)?;
-        commit(link, helper, staged, &mut receipt, &mut clock)
-    });
+    let taken_back = stage(link, lineage, step, &ledger, &mut clock)
+        .and_then(|staged| commit(link, helper, staged, &mut receipt, &mut clock));
     match (taken_back, refusal) {
         (Err(error), refusal) => {
             let reason = format!("{refusal}; and generation {before} could not be made to run again: {error}");

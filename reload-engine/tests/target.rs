@@ -427,7 +427,7 @@ fn commit_from_outside() -> Outcome {
     let mut pauses = Vec::new();
     for version in 1..=50 {
         let transaction = target.stage(version, version + 1)?;
-        let receipt = commit(&mut target.link, StopHelper::spawn()?, transaction)?;
+        let receipt = commit(&mut target.link, &mut StopHelper::spawn()?, transaction)?;
         check(receipt.method == "ptrace", &format!("from outside, not {}", receipt.method))?;
         check(receipt.threads == 5, &format!("all five threads, not {}", receipt.threads))?;
         check(target.version()? == version + 1, "the new version")?;
@@ -466,7 +466,7 @@ fn deaf_thread() -> Outcome {
     let refused = target.link.commit_by_signal(transaction);
     check(matches!(refused, Err(Error::Stop { reason, .. }) if reason.contains("blocks every signal")), "named")?;
     check(target.version()? == 1, "nothing changed")?;
-    commit(&mut target.link, StopHelper::spawn()?, transaction)?;
+    commit(&mut target.link, &mut StopHelper::spawn()?, transaction)?;
     check(target.version()? == 2, "from outside it works")
 }
 
@@ -481,7 +481,7 @@ fn thread_inside_the_patch() -> Outcome {
     transaction.patches.push(Patch { address: spin, len: 3, before, after });
     transaction.patches.sort_by_key(|patch| patch.address);
     let number = target.link.stage(transaction)?;
-    let from_outside = commit(&mut target.link, StopHelper::spawn()?, number);
+    let from_outside = commit(&mut target.link, &mut StopHelper::spawn()?, number);
     check(matches!(from_outside, Err(Error::Stop { .. })), "it is never safe from outside")?;
     let by_signal = target.link.commit_by_signal(number);
     check(matches!(by_signal, Err(Error::Stop { .. })), "nor by signal")?;
@@ -505,7 +505,7 @@ fn hammered_patch() -> Outcome {
         let mut transaction = target.transaction(1, 2, b"")?;
         transaction.patches = vec![Patch { address: several, len: 5, before, after }];
         let number = target.link.stage(transaction)?;
-        let receipt = commit(&mut target.link, StopHelper::spawn()?, number)?;
+        let receipt = commit(&mut target.link, &mut StopHelper::spawn()?, number)?;
         target.link.end()?;
         pauses.push(receipt.pause);
         attempts.push(receipt.attempts);
@@ -536,10 +536,10 @@ fn changed_code() -> Outcome {
     let mut transaction = target.transaction(1, 2, b"ledger")?;
     transaction.writes.push(DataWrite { address: relro, bytes: vec![1, 2, 3, 4, 5, 6, 7, 8] });
     let number = target.link.stage(transaction)?;
-    commit(&mut target.link, StopHelper::spawn()?, number)?;
+    commit(&mut target.link, &mut StopHelper::spawn()?, number)?;
     let read = target.link.read_memory(vec![Range { start: relro, len: 8 }])?;
     check(read == [[1, 2, 3, 4, 5, 6, 7, 8]], "written")?;
-    check(commit(&mut target.link, StopHelper::spawn()?, number).is_err(), "a transaction commits once")
+    check(commit(&mut target.link, &mut StopHelper::spawn()?, number).is_err(), "a transaction commits once")
 }
 
 fn merged_value() -> Outcome {
@@ -556,7 +556,7 @@ fn merged_value() -> Outcome {
         Ok(target.link.read_memory(vec![Range { start: storage, len: 4 }])?)
     };
     let number = staged(&mut target, 7, 70)?;
-    commit(&mut target.link, StopHelper::spawn()?, number)?;
+    commit(&mut target.link, &mut StopHelper::spawn()?, number)?;
     check(holds(&mut target)? == [70i32.to_le_bytes()], "what nobody has changed takes the new value")?;
     check(target.link.unmerged()?.is_empty(), "and it is told so")?;
     target.link.end()?;
@@ -569,7 +569,7 @@ fn merged_value() -> Outcome {
         if by_signal {
             target.link.commit_by_signal(number)?;
         } else {
-            commit(&mut target.link, StopHelper::spawn()?, number)?;
+            commit(&mut target.link, &mut StopHelper::spawn()?, number)?;
         }
         check(holds(&mut target)? == [5i32.to_le_bytes()], "the program's write is not lost")?;
         check(target.link.unmerged()? == [storage], "and it is told so")?;
@@ -583,7 +583,7 @@ fn waits_are_kept() -> Outcome {
     let mut target = Target::start(&["wait"])?;
     for version in 1..=100 {
         let transaction = target.stage(version, version + 1)?;
-        let receipt = commit(&mut target.link, StopHelper::spawn()?, transaction)?;
+        let receipt = commit(&mut target.link, &mut StopHelper::spawn()?, transaction)?;
         check(receipt.method == "ptrace", &format!("from outside, not {}", receipt.method))?;
         target.link.end()?;
     }
@@ -633,8 +633,8 @@ fn helper_killed() -> Outcome {
     for step in ["stopped", "closed", "gone", "done"].into_iter().cycle().take(12) {
         let script = halting_helper(target.folder.path(), step)?;
         let transaction = target.stage(version, version + 1)?;
-        let helper = StopHelper::spawn_from(&script)?;
-        let pid = helper.pid();
+        let mut helper = StopHelper::spawn_from(&script)?;
+        let pid = helper.pid().ok_or("no helper")?;
         let killer = thread::spawn(move || {
             let deadline = Instant::now() + PATIENCE;
             let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -643,7 +643,7 @@ fn helper_killed() -> Outcome {
             }
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL)
         });
-        let receipt = commit(&mut target.link, helper, transaction);
+        let receipt = commit(&mut target.link, &mut helper, transaction);
         killer.join().map_err(|_| "killer")??;
         let receipt = receipt?;
         let died_late = receipt.method.contains("ended early");
@@ -664,15 +664,15 @@ fn helper_killed_anywhere() -> Outcome {
     let (mut early, mut late) = (0, 0);
     for version in 1..=60u32 {
         let transaction = target.stage(version, version + 1)?;
-        let helper = StopHelper::spawn()?;
-        let pid = nix::unistd::Pid::from_raw(helper.pid() as i32);
+        let mut helper = StopHelper::spawn()?;
+        let pid = nix::unistd::Pid::from_raw(helper.pid().ok_or("no helper")? as i32);
         // Spread over the few milliseconds that a helper lives; the first ones hardly begin.
         let delay = Duration::from_micros(u64::from(version) * 7919 % 6000);
         let killer = thread::spawn(move || {
             thread::sleep(delay);
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)
         });
-        let receipt = commit(&mut target.link, helper, transaction)?;
+        let receipt = commit(&mut target.link, &mut helper, transaction)?;
         // It may have ended by itself, in time.
         let _ = killer.join();
         if receipt.method == "ptrace" {
@@ -806,7 +806,7 @@ fn signals_are_kept() -> Outcome {
     let mut version = 1;
     while target.board(SENT) < 19000 {
         let transaction = target.stage(version, version + 1)?;
-        let receipt = commit(&mut target.link, StopHelper::spawn()?, transaction)?;
+        let receipt = commit(&mut target.link, &mut StopHelper::spawn()?, transaction)?;
         check(receipt.method == "ptrace", &receipt.method)?;
         target.link.end()?;
         version += 1;
@@ -821,7 +821,7 @@ fn vfork_parent() -> Outcome {
     target.wait_for("the first vfork", |target| target.board(SWEEPS) > 0)?;
     for version in 1..=20 {
         let transaction = target.stage(version, version + 1)?;
-        let receipt = commit(&mut target.link, StopHelper::spawn()?, transaction)?;
+        let receipt = commit(&mut target.link, &mut StopHelper::spawn()?, transaction)?;
         check(receipt.method == "ptrace" && receipt.threads == 2, &format!("{receipt:?}"))?;
         target.link.end()?;
     }
@@ -833,7 +833,7 @@ fn thread_storm() -> Outcome {
     let mut target = Target::start(&["storm", "storm", "sweep"])?;
     for version in 1..=20 {
         let transaction = target.stage(version, version + 1)?;
-        commit(&mut target.link, StopHelper::spawn()?, transaction)?;
+        commit(&mut target.link, &mut StopHelper::spawn()?, transaction)?;
         target.link.end()?;
     }
     target.wait_for("the sweeps see it", |target| target.board(SEEN) == 21)?;
@@ -843,7 +843,7 @@ fn thread_storm() -> Outcome {
 fn seccomp_filter() -> Outcome {
     let mut target = Target::start_through(Some("filter"), &["sweep"])?;
     let transaction = target.stage(1, 2)?;
-    let receipt = commit(&mut target.link, StopHelper::spawn()?, transaction)?;
+    let receipt = commit(&mut target.link, &mut StopHelper::spawn()?, transaction)?;
     check(receipt.method.starts_with("signal: ") && receipt.method.contains("seccomp"), &receipt.method)?;
     check(target.version()? == 2, "committed by signal")?;
     let sockets = fs::read_dir(format!("/proc/{}/fd", target.launched.pid))?.flatten().filter_map(|entry| {
@@ -880,7 +880,7 @@ fn traced_target() -> Outcome {
         Ok(())
     });
     is_ready.recv_timeout(PATIENCE)?;
-    let receipt = commit(&mut target.link, StopHelper::spawn()?, transaction);
+    let receipt = commit(&mut target.link, &mut StopHelper::spawn()?, transaction);
     drop(stop);
     tracer.join().map_err(|_| "tracer")??;
     let receipt = receipt?;

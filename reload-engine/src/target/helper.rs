@@ -1,7 +1,7 @@
-//! Short-lived helper processes: the current program started again with a hidden first argument, for one job that must not
-//! be done in the dashboard itself, since whoever traces a process and hangs can only be ended.
+//! Helper processes: the current program started again with a hidden first argument, for what must not be done in the dashboard
+//! itself, since whoever traces a process and hangs can only be ended.
 //!
-//! Job and outcome are one line of JSON each, over the helper's standard input, a socket. What the jobs are is decided by the
+//! Orders and answers are one line of JSON each, over the helper's standard input, a socket. What they say is decided by the
 //! stop helper and the attach helper.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::{net::UnixStream, process::CommandExt},
     },
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
@@ -29,10 +29,9 @@ use crate::error::{Error, Result};
 /// The program that is running, even if its file was replaced meanwhile.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// A helper that waits for its one job. It ends when this value does, or when this process does.
+/// A helper that waits for orders. It ends when this value does, or when this process does.
 #[derive(Debug)]
 pub struct Helper {
-    pub program: PathBuf,
     child: Child,
     socket: UnixStream,
 }
@@ -52,22 +51,24 @@ impl Helper {
             .env_remove("LD_PRELOAD")
             .spawn()
             .map_err(failed)?;
-        Ok(Helper { program: program.to_owned(), child, socket })
+        Ok(Helper { child, socket })
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// `None` if the helper has ended.
+    pub fn order(&mut self, order: &impl Serialize) -> Option<()> {
+        write_line(&mut self.socket, order).ok()
+    }
+
     /// `None` if the helper ended, or the time did, without an answer.
-    pub fn run<Outcome: DeserializeOwned>(&mut self, job: &impl Serialize, patience: Duration) -> Option<Outcome> {
-        let mut line = serde_json::to_string(job).ok()?;
-        line.push('\n');
+    pub fn answer<Answer: DeserializeOwned>(&mut self, patience: Duration) -> Option<Answer> {
         self.socket.set_read_timeout(Some(patience)).ok()?;
-        self.socket.write_all(line.as_bytes()).ok()?;
-        let mut answer = String::new();
-        BufReader::new(&self.socket).read_line(&mut answer).ok()?;
-        serde_json::from_str(&answer).ok()
+        let mut line = String::new();
+        BufReader::new(&self.socket).read_line(&mut line).ok()?;
+        serde_json::from_str(&line).ok()
     }
 }
 
@@ -79,34 +80,54 @@ impl Drop for Helper {
     }
 }
 
+/// The other end: who gives a helper its orders.
+pub struct Controller {
+    lines: BufReader<UnixStream>,
+    socket: UnixStream,
+}
+
+impl Controller {
+    fn of_this_process() -> io::Result<Controller> {
+        let stdin: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
+        let socket = UnixStream::from(stdin);
+        Ok(Controller { lines: BufReader::new(socket.try_clone()?), socket })
+    }
+
+    /// Waits for the next order; `None` once the controller has ended.
+    pub fn next_order<Order: DeserializeOwned>(&mut self) -> io::Result<Option<Order>> {
+        let mut line = String::new();
+        if self.lines.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_str(&line)?))
+    }
+
+    pub fn answer(&mut self, answer: &impl Serialize) -> io::Result<()> {
+        write_line(&mut self.socket, answer)
+    }
+}
+
+fn write_line(socket: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_string(message)?;
+    line.push('\n');
+    socket.write_all(line.as_bytes())
+}
+
 /// Does a helper's work if this process was started as one; `None` otherwise. A program that uses the engine calls this
 /// first thing in `main` and returns what it gets.
 pub fn helper_main() -> Option<ExitCode> {
     let argument = env::args_os().nth(1)?;
-    let served = match argument.to_str()? {
-        stop_helper::ARGUMENT => serve(stop_helper::carry_out),
-        attach::helper::ARGUMENT => serve(attach::helper::carry_out),
+    let serve = match argument.to_str()? {
+        stop_helper::ARGUMENT => stop_helper::serve,
+        attach::helper::ARGUMENT => attach::helper::serve,
         _ => return None,
     };
-    Some(match served {
+    become_independent();
+    Some(match Controller::of_this_process().and_then(|mut controller| serve(&mut controller)) {
         Ok(()) => ExitCode::SUCCESS,
         // The controller reads the same from the closed socket.
         Err(_) => ExitCode::FAILURE,
     })
-}
-
-fn serve<Job: DeserializeOwned, Outcome: Serialize>(work: impl FnOnce(Job) -> Outcome) -> io::Result<()> {
-    become_independent();
-    let controller: OwnedFd = io::stdin().as_fd().try_clone_to_owned()?;
-    let mut controller = UnixStream::from(controller);
-    let mut line = String::new();
-    // The end of the stream is the controller's end.
-    if BufReader::new(controller.try_clone()?).read_line(&mut line)? == 0 {
-        return Ok(());
-    }
-    let mut answer = serde_json::to_string(&work(serde_json::from_str(&line)?))?;
-    answer.push('\n');
-    controller.write_all(answer.as_bytes())
 }
 
 /// What ends the dashboard (Ctrl-C, a closed terminal) must not end a helper in the middle of its work; and it must not be

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
+    io::{self, BufReader, Write as _},
     net::Shutdown,
     os::{
         fd::AsRawFd,
@@ -448,7 +448,8 @@ fn may_drive(pid: u32) -> bool {
 }
 
 /// The reading thread. It ends, and with it both channels, when the connection does.
-fn read(mut stream: UnixStream, replies: &Sender<io::Result<Reply>>, notices: &Sender<Notice>) {
+fn read(stream: UnixStream, replies: &Sender<io::Result<Reply>>, notices: &Sender<Notice>) {
+    let mut stream = BufReader::new(stream);
     loop {
         match receive(&mut stream) {
             // A send fails when the link has been dropped; then the stream ends too.

@@ -1,7 +1,7 @@
 //! Committing a staged transaction: through the stop helper, or by signal where the target cannot be traced.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,7 @@ use super::{
     helper::{Helper, OWN_PROGRAM},
     link::AgentLink,
     process::Status,
-    stop_helper::{ARGUMENT, Job, Outcome},
+    stop_helper::{ARGUMENT, Answer, Job, Order, Outcome},
     store::TargetFolder,
 };
 use crate::error::{Error, Result};
@@ -33,9 +33,15 @@ pub struct CommitReceipt {
     pub threads: usize,
 }
 
-/// A stop helper that waits for its one job. It ends when this value does, or when this process does.
+/// A stop helper, which is made ready for each commit ahead of time. It ends when this value does, or when this process does.
 #[derive(Debug)]
-pub struct StopHelper(Helper);
+pub struct StopHelper {
+    program: PathBuf,
+    /// `None`: the last one had to end.
+    helper: Option<Helper>,
+    /// The target that it is ready to stop, and the ledger's revision then.
+    ready_for: Option<(u32, u64)>,
+}
 
 impl StopHelper {
     /// Starts the current program as a helper; its `main` must begin with [`super::helper_main`].
@@ -45,31 +51,65 @@ impl StopHelper {
 
     /// Starts `program` instead.
     pub fn spawn_from(program: &Path) -> Result<StopHelper> {
-        Helper::spawn(program, ARGUMENT).map(StopHelper)
+        let mut stopper = StopHelper { program: program.to_owned(), helper: None, ready_for: None };
+        stopper.start()?;
+        Ok(stopper)
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.0.pid()
+    /// Starts a new process if the last one had to end.
+    pub fn start(&mut self) -> Result<()> {
+        if self.helper.is_none() {
+            self.helper = Some(Helper::spawn(&self.program, ARGUMENT)?);
+        }
+        Ok(())
+    }
+
+    /// Its process id, while there is a process.
+    pub fn pid(&self) -> Option<u32> {
+        self.helper.as_ref().map(Helper::pid)
+    }
+
+    /// Has it connect to the target's agent and find the target's threads, while others do something else. Without, that is
+    /// part of the commit.
+    pub fn prepare(&mut self, link: &mut AgentLink) -> Result<()> {
+        let pid = link.pid();
+        self.start()?;
+        let folder = TargetFolder::of_agent(pid).ok_or(Error::NoAgent { pid })?;
+        let revision = link.allow_tracer(self.pid().unwrap_or(0))?;
+        let job = Job { pid, folder: folder.path().to_owned() };
+        // One that has ended will not answer later.
+        let _ = self.helper.as_mut().and_then(|helper| helper.order(&Order::Prepare(job)));
+        self.ready_for = Some((pid, revision));
+        Ok(())
+    }
+
+    /// `None` if it has ended, or has to.
+    fn commit(&mut self, transaction: u64) -> Option<Outcome> {
+        let helper = self.helper.as_mut()?;
+        let answer: Option<Answer> =
+            helper.order(&Order::Commit { transaction }).and_then(|()| helper.answer(PATIENCE));
+        if answer.as_ref().is_none_or(|answer| answer.last) {
+            // One that hangs would keep the agent's next answer waiting.
+            self.helper = None;
+        }
+        answer.map(|answer| answer.outcome)
     }
 }
 
 /// Commits what was staged as `transaction`. With an error nothing in the target has changed.
-pub fn commit(link: &mut AgentLink, mut helper: StopHelper, transaction: u64) -> Result<CommitReceipt> {
+pub fn commit(link: &mut AgentLink, helper: &mut StopHelper, transaction: u64) -> Result<CommitReceipt> {
     let pid = link.pid();
     if let Some(reason) = why_not_traceable(pid) {
         return commit_by_signal(link, transaction, &reason);
     }
-    let folder = TargetFolder::of_agent(pid).ok_or(Error::NoAgent { pid })?;
-    let job = Job { pid, transaction, folder: folder.path().to_owned() };
     for attempt in 1..=HELPERS {
-        let before = link.allow_tracer(helper.pid())?;
+        if helper.ready_for.is_none_or(|(ready_for, _)| ready_for != pid) {
+            helper.prepare(link)?;
+        }
+        let before = helper.ready_for.take().map_or(0, |(_, revision)| revision);
         let begun = Instant::now();
-        let outcome = helper.0.run(&job, PATIENCE);
+        let outcome = helper.commit(transaction);
         let spent = begun.elapsed();
-        // A helper that hangs would keep the agent's answer waiting.
-        let program = helper.0.program.clone();
-        drop(helper);
         let after = link.allow_tracer(0)?;
         match outcome {
             Some(Outcome::Committed { revision, pause_ns, attempts, threads }) => {
@@ -87,7 +127,7 @@ pub fn commit(link: &mut AgentLink, mut helper: StopHelper, transaction: u64) ->
                 let method = "ptrace (the stop helper ended early)".into();
                 return Ok(CommitReceipt { revision: after, pause: spent, method, attempts: attempt, threads: 0 });
             }
-            None => helper = StopHelper::spawn_from(&program)?,
+            None => {}
         }
     }
     let reason = format!("the stop helper ended {HELPERS} times before it was done; is the machine overloaded?");

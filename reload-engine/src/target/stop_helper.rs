@@ -1,8 +1,10 @@
-//! The stop helper: a short-lived process that stops a target's threads from outside and drives the agent's commit.
+//! The stop helper: a process that stops a target's threads from outside and drives the agent's commit.
 //!
-//! Whatever happens to it, the kernel lets its tracees go: it carries a watchdog that ends it should a stop take too long.
+//! Whatever happens to it, the kernel lets its tracees go: it carries a watchdog that ends it should a stop take too long. It
+//! goes on to the next job, warm, unless a thread is still its tracee after this one: only its end releases that.
 
 use std::{
+    fmt::Display,
     io::{self, Read, Write},
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     halt::{Halt, Step},
+    helper::Controller,
     link,
     space::Space,
     threads::{Obstacle, Threads},
@@ -35,16 +38,31 @@ const ATTEMPTS: u32 = 100;
 /// For the agent's answers outside a stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the helper is asked to do, one line.
+/// What the helper is told, a line each.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Order {
+    /// Get ready to stop this target; not answered. It replaces what was prepared before.
+    Prepare(Job),
+    /// Stop it, and have the agent commit the transaction.
+    Commit { transaction: u64 },
+}
+
+/// Whom to stop.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Job {
     pub pid: u32,
-    pub transaction: u64,
     /// The target's folder in the store, where its agent listens.
     pub folder: PathBuf,
 }
 
-/// How it ended, one line.
+/// How a commit ended, one line.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Answer {
+    pub outcome: Outcome,
+    /// The helper takes no more orders.
+    pub last: bool,
+}
+
 #[derive(Serialize, Deserialize)]
 pub(super) enum Outcome {
     Committed {
@@ -67,9 +85,37 @@ pub(super) enum Outcome {
     },
 }
 
-/// Does the one job.
-pub(super) fn carry_out(job: Job) -> Outcome {
-    work(&job).unwrap_or_else(|error| Outcome::Failed { reason: format!("the stop helper: {error}") })
+/// Carries out orders until there are none, or none can be taken.
+pub(super) fn serve(controller: &mut Controller) -> io::Result<()> {
+    let mut prepared = None;
+    while let Some(order) = controller.next_order()? {
+        match order {
+            Order::Prepare(job) => {
+                // The agent need not listen to two of us.
+                drop(prepared.take());
+                prepared = Some(Ready::prepare(&job));
+            }
+            Order::Commit { transaction } => {
+                let answer = match prepared.take() {
+                    Some(Ok(mut ready)) => {
+                        let outcome = ready.commit(transaction).unwrap_or_else(failed);
+                        Answer { outcome, last: !ready.threads.are_released() }
+                    }
+                    Some(Err(outcome)) => Answer { outcome, last: false },
+                    None => Answer { outcome: failed("it was not told whom to stop"), last: false },
+                };
+                controller.answer(&answer)?;
+                if answer.last {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn failed(reason: impl Display) -> Outcome {
+    Outcome::Failed { reason: format!("the stop helper: {reason}") }
 }
 
 /// The agent's part must not wait for a processor either. It goes back to its own priority by itself.
@@ -81,65 +127,81 @@ fn hasten(agent: &[u32]) {
     }
 }
 
-fn work(job: &Job) -> io::Result<Outcome> {
-    let halt = Halt::from_environment();
-    let mut agent = link::open(&job.folder, job.pid)?;
-    agent.set_read_timeout(Some(PATIENCE))?;
-    agent.set_write_timeout(Some(PATIENCE))?;
-    let Reply::Welcome(welcome) = ask(&mut agent, &Request::Hello { version: VERSION })? else {
-        return Err(io::Error::other("the agent did not answer Hello"));
-    };
-    let agent_threads = Space::of(job.pid).threads(&welcome.agent_threads);
-    let ids = agent_threads.iter().map(|&id| Pid::from_raw(id as i32)).collect();
-    let mut threads = match Threads::of(Pid::from_raw(job.pid as i32), ids) {
-        Ok(threads) => threads,
-        Err(obstacle) => return Ok(refusal(obstacle)),
-    };
-    let mut reason = String::new();
-    for attempt in 1..=ATTEMPTS {
-        let forbidden = match ask(&mut agent, &Request::Commit { transaction: job.transaction })? {
-            Reply::Committing { forbidden } => forbidden,
-            Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
-            other => return Ok(Outcome::Failed { reason: format!("the agent answered Commit with {other:?}") }),
-        };
-        hasten(&agent_threads);
-        // From the first seized thread on nothing here may last.
-        arm_watchdog();
-        if let Err(obstacle) = threads.seize() {
-            disarm_watchdog();
-            agent.write_all(&[commit::ABORT])?;
-            return Ok(refusal(obstacle));
-        }
-        let begun = Instant::now();
-        let stop = stop_and_commit(&mut threads, &mut agent, &forbidden, halt);
-        let pause_ns = begun.elapsed().as_nanos() as u64;
-        disarm_watchdog();
-        threads.settle();
-        let slow = matches!(stop, Err(Stop::Obstacle(Obstacle::Slow)));
-        let in_handler = matches!(stop, Err(Stop::InHandler));
-        let stopped = match stop {
-            Ok(count) => count,
-            // The agent's reply to that follows.
-            Err(Stop::Obstacle(Obstacle::Slow) | Stop::InHandler) => 0,
-            Err(Stop::Obstacle(obstacle)) => return Ok(refusal(obstacle)),
-            Err(Stop::Link(error)) => return Err(error),
-        };
-        match reply(&mut agent)? {
-            Reply::Done { revision } => {
-                return Ok(Outcome::Committed { revision, pause_ns, attempts: attempt, threads: stopped });
-            }
-            Reply::NotNow { .. } if slow => reason = format!("its threads did not stop within {STOPPING:?}"),
-            Reply::NotNow { .. } if in_handler => {
-                reason = "a thread is in a signal handler, which interrupted it inside bytes to be written".into();
-            }
-            Reply::NotNow { reason: why } => reason = why,
-            Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
-            other => return Ok(Outcome::Failed { reason: format!("the agent ended the commit with {other:?}") }),
-        }
-        // Some other time of day: whoever stands there every millisecond is met at another phase.
-        thread::sleep(Duration::from_micros(1000 + u64::from(attempt) * 997 % 4000));
+/// A connection to the agent, and its target's threads, of which none is seized yet.
+struct Ready {
+    agent: UnixStream,
+    agent_threads: Vec<u32>,
+    threads: Threads,
+    halt: Halt,
+}
+
+impl Ready {
+    fn prepare(job: &Job) -> Result<Ready, Outcome> {
+        let (agent, agent_threads) = Ready::connect(job).map_err(failed)?;
+        let ids = agent_threads.iter().map(|&id| Pid::from_raw(id as i32)).collect();
+        let threads = Threads::of(Pid::from_raw(job.pid as i32), ids).map_err(refusal)?;
+        Ok(Ready { agent, agent_threads, threads, halt: Halt::from_environment() })
     }
-    Ok(Outcome::NotNow { reason: format!("{reason} ({ATTEMPTS} attempts)") })
+
+    fn connect(job: &Job) -> io::Result<(UnixStream, Vec<u32>)> {
+        let mut agent = link::open(&job.folder, job.pid)?;
+        agent.set_read_timeout(Some(PATIENCE))?;
+        agent.set_write_timeout(Some(PATIENCE))?;
+        let Reply::Welcome(welcome) = ask(&mut agent, &Request::Hello { version: VERSION })? else {
+            return Err(io::Error::other("the agent did not answer Hello"));
+        };
+        let agent_threads = Space::of(job.pid).threads(&welcome.agent_threads);
+        Ok((agent, agent_threads))
+    }
+
+    fn commit(&mut self, transaction: u64) -> io::Result<Outcome> {
+        let Ready { agent, agent_threads, threads, halt } = self;
+        let mut reason = String::new();
+        for attempt in 1..=ATTEMPTS {
+            let forbidden = match ask(agent, &Request::Commit { transaction })? {
+                Reply::Committing { forbidden } => forbidden,
+                Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
+                other => return Ok(Outcome::Failed { reason: format!("the agent answered Commit with {other:?}") }),
+            };
+            hasten(agent_threads);
+            // From the first seized thread on nothing here may last.
+            arm_watchdog();
+            if let Err(obstacle) = threads.seize() {
+                disarm_watchdog();
+                agent.write_all(&[commit::ABORT])?;
+                return Ok(refusal(obstacle));
+            }
+            let begun = Instant::now();
+            let stop = stop_and_commit(threads, agent, &forbidden, *halt);
+            let pause_ns = begun.elapsed().as_nanos() as u64;
+            disarm_watchdog();
+            threads.settle();
+            let slow = matches!(stop, Err(Stop::Obstacle(Obstacle::Slow)));
+            let in_handler = matches!(stop, Err(Stop::InHandler));
+            let stopped = match stop {
+                Ok(count) => count,
+                // The agent's reply to that follows.
+                Err(Stop::Obstacle(Obstacle::Slow) | Stop::InHandler) => 0,
+                Err(Stop::Obstacle(obstacle)) => return Ok(refusal(obstacle)),
+                Err(Stop::Link(error)) => return Err(error),
+            };
+            match reply(agent)? {
+                Reply::Done { revision } => {
+                    return Ok(Outcome::Committed { revision, pause_ns, attempts: attempt, threads: stopped });
+                }
+                Reply::NotNow { .. } if slow => reason = format!("its threads did not stop within {STOPPING:?}"),
+                Reply::NotNow { .. } if in_handler => {
+                    reason = "a thread is in a signal handler, which interrupted it inside bytes to be written".into();
+                }
+                Reply::NotNow { reason: why } => reason = why,
+                Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
+                other => return Ok(Outcome::Failed { reason: format!("the agent ended the commit with {other:?}") }),
+            }
+            // Some other time of day: whoever stands there every millisecond is met at another phase.
+            thread::sleep(Duration::from_micros(1000 + u64::from(attempt) * 997 % 4000));
+        }
+        Ok(Outcome::NotNow { reason: format!("{reason} ({ATTEMPTS} attempts)") })
+    }
 }
 
 /// What ended a stop early. The agent has been told to abort, or is gone.

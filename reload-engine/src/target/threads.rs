@@ -103,11 +103,12 @@ impl Threads {
         let listing = Dir::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|errno| Obstacle::Kernel { doing: "listing its threads", errno })?;
         let stack = Box::new([0; signal_frame::WINDOW]);
-        Ok(Threads { process, agent, listing, seized: Vec::new(), handles_signals: handles_signals(process), stack })
+        Ok(Threads { process, agent, listing, seized: Vec::with_capacity(SPARE), handles_signals: true, stack })
     }
 
     /// Seizes every thread that is not yet; they run on. Whether there was any.
     pub fn seize(&mut self) -> Result<bool, Obstacle> {
+        self.handles_signals = handles_signals(self.process);
         self.seized.retain(|thread| thread.state != State::Gone);
         self.seized.reserve(SPARE);
         let mut any = false;
@@ -143,6 +144,11 @@ impl Threads {
             seized.push(Thread { id, state });
         }
         Ok(new)
+    }
+
+    /// Whether none of them is this process's tracee any more.
+    pub fn are_released(&self) -> bool {
+        self.seized.iter().all(|thread| thread.state == State::Gone)
     }
 
     /// Stops all of them, and those that they start meanwhile, until there is none that runs.

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::target::{
     halt::{Halt, Step},
+    helper::Controller,
     maps, registers,
 };
 
@@ -106,9 +107,14 @@ impl From<Missed> for Trouble {
     }
 }
 
-/// Does the one job.
-pub fn carry_out(job: Job) -> Outcome {
-    attach(&job).unwrap_or_else(|Trouble(outcome)| outcome)
+/// Does the one job that there is.
+pub fn serve(controller: &mut Controller) -> io::Result<()> {
+    // Without one the controller has ended.
+    controller.next_order()?.map_or(Ok(()), |job| controller.answer(&carry_out(&job)))
+}
+
+fn carry_out(job: &Job) -> Outcome {
+    attach(job).unwrap_or_else(|Trouble(outcome)| outcome)
 }
 
 fn attach(job: &Job) -> Result<Outcome, Trouble> {

@@ -76,7 +76,7 @@ pub fn link(pid: u32) -> Result<AgentLink> {
         Way::Path { store: store.path().to_owned() }
     };
     let job = Job { pid, library, way };
-    let outcome = helper.run::<Outcome>(&job, PATIENCE);
+    let outcome = helper.order(&job).and_then(|()| helper.answer::<Outcome>(PATIENCE));
     drop(helper);
     match outcome {
         Some(Outcome::Started { detour_ns, looks }) => {
