@@ -109,7 +109,7 @@ pub fn scan(image: &Image, landing_pads: &[Vaddr]) -> Result<Scan, String> {
 }
 
 /// How many stretches one thread decodes at a time.
-const PART: usize = 4096;
+const PART: usize = 512;
 
 /// Bytes that begin at a function symbol, or at the section's start, and end at the next.
 struct Stretch<'a> {
@@ -233,13 +233,15 @@ impl<'a> Scanner<'a> {
             if !in_body && !is_padding(&instruction) {
                 padding_from = instruction.next_ip();
             }
-            let offsets = decoder.get_constant_offsets(&instruction);
+            // Few instructions have a field that matters, and finding it takes as long as decoding.
+            let offsets = || decoder.get_constant_offsets(&instruction);
             let local = (ip - start) as usize;
             if in_body {
-                local_exec.visit(&instruction, &offsets);
+                local_exec.visit(&instruction, offsets);
             }
 
-            if instruction.is_ip_rel_memory_operand() && offsets.displacement_size() == 4 {
+            if instruction.is_ip_rel_memory_operand() && offsets().displacement_size() == 4 {
+                let offsets = offsets();
                 let target = Vaddr(instruction.ip_rel_memory_address());
                 let site = Vaddr(ip + offsets.displacement_offset() as u64);
                 let next = Vaddr(instruction.next_ip());
@@ -253,7 +255,9 @@ impl<'a> Scanner<'a> {
                 && !self.image.tables.program
                 && in_body
                 && instruction.mnemonic() != Mnemonic::Nop
+                && (accesses_memory(&instruction) || adds_constant(&instruction))
             {
+                let offsets = offsets();
                 if offsets.displacement_size() == 4 {
                     self.displacement(function, ip + offsets.displacement_offset() as u64, &instruction, &tls);
                 } else if offsets.immediate_size() == 4 {
@@ -261,7 +265,8 @@ impl<'a> Scanner<'a> {
                 }
             }
 
-            match instruction.flow_control() {
+            let flow = instruction.flow_control();
+            match flow {
                 FlowControl::UnconditionalBranch
                 | FlowControl::ConditionalBranch
                 | FlowControl::Call
@@ -275,13 +280,14 @@ impl<'a> Scanner<'a> {
                         self.stray(target);
                     }
                     if in_body && !(target.0 >= start && target.0 < body_end) {
+                        let offsets = offsets();
                         result.mentions.push(Mention::Branch(target));
                         self.blank(local + offsets.immediate_offset(), offsets.immediate_size());
                     }
                 }
                 _ => {}
             }
-            if matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall) {
+            if matches!(flow, FlowControl::Call | FlowControl::IndirectCall) {
                 facts.lands(Vaddr(instruction.next_ip()));
             }
             if instruction.mnemonic() == Mnemonic::Syscall {
@@ -402,9 +408,8 @@ impl<'a> Scanner<'a> {
 
     /// `add $offset, block`
     fn addition(&mut self, function: u32, site: u64, instruction: &Instruction, tls: &TlsTracker) {
-        let adds = matches!(instruction.code(), Code::Add_rm64_imm32 | Code::Add_RAX_imm32);
         let offset = instruction.immediate32to64() as u64;
-        if adds
+        if adds_constant(instruction)
             && instruction.op0_kind() == OpKind::Register
             && tls.holds_block(instruction.op0_register())
             && self.near_block(offset)
@@ -522,6 +527,9 @@ impl TlsTracker {
     }
 
     pub fn after(&mut self, instruction: &Instruction) {
+        if self.holders.is_empty() && !self.requested {
+            return;
+        }
         match instruction.flow_control() {
             FlowControl::Call | FlowControl::IndirectCall => {
                 self.holders.retain(|holder| CALLEE_SAVED.contains(holder));
@@ -574,6 +582,9 @@ impl TableTracker {
 
     /// The table that this instruction proves to be one of distances: `add entry, table`, in either order.
     fn after(&mut self, instruction: &Instruction) -> Option<Vaddr> {
+        if self.known.is_empty() && instruction.code() != Code::Lea_r64_m {
+            return None;
+        }
         match instruction.flow_control() {
             FlowControl::Next | FlowControl::ConditionalBranch => {}
             _ => {
@@ -619,6 +630,15 @@ impl TableTracker {
         self.known.extend(holds.map(|holds| (written, holds)));
         proven
     }
+}
+
+fn adds_constant(instruction: &Instruction) -> bool {
+    matches!(instruction.code(), Code::Add_rm64_imm32 | Code::Add_RAX_imm32)
+}
+
+/// Whether it has an operand in memory, or one that looks like it (`lea`).
+pub fn accesses_memory(instruction: &Instruction) -> bool {
+    (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
 }
 
 fn is_padding(instruction: &Instruction) -> bool {

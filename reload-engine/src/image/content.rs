@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
 
 use super::{
-    Image, NameKey, RelocationKind, Resolves, SectionKind,
+    Image, RelocationKind, Resolves, SectionKind,
     code::{Mention, Scan},
     exceptions::{self, Named},
     layout::in_parallel,
@@ -30,14 +30,17 @@ const BUDGET: u32 = 2_000_000;
 
 /// Hashes everything in `image`.
 pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hashes {
-    let counted_strings = image.functions.iter().any(|f| super::names::is_rust(image.function_name(f)));
+    let counted_strings = image.functions.iter().any(|f| super::names::is_rust(image.function_name_bytes(f)));
+    let entries = entries(image);
     let meaning = |boundaries, resolvers| Meaning {
         resolvers,
+        entries: &entries,
         image,
         exceptions,
         relative_tables: &scan.relative_tables,
         boundaries,
         stubs: HashMap::new(),
+        mentioned: HashMap::new(),
         counted_strings,
         known: HashMap::new(),
         open: HashSet::new(),
@@ -77,7 +80,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
 }
 
 /// How many functions or statics one thread describes at a time.
-const PART: usize = 8192;
+const PART: usize = 1024;
 
 /// A function's hash together with those of the compiler's clones it reaches: they have no entry of their own.
 /// `clones` are the places of all of them, ascending.
@@ -88,6 +91,9 @@ fn with_clones(
     clones: &[(Vaddr, Vaddr)],
     function: usize,
 ) -> Option<u128> {
+    if clones.is_empty() {
+        return own[function];
+    }
     let is_clone = |target: Vaddr| {
         let after = clones.partition_point(|(start, _)| *start <= target);
         after > 0 && target < clones[after - 1].1
@@ -117,6 +123,19 @@ fn with_clones(
     Some(digest(&parts))
 }
 
+/// By function, what its address stands for: its name. Of several names for one address the smallest, so that the order of the
+/// symbol table does not matter. A local name says little without its source file: of another file it may well be another
+/// function.
+fn entries(image: &Image) -> Vec<u128> {
+    let mut entries = Vec::with_capacity(image.functions.len());
+    for aliases in image.functions.chunk_by(|one, next| one.address == next.address) {
+        let named = aliases.iter().map(|alias| (alias.key, alias.file)).min();
+        let meaning = named.map_or(0, |(key, file)| digest(&[tag(b'f'), key.0, file.unwrap_or(0)]));
+        entries.extend(aliases.iter().map(|_| meaning));
+    }
+    entries
+}
+
 /// Every address at which something else may begin, ascending: an anonymous constant ends at the next one.
 fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
     let constant = |address: Vaddr| image.section_at(address).is_some_and(|s| s.kind == SectionKind::Constant);
@@ -143,8 +162,12 @@ struct Meaning<'a> {
     boundaries: Cow<'a, [u64]>,
     /// What chooses the functions that an address only seems to stand for, by that address.
     resolvers: &'a HashMap<Vaddr, Option<u128>>,
+    /// Parallel to the image's functions: what the address of each stands for, resolvers apart.
+    entries: &'a [u128],
     /// What a stub of the procedure linkage table leads to.
     stubs: HashMap<u64, u128>,
+    /// What code that refers to an address means, whichever function it is in.
+    mentioned: HashMap<u64, u128>,
     /// Strings carry their length beside them (Rust) instead of ending with a zero byte (C).
     counted_strings: bool,
     /// Constants by where they begin and end.
@@ -170,11 +193,24 @@ impl Meaning<'_> {
                 Mention::Memory(target) if self.relative_tables.binary_search(&target).is_ok() => {
                     self.relative_table(index, target)
                 }
-                Mention::Memory(target) => self.jump_table(index, target).unwrap_or_else(|| self.target(target, 0)),
+                Mention::Memory(target) => self.jump_table(index, target).unwrap_or_else(|| self.mentioned(target)),
             });
         }
         parts.extend(self.exceptions(self.image.functions[index].address)?);
         (!self.incomplete).then(|| digest(&parts))
+    }
+
+    fn mentioned(&mut self, target: Vaddr) -> u128 {
+        if let Some(known) = self.mentioned.get(&target.0) {
+            return *known;
+        }
+        let (circles, incomplete) = (self.circles, std::mem::take(&mut self.incomplete));
+        let meaning = self.target(target, 0);
+        if circles == self.circles && !self.incomplete {
+            self.mentioned.insert(target.0, meaning);
+        }
+        self.incomplete |= incomplete;
+        meaning
     }
 
     fn cannot_be_compared(&mut self) -> u128 {
@@ -252,11 +288,20 @@ impl Meaning<'_> {
         if !target.0.is_multiple_of(4) || self.image.section_at(target)?.kind != SectionKind::Constant {
             return None;
         }
+        let bytes = self.image.bytes_from(target);
+        let address = |entry: &[u8]| {
+            let offset = i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
+            Vaddr(target.0.wrapping_add_signed(offset as i64))
+        };
+        // Most of what code refers to is no table: its first entry leads to no code.
+        let leads_to_code = |address| self.image.section_at(address).is_some_and(|section| section.kind.is_code());
+        if !bytes.get(..4).is_some_and(|first| leads_to_code(address(first))) {
+            return None;
+        }
         let limit = self.end_of_constant(target).0 - target.0;
         let mut parts = vec![tag(b'j')];
-        for entry in self.image.bytes_from(target).chunks_exact(4).take(limit as usize / 4) {
-            let offset = i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
-            let address = Vaddr(target.0.wrapping_add_signed(offset as i64));
+        for entry in bytes.chunks_exact(4).take(limit as usize / 4) {
+            let address = address(entry);
             if address >= owner.address && address < owner.end {
                 parts.push((address.0 - owner.address.0) as u128);
             } else if let Some(other) = self.image.function_covering(address)
@@ -275,17 +320,13 @@ impl Meaning<'_> {
     fn code(&mut self, target: Vaddr) -> u128 {
         if let Some(index) = self.image.function_covering(target) {
             let function = &self.image.functions[index];
-            // Of several names for one address the smallest, so that the order of the symbol table does not matter. A local
-            // name says little without its source file: of another file it may well be another function.
-            let aliases = self.image.functions[index..].iter().take_while(|alias| alias.address == function.address);
-            let named = aliases.map(|alias| (alias.key, alias.file)).min().unwrap_or((function.key, function.file));
-            let (NameKey(key), file) = named;
-            let offset = (target.0 - function.address.0) as u128;
+            let offset = target.0 - function.address.0;
             return match self.resolvers.get(&function.address) {
-                None => digest(&[tag(b'f'), key, file.unwrap_or(0), offset]),
+                None if offset == 0 => self.entries[index],
+                None => digest(&[self.entries[index], offset as u128]),
                 Some(choice) => {
                     let choice = choice.unwrap_or_else(|| self.cannot_be_compared());
-                    digest(&[tag(b'i'), key, file.unwrap_or(0), offset, choice])
+                    digest(&[tag(b'i'), self.entries[index], offset as u128, choice])
                 }
             };
         }

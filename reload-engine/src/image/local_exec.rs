@@ -11,7 +11,7 @@
 
 use iced_x86::{ConstantOffsets, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
-use super::code::CALLEE_SAVED;
+use super::code::{CALLEE_SAVED, accesses_memory};
 
 /// A 32-bit field that holds a distance from the thread pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,36 +42,38 @@ impl LocalExec {
         LocalExec { block, ..LocalExec::default() }
     }
 
-    pub fn visit(&mut self, instruction: &Instruction, offsets: &ConstantOffsets) {
+    /// `offsets` tells where the instruction's constants stand, which is asked of few.
+    pub fn visit(&mut self, instruction: &Instruction, offsets: impl Fn() -> ConstantOffsets) {
         if self.block == 0 {
             return;
         }
-        let by_segment = instruction.memory_segment() == Register::FS && has_memory(instruction);
+        let by_segment = instruction.memory_segment() == Register::FS && accesses_memory(instruction);
         let base = instruction.memory_base().full_register();
         let plain = instruction.memory_index() == Register::None;
         if by_segment && plain && instruction.memory_displacement64() == 0 {
             self.through_thread_pointer(instruction, base);
         }
-        if offsets.displacement_size() == 4 && !instruction.is_ip_rel_memory_operand() {
-            let at = instruction.ip() + offsets.displacement_offset() as u64;
-            if let Some(offset) = self.offset(instruction.memory_displacement64() as i64) {
-                let held = self.holders.contains(&base);
-                // Assemblers write a small displacement in one byte; four bytes for one are a relocation's.
-                let small = self.block - offset <= 128 && has_memory(instruction);
-                let frame = matches!(base, Register::RBP | Register::RSP);
-                let certain = by_segment || held || small;
-                if certain || !frame {
-                    self.sites.push(Site { at, offset, certain });
-                }
+        if !instruction.is_ip_rel_memory_operand()
+            && let Some(offset) = self.offset(instruction.memory_displacement64() as i64)
+            && offsets().displacement_size() == 4
+        {
+            let at = instruction.ip() + offsets().displacement_offset() as u64;
+            let held = self.holders.contains(&base);
+            // Assemblers write a small displacement in one byte; four bytes for one are a relocation's.
+            let small = self.block - offset <= 128 && accesses_memory(instruction);
+            let frame = matches!(base, Register::RBP | Register::RSP);
+            let certain = by_segment || held || small;
+            if certain || !frame {
+                self.sites.push(Site { at, offset, certain });
             }
         }
-        if offsets.immediate_size() == 4
-            && instruction.op_count() == 2
+        if instruction.op_count() == 2
             && instruction.op0_kind() == OpKind::Register
             && instruction.op1_kind() == OpKind::Immediate32to64
             && let Some(offset) = self.offset(instruction.immediate32to64())
+            && offsets().immediate_size() == 4
         {
-            let at = instruction.ip() + offsets.immediate_offset() as u64;
+            let at = instruction.ip() + offsets().immediate_offset() as u64;
             let register = instruction.op0_register();
             if instruction.mnemonic() == Mnemonic::Mov {
                 self.forget(register);
@@ -118,6 +120,10 @@ impl LocalExec {
     }
 
     fn after(&mut self, instruction: &Instruction) {
+        let holds_nothing = self.holders.is_empty() && self.constants.is_empty();
+        if holds_nothing && instruction.memory_segment() != Register::FS {
+            return;
+        }
         match instruction.flow_control() {
             FlowControl::Call | FlowControl::IndirectCall => {
                 self.holders.retain(|holder| CALLEE_SAVED.contains(holder));
@@ -157,10 +163,6 @@ impl LocalExec {
     }
 }
 
-fn has_memory(instruction: &Instruction) -> bool {
-    (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
-}
-
 #[cfg(test)]
 mod tests {
     use iced_x86::{Decoder, DecoderOptions};
@@ -173,7 +175,7 @@ mod tests {
         let mut local_exec = LocalExec::new(256);
         while decoder.can_decode() {
             let instruction = decoder.decode();
-            local_exec.visit(&instruction, &decoder.get_constant_offsets(&instruction));
+            local_exec.visit(&instruction, || decoder.get_constant_offsets(&instruction));
         }
         let found: Vec<(u64, bool)> =
             local_exec.finish().iter().map(|Site { offset, certain, .. }| (*offset, *certain)).collect();

@@ -45,8 +45,8 @@ pub use names::{closure_family, demangle, is_file_start_up, is_static_initialise
 pub use pool::analyse;
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
-use elf::{RawKind, Relocation, Tables};
-use layout::Layouts;
+use elf::{RawKind, RawSymbol, Relocation, Tables};
+use layout::{Layouts, in_parallel};
 use places::Places;
 
 /// A name with what the compiler appends at whim taken off, hashed. Equal keys are candidates for a match, no more.
@@ -167,6 +167,17 @@ pub struct Analysis {
     layouts: OnceLock<Layouts>,
 }
 
+/// What symbols stand for, in their order.
+#[derive(Default)]
+struct Symbols {
+    functions: Vec<Function>,
+    objects: Vec<Object>,
+    thread_locals: Vec<Object>,
+}
+
+/// How many symbols one thread looks at at a time.
+const SYMBOLS: usize = 4096;
+
 impl Image {
     /// Parses and analyses `bytes`; `path` is for messages only.
     ///
@@ -244,17 +255,46 @@ impl Analysis {
     }
 
     fn collect_symbols(&mut self) {
+        let parts: Vec<&[RawSymbol]> = self.tables.symbols.chunks(SYMBOLS).collect();
+        let mut all = Symbols::default();
+        for part in in_parallel(parts.len(), |index| self.symbols(parts[index])) {
+            all.functions.extend(part.functions);
+            all.objects.extend(part.objects);
+            all.thread_locals.extend(part.thread_locals);
+        }
+        let Symbols { mut functions, mut objects, mut thread_locals } = all;
+        functions.sort_by_key(|function| (function.address, function.size));
+        let mut end = None;
+        for index in (0..functions.len()).rev() {
+            let address = functions[index].address;
+            if index + 1 < functions.len() && functions[index + 1].address != address {
+                end = Some(functions[index + 1].address);
+            }
+            if let Some(end) = end {
+                let function = &mut functions[index];
+                function.end = function.end.min(end);
+            }
+        }
+        objects.sort_by_key(|object| (object.address, object.size));
+        thread_locals.sort_by_key(|object| (object.address, object.size));
+        self.function_places = Places::new(functions.iter().map(|function| function.address.0));
+        self.object_places = Places::new(objects.iter().map(|object| object.address.0));
+        self.slot_places = Places::new(self.tables.relocations.iter().map(|relocation| relocation.slot.0));
+        self.functions = functions;
+        self.objects = objects;
+        self.thread_locals = thread_locals;
+    }
+
+    /// What some of the symbol table's entries, which follow each other, stand for.
+    fn symbols(&self, entries: &[RawSymbol]) -> Symbols {
         let text = |range: &Range<u32>| &self.bytes[range.start as usize..range.end as usize];
-        let mut functions = Vec::new();
-        let mut objects = Vec::new();
-        let mut thread_locals = Vec::new();
+        let Symbols { mut functions, mut objects, mut thread_locals } = Symbols::default();
         let mut last_file: Option<(Range<u32>, u128)> = None;
-        for symbol in &self.tables.symbols {
+        for symbol in entries {
             let name = text(&symbol.name);
             let address = Vaddr(symbol.address);
             // Rust's source files are codegen units with a hash in their name, and its symbols need none.
-            let plain = std::str::from_utf8(names::normalise(name, false));
-            let in_file = symbol.file.as_ref().filter(|_| !plain.is_ok_and(names::is_rust));
+            let in_file = symbol.file.as_ref().filter(|_| !names::is_rust(names::normalise(name, false)));
             // Symbols of one file follow each other.
             let file = in_file.map(|file| match &last_file {
                 Some((known, hash)) if known == file => *hash,
@@ -308,26 +348,7 @@ impl Analysis {
                 }
             }
         }
-        functions.sort_by_key(|function| (function.address, function.size));
-        let mut end = None;
-        for index in (0..functions.len()).rev() {
-            let address = functions[index].address;
-            if index + 1 < functions.len() && functions[index + 1].address != address {
-                end = Some(functions[index + 1].address);
-            }
-            if let Some(end) = end {
-                let function = &mut functions[index];
-                function.end = function.end.min(end);
-            }
-        }
-        objects.sort_by_key(|object| (object.address, object.size));
-        thread_locals.sort_by_key(|object| (object.address, object.size));
-        self.function_places = Places::new(functions.iter().map(|function| function.address.0));
-        self.object_places = Places::new(objects.iter().map(|object| object.address.0));
-        self.slot_places = Places::new(self.tables.relocations.iter().map(|relocation| relocation.slot.0));
-        self.functions = functions;
-        self.objects = objects;
-        self.thread_locals = thread_locals;
+        Symbols { functions, objects, thread_locals }
     }
 
     /// Makes statics of the state that has no symbol.
@@ -349,6 +370,11 @@ impl Analysis {
     /// The symbol's name as it stands in the file.
     pub fn object_name(&self, object: &Object) -> &str {
         if object.is_unnamed() { "(data without a symbol)" } else { self.text(&object.name) }
+    }
+
+    /// As [`Analysis::function_name`], for comparing only.
+    pub fn function_name_bytes(&self, function: &Function) -> &[u8] {
+        &self.bytes[function.name.start as usize..function.name.end as usize]
     }
 
     fn text(&self, range: &Range<u32>) -> &str {

@@ -1,5 +1,7 @@
 //! What compilers and linkers do to symbol names, and how to undo it for matching and for people.
 
+use memchr::memmem;
+
 /// The part of a name that stays the same from build to build: without `.llvm.HASH`, `.lto_priv.N`, and, for local
 /// statics of C, without the `.N` that numbers function-local ones (in Rust it names a part of a static that LLVM took apart).
 pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
@@ -8,12 +10,12 @@ pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
     }
     let mut name = name;
     for suffix in [&b".llvm."[..], &b".lto_priv."[..]] {
-        if let Some(at) = find(name, suffix) {
+        if let Some(at) = memmem::find(name, suffix) {
             name = &name[..at];
         }
     }
     if local_object
-        && !std::str::from_utf8(name).is_ok_and(is_rust)
+        && !is_rust(name)
         && let Some(dot) = name.iter().rposition(|byte| *byte == b'.')
         && dot > 0
         && dot + 1 < name.len()
@@ -30,7 +32,7 @@ pub fn is_auxiliary(name: &[u8]) -> bool {
     const START_UP: [&[u8]; 4] =
         [b"deregister_tm_clones", b"register_tm_clones", b"__do_global_dtors_aux", b"frame_dummy"];
     let marked =
-        || [".cold", ".part.", ".isra.", ".constprop."].iter().any(|mark| find(name, mark.as_bytes()).is_some());
+        || [".cold", ".part.", ".isra.", ".constprop."].iter().any(|mark| memmem::find(name, mark.as_bytes()).is_some());
     (name.contains(&b'.') && marked()) || START_UP.contains(&name)
 }
 
@@ -45,9 +47,10 @@ pub fn is_static_initialiser(name: &str) -> bool {
 }
 
 /// Whether rustc made this name, by either of its mangling schemes.
-pub fn is_rust(name: &str) -> bool {
-    name.starts_with("_R")
-        || (name.starts_with("_ZN") && name.len() > 20 && name[..name.len() - 1].rfind("17h") == Some(name.len() - 20))
+pub fn is_rust(name: &[u8]) -> bool {
+    // `17h`, a hash of 16 digits and `E`, which no digit of it is.
+    let hashed = || name.len() > 20 && name[name.len() - 20..].starts_with(b"17h");
+    name.starts_with(b"_R") || (name.starts_with(b"_ZN") && hashed())
 }
 
 /// For a Rust closure: what all closures of the same function share, so that a renumbering can be noticed. `None` for
@@ -74,10 +77,6 @@ pub fn demangle(name: &str) -> String {
         return readable;
     }
     name.to_owned()
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ impl<'a> Table<'a> {
                 .map(|(object, home)| match home {
                     _ if object.constant || object.size == 0 => None,
                     // The standard library's own; nothing in it looks beyond its end.
-                    _ if std_backtrace_cache(self.image.object_name(object)) => None,
+                    _ if std_backtrace_cache(self.image, object) => None,
                     Home::At(home) => Some((1, home.0.wrapping_sub(object.address.0))),
                     Home::Own => Some((0, 0)),
                 })

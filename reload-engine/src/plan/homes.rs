@@ -215,7 +215,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
     }
     for index in 0..image.objects.len() {
         let object = &image.objects[index];
-        if std_backtrace_cache(image.object_name(object)) {
+        if std_backtrace_cache(image, object) {
             // A cache of this generation's own mappings: shared, it would name every frame `<unknown>`.
             planned.objects[index] = Home::Own;
             planned.kept.retain(|kept| *kept != index);
@@ -433,6 +433,6 @@ fn groups<'a>(
 }
 
 /// `std::backtrace_rs::symbolize::gimli::Cache::with_global::MAPPINGS_CACHE`.
-pub fn std_backtrace_cache(name: &str) -> bool {
-    name.contains("MAPPINGS_CACHE")
+pub fn std_backtrace_cache(image: &Image, object: &Object) -> bool {
+    !object.constant && image.object_name(object).contains("MAPPINGS_CACHE")
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    image::{Image, Object, RelocationKind, Resolves, demangle},
+    image::{Function, Image, Object, RelocationKind, Resolves, demangle},
     model::Vaddr,
 };
 
@@ -16,7 +16,9 @@ const INITIALISER: &str = "PyInit_";
 
 /// The modules that this file can initialise: `X` of each `PyInit_X`. Empty for what is no Python extension.
 pub fn python_modules(image: &Image) -> Vec<String> {
-    let names = image.functions.iter().map(|function| image.function_name(function));
+    // Asked of every file, and nearly none has one.
+    let initialises = |function: &&Function| image.function_name_bytes(function).starts_with(INITIALISER.as_bytes());
+    let names = image.functions.iter().filter(initialises).map(|function| image.function_name(function));
     let mut modules: Vec<String> = names
         .filter_map(|name| name.strip_prefix(INITIALISER))
         .filter(|name| identifier(name))
