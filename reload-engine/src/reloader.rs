@@ -123,7 +123,11 @@ impl Engine {
 
         let number = Generation(entry.generations.iter().map(|record| record.number.0 + 1).max().unwrap_or(1));
         let (path, bytes) = (candidate.path, candidate.bytes);
-        let (mut image, shared) = uninterrupted(Stage::Parse, module, || image::analyse(&path, bytes))?;
+        let (mut image, shared) =
+            uninterrupted(Stage::Parse, module, || match u128::from_str_radix(&candidate.content, 16) {
+                Ok(content) => image::analyse_known(&path, bytes, content),
+                Err(_) => image::analyse(&path, bytes),
+            })?;
         image.path = shadow_file::path(&shadows, &name, number);
         clock.lap(|timings| &mut timings.parse);
         underway.enter(Stage::Plan)?;

@@ -42,7 +42,7 @@ pub use entry::{Entry, Form, NEAR};
 pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
 pub use names::{closure_family, demangle, is_file_start_up, is_static_initialiser};
-pub use pool::analyse;
+pub use pool::{analyse, analyse_known};
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
 use elf::{RawKind, RawSymbol, Relocation, Tables};
@@ -412,10 +412,16 @@ impl Analysis {
         (self.functions.get(index)?.address == address).then_some(index)
     }
 
+    /// The function of this index and those behind it that begin at the same address.
+    pub fn aliases_from(&self, first: usize) -> impl Iterator<Item = &Function> {
+        let address = self.functions.get(first).map(|function| function.address);
+        self.functions[first..].iter().take_while(move |function| Some(function.address) == address)
+    }
+
     /// Whether what begins at `address` chooses a function instead of being one, by any of its names.
     pub fn is_resolver(&self, address: Vaddr) -> bool {
-        let first = self.function_starting_at(address).unwrap_or(self.functions.len());
-        self.functions[first..].iter().take_while(|function| function.address == address).any(|it| it.indirect)
+        let first = self.function_starting_at(address);
+        first.is_some_and(|first| self.aliases_from(first).any(|function| function.indirect))
     }
 
     /// Index of the function whose extent covers `address`.
@@ -520,6 +526,11 @@ impl Analysis {
         let relocations = &self.tables.relocations;
         let index = self.slot_places.below(slot.0);
         relocations.get(index).filter(|relocation| relocation.slot == slot)
+    }
+
+    /// Whether a slot begins in the range.
+    pub fn has_relocation_in(&self, range: Range<Vaddr>) -> bool {
+        self.slot_places.below(range.start.0) < self.slot_places.below(range.end.0)
     }
 
     /// Lowest and one past the highest address of the loaded segments, page-rounded.

@@ -31,8 +31,9 @@ pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
 pub fn is_auxiliary(name: &[u8]) -> bool {
     const START_UP: [&[u8]; 4] =
         [b"deregister_tm_clones", b"register_tm_clones", b"__do_global_dtors_aux", b"frame_dummy"];
-    let marked =
-        || [".cold", ".part.", ".isra.", ".constprop."].iter().any(|mark| memmem::find(name, mark.as_bytes()).is_some());
+    let marked = || {
+        [".cold", ".part.", ".isra.", ".constprop."].iter().any(|mark| memmem::find(name, mark.as_bytes()).is_some())
+    };
     (name.contains(&b'.') && marked()) || START_UP.contains(&name)
 }
 

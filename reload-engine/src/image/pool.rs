@@ -25,7 +25,16 @@ static KNOWN: Mutex<Option<HashMap<u128, Slot>>> = Mutex::new(None);
 /// As [`Image::parse`].
 pub fn analyse(path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<(Image, bool)> {
     let bytes = bytes.into();
-    let slot = slot(XxHash3_128::oneshot(&bytes));
+    let content = XxHash3_128::oneshot(&bytes);
+    analyse_known(path, bytes, content)
+}
+
+/// The same of bytes whose xxh3-128 is known to be `content`.
+///
+/// # Errors
+/// As [`Image::parse`].
+pub fn analyse_known(path: &Path, bytes: Arc<Vec<u8>>, content: u128) -> Result<(Image, bool)> {
+    let slot = slot(content);
     let mut known = slot.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(analysis) = known.upgrade() {
         return Ok((Image { path: path.to_owned(), analysis }, true));

@@ -3,7 +3,10 @@
 //! Judges two files by their debugging information. It cannot see through `void *`, byte buffers or a host's own copies, and
 //! does not judge what a field means: the same layout with another meaning passes.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
+};
 
 use super::{
     homes::{PlannedHomes, TlsHome},
@@ -109,6 +112,7 @@ fn sorted(mut keys: Vec<TypeKey>) -> Vec<TypeKey> {
 
 /// What the new file brings: where no code differs nothing is misread, whatever a type has become.
 struct Touched<'a> {
+    old: &'a Image,
     /// Functions of both files that continue each other.
     matched: &'a [(usize, usize)],
     /// Where the new functions begin that differ from the old ones or had no counterpart, ascending.
@@ -117,12 +121,12 @@ struct Touched<'a> {
     continued: Vec<Vaddr>,
     /// And the counterparts, in the old file.
     before: Vec<Vaddr>,
-    /// Functions of the old file that callers outside of it can know.
-    exposed: HashSet<Vaddr>,
+    /// Functions of the old file that callers outside of it can know; few edits make anybody ask.
+    exposed: OnceCell<HashSet<Vaddr>>,
 }
 
 impl<'a> Touched<'a> {
-    fn between(old: &Image, new: &Image, matched: &'a [(usize, usize)]) -> Self {
+    fn between(old: &'a Image, new: &Image, matched: &'a [(usize, usize)]) -> Self {
         let mut same = vec![false; new.functions.len()];
         let (mut continued, mut before) = (Vec::new(), Vec::new());
         for (was, is) in matched {
@@ -146,7 +150,7 @@ impl<'a> Touched<'a> {
         after.sort_unstable();
         continued.sort_unstable();
         before.sort_unstable();
-        Touched { matched, after, continued, before, exposed: exposed_functions(old) }
+        Touched { old, matched, after, continued, before, exposed: OnceCell::new() }
     }
 
     /// Of the new file the units that the touched code is in, or what it uses of the statics that stay.
@@ -166,7 +170,8 @@ impl<'a> Touched<'a> {
         });
         let names: HashSet<u64> =
             variables.filter_map(|variable| Some(old.layouts().unit_of(variable.site)?.name)).collect();
-        Layouts::read_some(&new.bytes, |head| names.contains(&head.name) || head.covers_any(&self.after))
+        let touched = &self.after;
+        Layouts::read_some(&new.bytes, |head| names.contains(&head.name) || head.covers_any(touched))
     }
 
     /// What to say where touched code has no type information.
@@ -227,7 +232,8 @@ impl<'a> Touched<'a> {
 
     /// Whether callers outside of the library get other code than before from this function of the old file.
     fn is_asked_anew(&self, was: &Signature) -> bool {
-        self.exposed.contains(&was.address) && self.before.binary_search(&was.address).is_ok()
+        self.before.binary_search(&was.address).is_ok()
+            && self.exposed.get_or_init(|| exposed_functions(self.old)).contains(&was.address)
     }
 
     /// What functions that continue each other take and give, with the index of the new one; all old ones that are described.

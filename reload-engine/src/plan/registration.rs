@@ -16,10 +16,12 @@ const INITIALISER: &str = "PyInit_";
 
 /// The modules that this file can initialise: `X` of each `PyInit_X`. Empty for what is no Python extension.
 pub fn python_modules(image: &Image) -> Vec<String> {
-    // Asked of every file, and nearly none has one.
+    // They are exported. Asked of every file, and nearly none has one.
+    let exported = image.tables.exports.iter().filter_map(|address| image.function_starting_at(*address));
     let initialises = |function: &&Function| image.function_name_bytes(function).starts_with(INITIALISER.as_bytes());
-    let names = image.functions.iter().filter(initialises).map(|function| image.function_name(function));
+    let names = exported.flat_map(|first| image.aliases_from(first)).filter(initialises);
     let mut modules: Vec<String> = names
+        .map(|function| image.function_name(function))
         .filter_map(|name| name.strip_prefix(INITIALISER))
         .filter(|name| identifier(name))
         .map(str::to_owned)
