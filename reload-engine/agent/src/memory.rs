@@ -1,6 +1,11 @@
 //! The process's own address space: its mappings, reservations, and reads that never fault.
 
-use std::{fs, io, ops::Range, ptr};
+use std::{
+    fs::File,
+    io::{self, Read},
+    ops::Range,
+    ptr,
+};
 
 use libc::{c_int, c_void};
 
@@ -25,7 +30,10 @@ pub struct Mapping {
 }
 
 pub fn mappings() -> io::Result<Vec<Mapping>> {
-    Ok(parse_mappings(&fs::read_to_string("/proc/self/maps")?))
+    // Its size is not known before; without room it would be read in many small pieces.
+    let mut text = String::with_capacity(64 << 10);
+    File::open("/proc/self/maps")?.read_to_string(&mut text)?;
+    Ok(parse_mappings(&text))
 }
 
 fn parse_mappings(text: &str) -> Vec<Mapping> {
@@ -116,6 +124,37 @@ pub fn read(address: u64, len: usize) -> Option<Vec<u8>> {
     read_into(address, &mut bytes).then_some(bytes)
 }
 
+/// The same for many places, each a start and a length; empty where not all of one is mapped and readable.
+pub fn read_each(places: &[(u64, usize)]) -> Vec<Vec<u8>> {
+    places.chunks(MOST_PLACES).flat_map(read_together).collect()
+}
+
+/// What the kernel takes at once (`UIO_MAXIOV` of `<linux/uio.h>`).
+const MOST_PLACES: usize = 1024;
+
+fn read_together(places: &[(u64, usize)]) -> Vec<Vec<u8>> {
+    let remote = |(address, len): &(u64, usize)| libc::iovec { iov_base: *address as *mut c_void, iov_len: *len };
+    let remote: Vec<libc::iovec> = places.iter().map(remote).collect();
+    let mut bytes = vec![0; places.iter().map(|(_, len)| len).sum()];
+    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let (one, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: as in `read_into`.
+    let got = unsafe {
+        libc::syscall(libc::SYS_process_vm_readv, libc::getpid(), &local, one, remote.as_ptr(), remote.len(), none)
+    };
+    if got < 0 || got as usize != bytes.len() {
+        // It ends at the first place that cannot be read.
+        return places.iter().map(|(address, len)| read(*address, *len).unwrap_or_default()).collect();
+    }
+    let mut rest = &bytes[..];
+    let piece = |(_, len): &(u64, usize)| {
+        let (piece, behind) = rest.split_at(*len);
+        rest = behind;
+        piece.to_vec()
+    };
+    places.iter().map(piece).collect()
+}
+
 /// Reads through the kernel, which checks what a plain load cannot; allocates nothing.
 pub fn read_into(address: u64, bytes: &mut [u8]) -> bool {
     let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
@@ -129,7 +168,7 @@ pub fn read_into(address: u64, bytes: &mut [u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{gaps, page_ceil, page_floor, parse_mappings, read, release, reserve_anywhere, reserve_at};
+    use super::{gaps, page_ceil, page_floor, parse_mappings, read, read_each, release, reserve_anywhere, reserve_at};
 
     #[test]
     fn gaps_leave_the_stack_its_room() {
@@ -155,6 +194,11 @@ mod tests {
         assert!(reserve_at(&range));
         release(&range);
         let value = 0x1234_5678_u32;
-        assert_eq!(read(&raw const value as u64, 4), Some(value.to_ne_bytes().to_vec()));
+        let place = (&raw const value as u64, 4);
+        assert_eq!(read(place.0, place.1), Some(value.to_ne_bytes().to_vec()));
+        assert_eq!(read_each(&[place, (place.0 + 1, 2)]), [vec![0x78, 0x56, 0x34, 0x12], vec![0x56, 0x34]]);
+        let hidden = reserve_anywhere(1 << 12).expect("address space");
+        assert_eq!(read_each(&[place, (hidden.start, 8), (place.0, 1)])[1..], [vec![], vec![0x78]]);
+        release(&hidden);
     }
 }

@@ -773,7 +773,6 @@ fn read_memory(ranges: &[Range]) -> Reply {
     if total > MAX_FRAME as u64 / 2 {
         return failed(format!("{total} bytes are too much for one message"));
     }
-    Reply::Memory(
-        ranges.iter().map(|range| memory::read(range.start, range.len as usize).unwrap_or_default()).collect(),
-    )
+    let places: Vec<(u64, usize)> = ranges.iter().map(|range| (range.start, range.len as usize)).collect();
+    Reply::Memory(memory::read_each(&places))
 }

@@ -109,7 +109,7 @@ impl Arenas {
             };
             let place = page_floor(module.start)..page_ceil(module.end);
             if bounds.start <= place.start && place.end <= bounds.end {
-                self.close_hole(&hole);
+                self.close_hole_around(&hole, &place);
                 return Ok(Shadow { library, module, hole, entered: false });
             }
             // Not at the place that the plan was made for: void.
@@ -151,6 +151,19 @@ impl Arenas {
         hole.ok_or_else(|| {
             format!("no {least} bytes of address space are left in {:#x}..{:#x}", bounds.start, bounds.end)
         })
+    }
+
+    /// Reserves again what a library has left of a hole.
+    fn close_hole_around(&mut self, hole: &Range<u64>, place: &Range<u64>) {
+        let rests = [hole.start..place.start.min(hole.end), place.end.max(hole.start)..hole.end];
+        for rest in rests.into_iter().filter(|rest| !rest.is_empty()) {
+            if memory::reserve_at(&rest) {
+                self.add(rest);
+            } else {
+                // Somebody else has mapped something there meanwhile.
+                self.close_hole(&rest);
+            }
+        }
     }
 
     /// Reserves again what is left of a hole.

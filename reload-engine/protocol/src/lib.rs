@@ -47,7 +47,11 @@ pub enum Request {
     Ledger,
     /// Replaces the ledger if its revision is still `expected`, and notifies the other connections. [`Reply::Busy`] while
     /// another connection holds the right of [`Request::Begin`]: its commit will replace the ledger as a whole.
-    SetLedger { expected: u64, ledger: Vec<u8> },
+    SetLedger {
+        expected: u64,
+        #[serde(with = "serde_bytes")]
+        ledger: Vec<u8>,
+    },
     /// Takes the exclusive right to load and stage, if the ledger's revision is still `expected`. Ends with
     /// [`Request::End`] or the connection. `Load`, `Bind`, `SafePoint`, `Call` and `Stage` need it.
     Begin { expected: u64 },
@@ -105,6 +109,7 @@ pub enum Reply {
     Modules(Vec<LoadedModule>),
     Ledger {
         revision: u64,
+        #[serde(with = "serde_bytes")]
         ledger: Vec<u8>,
     },
     /// Done; for writes of the ledger, its new revision.
@@ -238,6 +243,7 @@ pub struct Segment {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     pub address: u64,
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 
@@ -245,8 +251,10 @@ pub struct Write {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Merge {
     pub address: u64,
+    #[serde(with = "serde_bytes")]
     pub before: Vec<u8>,
     /// As long.
+    #[serde(with = "serde_bytes")]
     pub after: Vec<u8>,
 }
 
@@ -287,6 +295,7 @@ pub struct Transaction {
     /// Address ranges in which no thread may stand when the patches are written.
     pub forbidden: Vec<Range>,
     /// Becomes the ledger at the same instant.
+    #[serde(with = "serde_bytes")]
     pub ledger: Vec<u8>,
 }
 

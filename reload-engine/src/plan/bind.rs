@@ -88,11 +88,10 @@ pub fn bind(
     read: &mut ReadWords<'_>,
 ) -> Result<Binding, Result<String, crate::error::Error>> {
     let Place { bias, tls_module, .. } = place;
-    let code = code.iter().map(|(site, field)| (bias.addr(*site), u32::from_le_bytes(*field) as u64, 4));
-    let mut binder = Binder { plan, image: &plan.image, bias, writes: code.collect(), preempted: Vec::new() };
+    let mut binder = Binder { plan, image: &plan.image, bias, writes: Vec::new(), preempted: Vec::new() };
     binder.data(lineage, functions, read)?;
     binder.thread_locals(lineage, tls_module, read)?;
-    Ok(binder.finish())
+    Ok(binder.finish(code))
 }
 
 /// The writes that give a shadow which was bound with [`FunctionIdentities::none`], and has run since, its identities; code
@@ -238,7 +237,7 @@ impl Binder<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> Binding {
+    fn finish(mut self, code: &[(Vaddr, [u8; 4])]) -> Binding {
         self.writes.sort_unstable_by_key(|(address, _, _)| *address);
         let mut binding = Binding { preempted: self.preempted, ..Binding::default() };
         for (address, value, len) in self.writes {
@@ -250,9 +249,37 @@ impl Binder<'_> {
                 _ => binding.writes.push(Write { address: address.0, bytes: bytes.to_vec() }),
             }
         }
+        binding.writes.extend(runs(self.image, self.bias, code));
+        binding.writes.sort_by_key(|write| write.address);
         binding.segments = segments(self.image, self.bias, &binding.writes);
         binding
     }
+}
+
+/// Bytes between two fields of code that are rather written as they are than left out: a write of its own takes longer.
+const CLOSE: u64 = 64;
+
+/// The fields of code as few writes: between those that lie close together stands what the file has there.
+fn runs(image: &Image, bias: LoadBias, code: &[(Vaddr, [u8; 4])]) -> Vec<Write> {
+    let mut runs: Vec<Write> = Vec::new();
+    let mut end = Vaddr(0);
+    for (site, field) in code {
+        let gap = site.0.wrapping_sub(end.0);
+        let between = (gap <= CLOSE).then(|| image.bytes_from(end)).and_then(|rest| {
+            // In one section, and the loader has changed nothing there (slots have 8 bytes).
+            let same = rest.len() as u64 >= gap + 4 && !image.has_relocation_in(Vaddr(end.0.saturating_sub(7))..*site);
+            same.then(|| &rest[..gap as usize])
+        });
+        match (runs.last_mut(), between) {
+            (Some(run), Some(between)) => {
+                run.bytes.extend_from_slice(between);
+                run.bytes.extend_from_slice(field);
+            }
+            _ => runs.push(Write { address: bias.addr(*site).0, bytes: field.to_vec() }),
+        }
+        end = Vaddr(site.0 + 4);
+    }
+    runs
 }
 
 /// Whether the address lies in an older generation of the module, or in storage that one of them uses elsewhere.
