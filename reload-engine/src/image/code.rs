@@ -448,7 +448,12 @@ fn cases(image: &Image, mut possible_tables: Vec<(u32, Vaddr)>) -> Vec<Vaddr> {
 
 /// What all parts found, in the order of the file, and what follows from the whole of it.
 fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Scan {
-    let mut scan = Scan { bodies: vec![Body::default(); image.functions.len()], ..Scan::default() };
+    let references = parts.iter().map(|part| part.scan.references.len()).sum();
+    let mut scan = Scan {
+        bodies: vec![Body::default(); image.functions.len()],
+        references: Vec::with_capacity(references),
+        ..Scan::default()
+    };
     let mut facts: Vec<Facts> =
         image.functions.iter().map(|function| Facts { at: function.address, ..Facts::default() }).collect();
     let mut padding = Padding::default();

@@ -65,12 +65,13 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
     let own = own.concat();
     let clones: Vec<(Vaddr, Vaddr)> =
         image.functions.iter().filter(|of| of.auxiliary).map(|clone| (clone.address, clone.end)).collect();
-    let functions = (0..own.len())
-        .map(|index| {
-            let comparable = !scan.bodies[index].opaque && image.tables.has_local_symbols;
-            comparable.then(|| with_clones(image, scan, &own, &clones, index)).flatten()
-        })
-        .collect();
+    let function = |index: usize| {
+        let comparable = !scan.bodies[index].opaque && image.tables.has_local_symbols;
+        comparable.then(|| with_clones(image, scan, &own, &clones, index)).flatten()
+    };
+    let functions = in_parallel(own.len().div_ceil(PART), |index| part(functions, index).map(function).collect());
+    let functions: Vec<Vec<Option<u128>>> = functions;
+    let functions = functions.concat();
     let objects = image.objects.len();
     let objects = in_parallel(objects.div_ceil(PART), |index| {
         let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
@@ -91,13 +92,17 @@ fn with_clones(
     clones: &[(Vaddr, Vaddr)],
     function: usize,
 ) -> Option<u128> {
-    if clones.is_empty() {
-        return own[function];
-    }
     let is_clone = |target: Vaddr| {
         let after = clones.partition_point(|(start, _)| *start <= target);
         after > 0 && target < clones[after - 1].1
     };
+    let mentions_clone = |mention: &Mention| match *mention {
+        Mention::Branch(target) | Mention::Memory(target) => is_clone(target),
+        Mention::ThreadLocal(_) => false,
+    };
+    if !scan.bodies[function].mentions.iter().any(mentions_clone) {
+        return own[function];
+    }
     let mut reached: Vec<usize> = Vec::new();
     let mut open = vec![function];
     while let Some(index) = open.pop() {

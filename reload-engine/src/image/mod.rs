@@ -164,6 +164,7 @@ pub struct Analysis {
     object_places: Places,
     slot_places: Places,
     users: OnceLock<HashMap<u32, Users>>,
+    uses_of_state: OnceLock<Vec<(u32, u32)>>,
     layouts: OnceLock<Layouts>,
 }
 
@@ -177,6 +178,8 @@ struct Symbols {
 
 /// How many symbols one thread looks at at a time.
 const SYMBOLS: usize = 4096;
+/// And how many references of code.
+const REFERENCES: usize = 16_384;
 
 impl Image {
     /// Parses and analyses `bytes`; `path` is for messages only.
@@ -200,6 +203,7 @@ impl Image {
             object_places: Places::default(),
             slot_places: Places::default(),
             users: OnceLock::new(),
+            uses_of_state: OnceLock::new(),
             layouts: OnceLock::new(),
         };
         let mut image = Image { path: path.to_owned(), analysis: Arc::new(analysis) };
@@ -450,6 +454,23 @@ impl Analysis {
             Resolves::Symbol { here: None, .. } => None,
         };
         self.object_at(target).or_else(through_got)
+    }
+
+    /// The static that code means by this address: the one that lies there, or the one whose GOT slot it is.
+    pub fn state_meant(&self, target: Vaddr) -> Option<usize> {
+        let object = self.object_meant(target)?;
+        (self.objects[object].size > 0 && !self.objects[object].constant).then_some(object)
+    }
+
+    /// Functions and the statics that they refer to, by their indices, once for each reference.
+    pub fn uses_of_state(&self) -> &[(u32, u32)] {
+        self.uses_of_state.get_or_init(|| {
+            let use_of =
+                |reference: &CodeReference| Some((reference.function?, self.state_meant(reference.target)? as u32));
+            let parts: Vec<&[CodeReference]> = self.references.chunks(REFERENCES).collect();
+            let uses = in_parallel(parts.len(), |index| parts[index].iter().filter_map(use_of).collect::<Vec<_>>());
+            uses.concat()
+        })
     }
 
     /// Who refers to the object of this index, ascending: functions by their key, and pointers in other objects by where they

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     image::{Image, NameKey, Object, demangle},
-    model::{Addr, Details, LoadBias, Place, Vaddr},
+    model::{Addr, Details, LoadBias, Place},
 };
 
 /// Storage of a static in the process.
@@ -117,16 +117,12 @@ impl Homes {
 /// content do the same only on the same storage.
 pub fn storage(image: &Image, homes: &Homes) -> Vec<u64> {
     let mut storage = vec![0u64; image.functions.len()];
-    for reference in &image.references {
-        if let Some(function) = reference.function
-            && let Some(object) = state_of(image, reference.target)
-        {
-            let home = homes.objects[object].0;
-            // Order counts for nothing here, so that a plain sum will do.
-            let mixed = home.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ home.rotate_left(31);
-            let place = &mut storage[function as usize];
-            *place = place.wrapping_add(mixed);
-        }
+    for (function, object) in image.uses_of_state() {
+        let home = homes.objects[*object as usize].0;
+        // Order counts for nothing here, so that a plain sum will do.
+        let mixed = home.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ home.rotate_left(31);
+        let place = &mut storage[*function as usize];
+        *place = place.wrapping_add(mixed);
     }
     // Aliases share their code; the scan notes it under the first.
     for index in 1..storage.len() {
@@ -135,12 +131,6 @@ pub fn storage(image: &Image, homes: &Homes) -> Vec<u64> {
         }
     }
     storage
-}
-
-/// The static that code means by this address: the one that lies there, or the one whose GOT slot it is.
-pub fn state_of(image: &Image, target: Vaddr) -> Option<usize> {
-    let object = image.object_meant(target)?;
-    (image.objects[object].size > 0 && !image.objects[object].constant).then_some(object)
 }
 
 /// Finds a home for every static and thread-local of `image`, which follows generation `parent`.

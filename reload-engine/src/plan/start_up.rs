@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    homes::{Home, PlannedHomes, state_of},
+    homes::{Home, PlannedHomes},
     lineage::Lineage,
 };
 use crate::{
@@ -127,7 +127,7 @@ fn constructed_by(image: &Image, start_up: &Function) -> BTreeSet<usize> {
         .references
         .iter()
         .filter(|reference| reference.function.is_some_and(|function| belongs(&image.functions[function as usize])));
-    let objects = own.filter_map(|reference| state_of(image, reference.target));
+    let objects = own.filter_map(|reference| image.state_meant(reference.target));
     // The guard of an inline variable says by itself whether it has been constructed; `std::__ioinit` only counts.
     let plain = |object: &usize| {
         let name = image.object_name(&image.objects[*object]);

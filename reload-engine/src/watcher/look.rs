@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use twox_hash::XxHash3_128;
+use nix::libc;
+use twox_hash::{XxHash3_128, xxhash3_128};
 
 use super::{
     completeness::{Completeness, HEADER_LEN, completeness, header},
@@ -125,8 +126,7 @@ impl Look {
         }
         let waited = now.duration_since(pending.since) >= PATIENCE;
         let pause = match seen.state {
-            State::Complete { bytes, linked, written_to } => {
-                let content = content_hash(&bytes);
+            State::Complete { bytes, content, linked, written_to } => {
                 let confirmed = pending.unconfirmed.as_ref() == Some(&content);
                 if let Some(stamp) = seen.stamp
                     && (if written_to { waited } else { confirmed || pending.finished || linked })
@@ -194,6 +194,7 @@ enum State {
     /// has it open for writing.
     Complete {
         bytes: Vec<u8>,
+        content: String,
         linked: bool,
         written_to: bool,
     },
@@ -241,8 +242,7 @@ fn try_read(path: &Path) -> io::Result<Seen> {
     file.seek(SeekFrom::Start(0))?;
     // Writers that begin now wait until all is read.
     let writers = writers(&file);
-    let mut bytes = with_large_pages(before.size as usize + 1);
-    (&file).take(before.size.saturating_add(1)).read_to_end(&mut bytes)?;
+    let (bytes, content) = read_and_hash(&file, before.size)?;
     if bytes.len() as u64 != before.size || stamp_of(&file.metadata()?) != before || stamp(path)? != before {
         return seen(State::Changing);
     }
@@ -252,8 +252,23 @@ fn try_read(path: &Path) -> io::Result<Seen> {
         Writers::Unknown => false,
     };
     match completeness(&bytes) {
-        Completeness::Complete => seen(State::Complete { bytes, linked: metadata.nlink() > 1, written_to }),
+        Completeness::Complete => seen(State::Complete { bytes, content, linked: metadata.nlink() > 1, written_to }),
         verdict => seen(unusable(verdict)),
+    }
+}
+
+/// A file of `size` bytes, and its [`content_hash`]. Of one that has grown a byte more, as a sign.
+fn read_and_hash(mut file: &File, size: u64) -> io::Result<(Vec<u8>, String)> {
+    // What has just been read is still in the processor's cache.
+    const STRETCH: u64 = 256 << 10;
+    let mut bytes = with_large_pages(size as usize + 1);
+    let mut hasher = xxhash3_128::Hasher::new();
+    loop {
+        let (start, left) = (bytes.len(), size.saturating_add(1) - bytes.len() as u64);
+        if (&mut file).take(left.min(STRETCH)).read_to_end(&mut bytes)? == 0 {
+            return Ok((bytes, format!("{:032x}", hasher.finish_128())));
+        }
+        hasher.write(&bytes[start..]);
     }
 }
 
