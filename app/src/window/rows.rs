@@ -1,7 +1,8 @@
 //! Which modules the table shows, and in which order: from a snapshot and a query to an index. Pure, cached by the caller.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, ops::Range};
 
+use memchr::memmem::Finder;
 use reload_engine::model::{Change, Class, Mark, Module, Snapshot, Status};
 use serde::{Deserialize, Serialize};
 
@@ -83,36 +84,83 @@ pub struct Index {
     pub total: usize,
     /// Of these, per entry of [`STATUSES`].
     pub counts: [usize; 7],
+    /// Modules that Reload now would take up.
+    pub pending: usize,
+}
+
+/// What is read out of a snapshot once, so that a letter typed into the filter costs no more than a search.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Prepared {
+    sort: Sort,
+    /// All modules in the order of the table, and whether they are folded.
+    order: Vec<(usize, bool)>,
+    /// Where each of these has its text: names and paths in lower case, one after the other.
+    texts: Vec<Range<usize>>,
+    text: String,
+    total: usize,
+    counts: [usize; 7],
+    pending: usize,
+}
+
+impl Prepared {
+    pub fn new(snapshot: &Snapshot, sort: Sort) -> Prepared {
+        let modules = &snapshot.modules;
+        let mut order: Vec<(usize, bool)> =
+            modules.iter().enumerate().map(|(position, module)| (position, is_folded(module))).collect();
+        order.sort_by(|(a, _), (b, _)| compare(&modules[*a], &modules[*b], sort));
+        let pending = modules.iter().filter(|module| is_pending(module)).count();
+        let mut prepared = Prepared { sort, order, pending, ..Prepared::default() };
+        for (position, folded) in &prepared.order {
+            let module = &modules[*position];
+            let start = prepared.text.len();
+            for part in [&module.name, "\n", &module.path.to_string_lossy()] {
+                if part.is_ascii() {
+                    prepared.text.push_str(part);
+                    let from = prepared.text.len() - part.len();
+                    prepared.text[from..].make_ascii_lowercase();
+                } else {
+                    prepared.text.push_str(&part.to_lowercase());
+                }
+            }
+            prepared.texts.push(start..prepared.text.len());
+            if !folded {
+                prepared.total += 1;
+                if let Some(slot) = STATUSES.iter().position(|status| *status == module.status) {
+                    prepared.counts[slot] += 1;
+                }
+            }
+        }
+        prepared
+    }
+
+    /// Whether it serves a query, of the same snapshot.
+    pub fn serves(&self, query: &Query) -> bool {
+        self.sort == query.sort
+    }
 }
 
 impl Index {
-    pub fn new(snapshot: &Snapshot, query: &Query) -> Index {
+    /// `prepared` is of this snapshot and serves this query.
+    pub fn new(snapshot: &Snapshot, prepared: &Prepared, query: &Query) -> Index {
         let words: Vec<String> = query.text.split_whitespace().map(str::to_lowercase).collect();
-        let mut index = Index::default();
-        let (mut own, mut system) = (Vec::new(), Vec::new());
-        for (position, module) in snapshot.modules.iter().enumerate() {
-            let folded = is_folded(module);
-            if !folded {
-                index.total += 1;
-                if let Some(slot) = STATUSES.iter().position(|status| *status == module.status) {
-                    index.counts[slot] += 1;
-                }
-            }
-            if matches(module, &words, query.status.filter(|_| !folded)) && !(folded && query.status.is_some()) {
-                if folded { &mut system } else { &mut own }.push(position);
+        let finders: Vec<Finder<'_>> = words.iter().map(|word| Finder::new(word.as_bytes())).collect();
+        let Prepared { total, counts, pending, .. } = *prepared;
+        let mut index = Index { total, counts, pending, ..Index::default() };
+        let mut system = Vec::new();
+        for ((position, folded), text) in prepared.order.iter().zip(&prepared.texts) {
+            let wanted = query.status.is_none_or(|status| !folded && snapshot.modules[*position].status == status);
+            let text = &prepared.text.as_bytes()[text.clone()];
+            if wanted && finders.iter().all(|finder| finder.find(text).is_some()) {
+                if *folded { &mut system } else { &mut index.rows }.push(Row::Module(*position));
             }
         }
-        index.matching = own.len() + system.len();
-        let order = |a: &usize, b: &usize| compare(&snapshot.modules[*a], &snapshot.modules[*b], query.sort);
-        own.sort_by(order);
-        system.sort_by(order);
+        index.matching = index.rows.len() + system.len();
         // Whoever searches wants to see what was found.
         let open = query.system_open || !words.is_empty();
-        index.rows.extend(own.into_iter().map(Row::Module));
         if !system.is_empty() {
             index.rows.push(Row::System { count: system.len(), open });
             if open {
-                index.rows.extend(system.into_iter().map(Row::Module));
+                index.rows.append(&mut system);
             }
         }
         index
@@ -136,7 +184,7 @@ pub fn is_folded(module: &Module) -> bool {
 }
 
 /// Whether Reload now would take this module up.
-pub fn is_pending(module: &Module) -> bool {
+fn is_pending(module: &Module) -> bool {
     module.status == Status::Changed && module.mark != Mark::Skip && !is_rolled_back(module)
 }
 
@@ -144,18 +192,6 @@ pub fn is_pending(module: &Module) -> bool {
 pub fn is_rolled_back(module: &Module) -> bool {
     let last = module.history.last();
     last.is_some_and(|entry| entry.what == Change::Rollback && module.mtime.is_none_or(|mtime| mtime <= entry.time))
-}
-
-fn matches(module: &Module, words: &[String], status: Option<Status>) -> bool {
-    if status.is_some_and(|status| status != module.status) {
-        return false;
-    }
-    if words.is_empty() {
-        return true;
-    }
-    let path = module.path.to_string_lossy().to_lowercase();
-    let name = module.name.to_lowercase();
-    words.iter().all(|word| path.contains(word) || name.contains(word))
 }
 
 /// Changed and reloading share a rank, so that a row does not jump away under the pointer when its reload begins.
@@ -173,14 +209,19 @@ fn urgency(status: Status) -> u8 {
 fn compare(a: &Module, b: &Module, sort: Sort) -> Ordering {
     let order = match sort.column {
         Column::Status => urgency(a.status).cmp(&urgency(b.status)).then_with(|| marked_last(a).cmp(&marked_last(b))),
-        Column::Name => a.name.to_lowercase().cmp(&b.name.to_lowercase()),
+        Column::Name => without_case(&a.name).cmp(without_case(&b.name)),
         Column::Modified => a.mtime.cmp(&b.mtime),
         Column::Size => a.size.cmp(&b.size),
         Column::Generation => a.generation.cmp(&b.generation),
         Column::Last => a.last_ms.unwrap_or(-1.0).total_cmp(&b.last_ms.unwrap_or(-1.0)),
     };
     let order = if sort.reversed { order.reverse() } else { order };
-    order.then_with(|| a.name.cmp(&b.name)).then_with(|| a.path.cmp(&b.path))
+    order.then_with(|| a.name.cmp(&b.name)).then_with(|| a.path.as_os_str().cmp(b.path.as_os_str()))
+}
+
+/// Letters in lower case, one after the other: nothing is copied to compare two names.
+fn without_case(name: &str) -> impl Iterator<Item = char> {
+    name.chars().flat_map(char::to_lowercase)
 }
 
 fn marked_last(module: &Module) -> bool {
@@ -193,7 +234,7 @@ mod tests {
 
     use reload_engine::model::{Class, Connection, Generation, LoadBias, Mark, Mode, Module, Snapshot, Status, Target};
 
-    use super::{Column, Index, Query, Row, Sort};
+    use super::{Column, Index, Prepared, Query, Row, Sort};
 
     fn module(name: &str, class: Class, status: Status, generation: u32) -> Module {
         Module {
@@ -235,10 +276,14 @@ mod tests {
         }
     }
 
+    fn index(snapshot: &Snapshot, query: &Query) -> Index {
+        Index::new(snapshot, &Prepared::new(snapshot, query.sort), query)
+    }
+
     /// The index as text: names in order, the system line as `[n]`.
     fn check(query: Query, expected: &str) {
         let snapshot = snapshot();
-        let index = Index::new(&snapshot, &query);
+        let index = self::index(&snapshot, &query);
         let rows: Vec<String> = index
             .rows
             .iter()
@@ -265,6 +310,7 @@ mod tests {
     fn a_search_looks_into_the_system_line() {
         check(Query { text: "LIBM".to_owned(), ..Query::default() }, "[1] libm.so.6");
         check(Query { text: "build good".to_owned(), ..Query::default() }, "libgood.so");
+        check(Query { text: "so/build".to_owned(), ..Query::default() }, "");
         check(Query { text: "nothing".to_owned(), ..Query::default() }, "");
     }
 
@@ -294,7 +340,7 @@ mod tests {
 
     #[test]
     fn counts_leave_folded_modules_out() {
-        let index = Index::new(&snapshot(), &Query::default());
+        let index = self::index(&snapshot(), &Query::default());
         assert_eq!((index.total, index.matching), (4, 6));
         assert_eq!(index.count(Status::Current), 2);
         assert_eq!(index.count(Status::Skipped), 0);
@@ -306,7 +352,7 @@ mod tests {
         snapshot.modules =
             (0..10_000).map(|n| module(&format!("lib{n}.so"), Class::Project, Status::Current, n)).collect();
         let start = std::time::Instant::now();
-        let index = Index::new(&snapshot, &Query { text: "lib9".to_owned(), ..Query::default() });
+        let index = self::index(&snapshot, &Query { text: "lib9".to_owned(), ..Query::default() });
         assert_eq!(index.matching, 1111);
         assert!(start.elapsed() < Duration::from_secs(1));
     }

@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config, wishes::Wishes},
     window::{
         news::News,
-        rows::{Index, Query},
+        rows::{Index, Prepared, Query},
         stats::Stats,
     },
 };
@@ -54,6 +54,7 @@ pub struct TargetTab {
     pub link: Link,
     pub snapshot: Option<Arc<Snapshot>>,
     pub notice: Option<Notice>,
+    prepared: Prepared,
     index: Index,
     /// Revision and query the index was made for.
     indexed: Option<(u64, Query)>,
@@ -97,6 +98,7 @@ impl TargetTab {
             link,
             snapshot: None,
             notice: None,
+            prepared: Prepared::default(),
             index: Index::default(),
             indexed: None,
             stats: Stats::default(),
@@ -305,7 +307,10 @@ impl TargetTab {
         };
         let revision = snapshot.revision;
         if self.indexed.as_ref().is_none_or(|(of, with)| *of != revision || with != query) {
-            self.index = Index::new(snapshot, query);
+            if self.indexed.as_ref().is_none_or(|(of, _)| *of != revision) || !self.prepared.serves(query) {
+                self.prepared = Prepared::new(snapshot, query.sort);
+            }
+            self.index = Index::new(snapshot, &self.prepared, query);
             self.indexed = Some((revision, query.clone()));
         }
         if self.counted != Some(revision) {
@@ -370,12 +375,8 @@ impl TargetTab {
 
     pub fn module(&self, path: &Path) -> Option<(usize, &Module)> {
         let snapshot = self.snapshot.as_ref()?;
-        snapshot.modules.iter().enumerate().find(|(_, module)| module.path == path)
-    }
-
-    /// Every time shown, to know when it reads differently.
-    pub fn times(&self) -> impl Iterator<Item = SystemTime> {
-        let modules = self.snapshot.as_ref().map(|snapshot| snapshot.modules.as_slice()).unwrap_or_default();
-        modules.iter().flat_map(|module| module.mtime.into_iter().chain(module.history.last().map(|entry| entry.time)))
+        // As a text: paths are compared by their parts, and this is asked in every frame.
+        let wanted = path.as_os_str();
+        snapshot.modules.iter().enumerate().find(|(_, module)| module.path.as_os_str() == wanted)
     }
 }

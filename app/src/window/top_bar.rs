@@ -19,7 +19,7 @@ use crate::{
         chooser::{self, Entry},
         controls::{self, Button, Segment, Weight, focus_ring, palette, segmented},
         dialogs::Dialog,
-        format, icons, rows,
+        format, icons,
         scene::{Scene, View},
         target_tab::{Link, TargetTab},
         theme::{self, CONTROL, Palette, RADIUS},
@@ -74,9 +74,7 @@ fn auto(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>, width: f32) {
 }
 
 fn reload_now(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
-    let changed = scene
-        .snapshot()
-        .map_or(0, |snapshot| snapshot.modules.iter().filter(|module| rows::is_pending(module)).count());
+    let changed = scene.tab().map_or(0, |tab| tab.index().pending);
     let text = if changed > 0 { format!("Reload now  {changed}") } else { "Reload now".to_owned() };
     let name = match changed {
         0 => "Reload now".to_owned(),
