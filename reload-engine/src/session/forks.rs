@@ -18,9 +18,22 @@ const MANY_THREADS: usize = 64;
 pub struct Forks {
     told: BTreeSet<u32>,
     seen: BTreeSet<u32>,
+    /// The process created last as of the last look, and how many looks there have been since.
+    newest: Option<u32>,
+    looks: u32,
 }
 
 impl Forks {
+    /// Whether there may be a child that is not known: only if some process was created, `newest` last, since the one look
+    /// that saw it and the other that made sure.
+    pub fn is_due(&mut self, newest: Option<u32>) -> bool {
+        if newest.is_none() || newest != self.newest {
+            (self.newest, self.looks) = (newest, 0);
+        }
+        self.looks = (self.looks + 1).min(3);
+        self.looks < 3
+    }
+
     /// Those that have been there at the last look too and were not told of.
     pub fn look(&mut self, pid: u32, program: &Path) -> Vec<u32> {
         // As the link of a process names it, wherever that lives.
@@ -55,6 +68,17 @@ mod tests {
     use std::{path::Path, process::Command};
 
     use super::Forks;
+
+    #[test]
+    fn without_a_new_process_nobody_looks_a_third_time() {
+        let mut forks = Forks::default();
+        let due: Vec<bool> = [Some(7), Some(7), Some(7), Some(7), Some(9), Some(9), Some(9)]
+            .into_iter()
+            .map(|newest| forks.is_due(newest))
+            .collect();
+        assert_eq!(due, [true, true, false, false, true, true, false]);
+        assert!((0..5).all(|_| forks.is_due(None)));
+    }
 
     #[test]
     fn child_is_told_of_once_and_only_if_it_stays_the_same_program() {

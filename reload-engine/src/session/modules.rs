@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     classes::classify,
-    error::Result,
+    error::{Error, Result},
     ledger::{GenerationRecord, ModuleLedger, Rejected},
     model::{Addr, Class, Failure, FileStamp, LoadBias, Mark, Module, Outcome, Stage, Status, file_name},
     policy::{Disk, Facts, Name, is_watched, status},
@@ -104,7 +104,7 @@ pub enum Verdict {
 impl Worker {
     /// Reads the link map again and takes up what came and went.
     pub fn list_modules(&mut self) -> Result<()> {
-        self.pages = maps::size_in_pages(self.pid)?;
+        self.pages = self.vitals.size_in_pages().map_err(|_| Error::NoSuchProcess { pid: self.pid })?;
         let loaded = self.link.modules()?;
         let mappings = maps::read(self.pid)?;
         let places: Vec<(LoadBias, Addr, Addr)> =

@@ -1,6 +1,6 @@
 //! The session's thread: waits for whatever comes first, acts on it, tells about it.
 //!
-//! Idle costs a few short reads of `/proc` per second, and the agent sleeps: it tells of other controllers, inotify of files,
+//! Idle costs three reads of one short file of `/proc` per second, and the agent sleeps: it tells of other controllers, inotify of files,
 //! and only a `dlopen` has to be polled for.
 
 use std::{
@@ -33,6 +33,7 @@ use crate::{
         process::{Process, is_alive},
         space::Space,
         store::TargetFolder,
+        vitals::Vitals,
     },
 };
 
@@ -87,6 +88,7 @@ pub struct Worker {
     wake: Box<dyn Fn() + Send>,
     snapshots: u64,
     forks: Forks,
+    pub vitals: Vitals,
     next_modules: Instant,
     /// How often already since a library was opened; [`SOON_TIMES`] in quiet times.
     soon: u32,
@@ -124,6 +126,7 @@ impl Worker {
             wake,
             snapshots: 0,
             forks: Forks::default(),
+            vitals: Vitals::of(pid).map_err(|_| Error::NoSuchProcess { pid })?,
             next_modules: now + MODULE_PACE,
             soon: SOON_TIMES,
             next_listing: now + LISTING_PACE,
@@ -284,12 +287,16 @@ impl Worker {
         if now >= self.next_modules {
             self.next_modules = now + if self.soon < SOON_TIMES { SOON * (1 << self.soon) } else { MODULE_PACE };
             self.soon = (self.soon + 1).min(SOON_TIMES);
-            if self.soon == SOON_TIMES && self.role == Role::Follower {
+            let again = now >= self.next_listing;
+            if self.soon == SOON_TIMES
+                && self.role == Role::Follower
+                && (again || self.forks.is_due(self.vitals.newest_process()))
+            {
                 for pid in self.forks.look(self.pid, &self.target.exe) {
                     self.tell(Event::Forked { pid });
                 }
             }
-            match maps::size_in_pages(self.pid) {
+            match self.vitals.size_in_pages() {
                 Ok(pages) if pages == self.pages && now < self.next_listing => {}
                 Ok(pages) if is_alive(self.pid) => {
                     self.next_listing = now + LISTING_PACE;

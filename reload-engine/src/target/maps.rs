@@ -52,14 +52,6 @@ pub fn read(pid: u32) -> Result<Vec<Mapping>> {
     Ok(parse(&bytes))
 }
 
-/// Total program size in pages. It is cheap to read and changes with nearly every `dlopen` and `dlclose`; a change says
-/// that it is worth looking at the mappings, no change says nothing for sure.
-pub fn size_in_pages(pid: u32) -> Result<u64> {
-    let gone = |_: io::Error| Error::NoSuchProcess { pid };
-    let text = fs::read_to_string(format!("/proc/{pid}/statm")).map_err(gone)?;
-    Ok(text.split(' ').next().and_then(|pages| pages.parse().ok()).unwrap_or(0))
-}
-
 /// A number that stays the same as long as the process takes no page fault: without one nothing was loaded and run. Cheap.
 pub fn faults(pid: u32) -> Result<u64> {
     let gone = |_: io::Error| Error::NoSuchProcess { pid };
@@ -140,7 +132,7 @@ fn hexadecimal(digits: &str) -> Option<u64> {
 mod tests {
     use std::path::Path;
 
-    use super::{code_fingerprint, faults, file_in, parse, read, size_in_pages};
+    use super::{code_fingerprint, faults, file_in, parse, read};
     use crate::model::Addr;
 
     #[test]
@@ -175,6 +167,5 @@ mod tests {
         let mappings = read(std::process::id()).expect("maps");
         let own = std::env::current_exe().expect("executable");
         assert!(mappings.iter().filter_map(|mapping| mapping.file.as_ref()).any(|file| file.path == own));
-        assert!(size_in_pages(std::process::id()).expect("statm") > 0);
     }
 }

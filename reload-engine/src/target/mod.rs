@@ -18,5 +18,6 @@ pub mod stop;
 mod stop_helper;
 pub mod store;
 mod threads;
+pub mod vitals;
 
 pub use helper::helper_main;
