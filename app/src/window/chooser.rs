@@ -80,6 +80,7 @@ pub fn show<T>(
             .margin(vec2(10.0, 7.0))
             .font(theme::body()),
     );
+    controls::name_field(&field, hint);
     if !field.has_focus() {
         field.request_focus();
     }

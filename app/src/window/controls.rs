@@ -15,6 +15,18 @@ use crate::window::{
     theme::{self, CONTROL, Palette, RADIUS},
 };
 
+/// An icon beside words that say the same: nothing that is read aloud.
+pub fn icon(ui: &mut Ui, icon: char, font: FontId, colour: Color32) {
+    let galley = layout(ui.painter(), &icon.to_string(), font);
+    let (rect, _) = ui.allocate_exact_size(galley.size(), Sense::hover());
+    ui.painter().galley(rect.min, galley, colour);
+}
+
+/// What a field to type in is called aloud; its hint is gone once something is typed.
+pub fn name_field(field: &Response, name: &str) {
+    field.ctx.accesskit_node_builder(field.id, |node| node.set_label(name));
+}
+
 pub fn palette(ui: &Ui) -> &'static Palette {
     Palette::of(ui.ctx().theme())
 }

@@ -14,7 +14,7 @@ use crate::{
         action::Action,
         carry_out::path_dialog,
         chooser::{self, Chooser, Entry},
-        controls::{Button, Weight, palette},
+        controls::{self, Button, Weight, palette},
         details::passage,
         icons,
         keys::{self, can_roll_back},
@@ -226,7 +226,7 @@ fn show_anyway(ui: &mut Ui, scene: &Scene<'_>, path: &Path, actions: &mut Vec<Ac
         for reason in &reasons {
             ui.horizontal_top(|ui| {
                 ui.spacing_mut().item_spacing.x = 8.0;
-                ui.label(RichText::new(icons::REFUSED).font(icons::filled(15.0)).color(palette.failed));
+                controls::icon(ui, icons::REFUSED, icons::filled(15.0), palette.failed);
                 ui.vertical(|ui| passage::show(ui, reason, palette.text, &module.path, actions));
             });
         }

@@ -9,7 +9,7 @@ use crate::{
     desktop::Wanted,
     window::{
         action::Action,
-        controls::{Button, Weight, palette},
+        controls::{self, Button, Weight, palette},
         icons,
         scene::table_id,
         theme,
@@ -133,6 +133,7 @@ pub fn show(ui: &mut Ui, field: &mut PathField, actions: &mut Vec<Action>) {
             .align(Align2::LEFT_CENTER)
             .desired_width(f32::INFINITY);
         let edit = ui.add(edit);
+        controls::name_field(&edit, hint);
         if !field.picking && ui.memory(|memory| memory.focused().is_none_or(|id| id == table_id())) {
             edit.request_focus();
         }

@@ -12,7 +12,7 @@ use crate::{
         action::Action,
         carry_out::path_dialog,
         chooser::{self, Entry},
-        controls::{Button, Weight, palette},
+        controls::{self, Button, Weight, palette},
         format, icons,
         news::signal_name,
         scene::{Scene, View},
@@ -172,7 +172,7 @@ fn page(
     ui.vertical_centered(|ui| {
         ui.add_space((ui.available_height() * 0.26).max(16.0));
         ui.set_max_width(ui.available_width().min(520.0));
-        ui.label(RichText::new(icon).font(icons::outline(44.0)).color(palette.text_weak));
+        controls::icon(ui, icon, icons::outline(44.0), palette.text_weak);
         ui.add_space(4.0);
         ui.label(RichText::new(title).font(theme::title()).color(palette.text));
         ui.label(RichText::new(text).color(palette.text_secondary));
@@ -329,7 +329,7 @@ fn banner(
                 }
             }
             ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
-                ui.label(RichText::new(icon).font(icons::outline(18.0)).color(colour));
+                controls::icon(ui, icon, icons::outline(18.0), colour);
                 let headline = RichText::new(text).color(palette.text);
                 if detail.is_empty() {
                     ui.label(headline);

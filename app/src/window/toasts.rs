@@ -8,7 +8,7 @@ use eframe::egui::{
 
 use crate::window::{
     action::Action,
-    controls::{Button, palette},
+    controls::{self, Button, palette},
     icons,
     scene::Scene,
     theme,
@@ -80,7 +80,7 @@ fn line(
         }
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
             ui.spacing_mut().item_spacing.x = 8.0;
-            ui.label(RichText::new(icon).font(font).color(colour));
+            controls::icon(ui, icon, font, colour);
             let label = ui.label(RichText::new(&toast.message).color(palette(ui).text));
             // Read aloud when it appears.
             label.widget_info(|| WidgetInfo::labeled(Role::Status, true, &toast.message));

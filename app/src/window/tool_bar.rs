@@ -45,6 +45,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
             field = field.suffix(RichText::new("/").font(theme::code_small()).color(palette.text_weak));
         }
         let field = ui.add(field).on_hover_text("Words that occur in the path (/)");
+        controls::name_field(&field, "Filter modules");
         if std::mem::take(&mut view.focus_filter) {
             field.request_focus();
         }

@@ -645,6 +645,11 @@ fn every_control_has_a_name() {
             .map(|node| format!("{:?} at {:?}", node.accesskit_node().role(), node.rect()))
             .collect();
         assert!(unnamed.is_empty(), "{tabs}: {unnamed:?}");
+        // Icons are characters of a private area, which nobody can read aloud.
+        let private = |name: &String| name.chars().any(|letter| ('\u{e000}'..='\u{f8ff}').contains(&letter));
+        let nodes = window.harness.root().children_recursive();
+        let unreadable: Vec<String> = nodes.filter_map(|node| node.accesskit_node().label()).filter(private).collect();
+        assert!(unreadable.is_empty(), "{tabs}: {unreadable:?}");
     }
 }
 
