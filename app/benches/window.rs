@@ -74,7 +74,8 @@ fn module(number: u64) -> Module {
     Module {
         name: format!("libmodule_{number:05}.so"),
         path: format!("/home/ada/aurora/build/plugins/group_{}/libmodule_{number:05}.so", number % 97).into(),
-        mtime: Some(SystemTime::now() - Duration::from_secs(number * 7)),
+        // Nobody has built anything within the hour.
+        mtime: Some(SystemTime::now() - Duration::from_secs(3600 + number * 7)),
         size: Some(number * 4096),
         class: Class::Project,
         mark: if number.is_multiple_of(3) { Mark::Reload } else { Mark::None },

@@ -73,6 +73,8 @@ pub enum Action {
     ShowDetails(details::Tab),
     /// Scrolls the details down by so many points.
     ScrollDetails(f32),
+    /// Makes the details larger by so many points.
+    ResizeDetails(f32),
     ToggleCompact,
     SetTheme(ThemePreference),
     ToggleTheme,

@@ -162,6 +162,7 @@ impl Dashboard {
                 self.settings.details = true;
             }
             Action::ScrollDetails(by) => view.scroll_details += by,
+            Action::ResizeDetails(by) => view.resize_details += by,
             Action::ToggleCompact => self.settings.compact = !self.settings.compact,
             Action::SetTheme(theme) => {
                 self.settings.theme = theme;

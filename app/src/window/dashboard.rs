@@ -4,6 +4,7 @@
 //! and open), and answer with [`Action`]s.
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     time::{Duration, Instant, SystemTime},
 };
@@ -17,11 +18,13 @@ use crate::{
     config::file::Found,
     glyphs::Font,
     window::{
+        SMALLEST,
         action::Action,
         details,
         dialogs::{self, Dialog},
-        fonts, format, keys,
+        fonts, keys,
         news::{self, News},
+        placement,
         rows::Row,
         scene::{Scene, View, table_id},
         settings::{self, Settings},
@@ -67,6 +70,8 @@ pub struct Dashboard {
     /// When ended targets were last looked for, and whether the answer is still to come.
     listed: Instant,
     listing: bool,
+    /// Whether the window has its place on the screen.
+    fits: bool,
 }
 
 impl Dashboard {
@@ -105,6 +110,7 @@ impl Dashboard {
             read: None,
             listed: Instant::now(),
             listing: false,
+            fits: true,
         };
         for tab in &dashboard.tabs {
             if matches!(tab.link, Link::Opening) {
@@ -117,6 +123,31 @@ impl Dashboard {
             tab.drain(dashboard.now);
         }
         dashboard
+    }
+
+    /// Opened beside a program's window: it is to leave the left of the screen to that, and not to reach over the right.
+    pub fn beside(mut self) -> Dashboard {
+        self.fits = false;
+        self
+    }
+
+    /// Makes the window as small as the screen demands, once it is known how large that is.
+    fn fit(&mut self, context: &Context) {
+        let (screen, outer, inner) = context.input(|input| {
+            let viewport = input.viewport();
+            (viewport.monitor_size, viewport.outer_rect, viewport.inner_rect)
+        });
+        let (Some(screen), Some(outer), Some(inner)) = (screen, outer, inner) else {
+            return;
+        };
+        self.fits = true;
+        let wanted = placement::within(screen, outer, inner.size(), SMALLEST);
+        if wanted.size() != inner.size() {
+            context.send_viewport_cmd(ViewportCommand::InnerSize(wanted.size()));
+        }
+        if wanted.min != outer.min {
+            context.send_viewport_cmd(ViewportCommand::OuterPosition(wanted.min));
+        }
     }
 
     /// With another clock than the system's: pictures show ages.
@@ -306,21 +337,10 @@ impl Dashboard {
         }
     }
 
-    fn scene(&self) -> Scene<'_> {
-        Scene {
-            tabs: &self.tabs,
-            active: self.active,
-            candidates: &self.candidates,
-            settings: &self.settings,
-            file: &self.file,
-            toasts: &self.toasts,
-            now: self.now,
-        }
-    }
-
-    fn show(&mut self, ui: &mut Ui) -> Vec<Action> {
+    /// What the user asks for, and for how long what is shown reads rightly.
+    fn show(&mut self, ui: &mut Ui) -> (Vec<Action>, Duration) {
         let palette = Palette::of(ui.ctx().theme());
-        let mut actions = keys::actions(ui, &self.scene(), &self.view);
+        let lasts = Cell::new(Duration::MAX);
         let scene = Scene {
             tabs: &self.tabs,
             active: self.active,
@@ -329,8 +349,10 @@ impl Dashboard {
             file: &self.file,
             toasts: &self.toasts,
             now: self.now,
+            lasts: &lasts,
         };
         let view = &mut self.view;
+        let mut actions = keys::actions(ui, &scene, view);
         let wide = ui.available_width() >= theme::WIDE;
         let bar = |vertical: i8| {
             PanelFrame::NONE.fill(palette.panel).inner_margin(Margin::symmetric(theme::GUTTER as i8, vertical))
@@ -352,15 +374,25 @@ impl Dashboard {
         let listed = scene.snapshot().is_some_and(|snapshot| !snapshot.modules.is_empty());
         if listed && scene.settings.details {
             let frame = PanelFrame::NONE.fill(palette.panel).inner_margin(Margin::symmetric(16, 12));
-            if wide {
+            let (panel, name) = if wide {
                 let most = (ui.available_width() * 0.5).max(340.0);
-                let panel = Panel::right("details").default_size(390.0).size_range(320.0..=most);
-                panel.frame(frame).show(ui, |ui| details::show(ui, &scene, view, &mut actions));
+                (Panel::right("details").default_size(390.0).size_range(320.0..=most), "details")
             } else {
                 let most = (ui.available_height() * 0.6).max(180.0);
                 let usual = (ui.available_height() * 0.42).clamp(230.0, 330.0);
-                let panel = Panel::bottom("details below").default_size(usual).size_range(160.0..=most);
-                panel.frame(frame).show(ui, |ui| details::show(ui, &scene, view, &mut actions));
+                let panel = Panel::bottom("details below").resizable(true).default_size(usual);
+                (panel.size_range(160.0..=most), "details below")
+            };
+            let edge = details::edge(ui, name, wide, view);
+            let rect = panel.frame(frame).show(ui, |ui| details::show(ui, &scene, view, &mut actions)).response.rect;
+            ui.ctx().accesskit_node_builder(edge, |node| node.set_label("Size of the details"));
+            if ui.memory(|memory| memory.has_focus(edge)) {
+                let stroke = Stroke::new(2.0, palette.accent_text);
+                if wide {
+                    ui.painter().vline(rect.left() + 1.0, rect.y_range(), stroke);
+                } else {
+                    ui.painter().hline(rect.x_range(), rect.top() + 1.0, stroke);
+                }
             }
         }
         if listed {
@@ -376,7 +408,7 @@ impl Dashboard {
         });
         toasts::show(ui, &scene, &mut actions);
         dialogs::show(ui, &scene, view, &mut actions);
-        actions
+        (actions, lasts.get())
     }
 }
 
@@ -410,8 +442,11 @@ impl eframe::App for Dashboard {
             ui.memory_mut(|memory| memory.request_focus(table_id()));
         }
         let context = ui.ctx().clone();
+        if !self.fits {
+            self.fit(&context);
+        }
         self.read_names(&context);
-        let actions = self.show(ui);
+        let (actions, lasts) = self.show(ui);
         let again = !actions.is_empty();
         for action in actions {
             self.apply(&context, action);
@@ -423,11 +458,9 @@ impl eframe::App for Dashboard {
             // What was done is to be seen now, not with the next event.
             context.request_repaint();
         }
-        let wait = match self.tabs.get(self.active) {
-            Some(tab) => format::next_age_change(tab.times(), self.now),
-            None => Duration::from_secs(3600),
-        };
-        context.request_repaint_after(wait);
+        if lasts < Duration::MAX {
+            context.request_repaint_after(lasts);
+        }
     }
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {

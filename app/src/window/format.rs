@@ -19,10 +19,17 @@ pub fn age(time: SystemTime, now: SystemTime) -> String {
     }
 }
 
-/// When [`age`] of any of these times will read differently.
-pub fn next_age_change(times: impl Iterator<Item = SystemTime>, now: SystemTime) -> Duration {
-    let fresh = times.filter_map(|time| now.duration_since(time).ok()).any(|age| age < Duration::from_secs(60));
-    Duration::from_secs(if fresh { 10 } else { 60 })
+/// How soon the window is to be drawn again for [`age`] of this time to read rightly: not to the second, as many of them are
+/// shown at once.
+pub fn age_lasts(time: SystemTime, now: SystemTime) -> Duration {
+    let seconds = now.duration_since(time).unwrap_or_default().as_secs();
+    let (unit, soonest) = match seconds {
+        0..60 => (10, 10),
+        60..3600 => (60, 60),
+        3600..86_400 => (3600, 60),
+        _ => (86_400, 60),
+    };
+    Duration::from_secs((unit - seconds % unit).max(soonest))
 }
 
 /// The exact time, UTC.
@@ -84,7 +91,7 @@ pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{age, elide_middle, next_age_change, percentile, size};
+    use super::{age, age_lasts, elide_middle, percentile, size};
 
     #[test]
     fn ages_have_one_unit() {
@@ -101,8 +108,9 @@ mod tests {
     #[test]
     fn only_fresh_ages_need_frequent_drawing() {
         let now = SystemTime::now();
-        let wait = |seconds| next_age_change([now - Duration::from_secs(seconds)].into_iter(), now).as_secs();
-        assert_eq!((wait(5), wait(59), wait(61)), (10, 10, 60));
+        let wait = |seconds| age_lasts(now - Duration::from_secs(seconds), now).as_secs();
+        assert_eq!((wait(5), wait(59), wait(61), wait(3599)), (10, 10, 60, 60));
+        assert_eq!((wait(3600), wait(7000), wait(90_000)), (3600, 200, 82_800));
     }
 
     #[test]

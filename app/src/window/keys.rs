@@ -47,6 +47,7 @@ pub const HELP: &[(&str, &[(&str, &str)])] = &[
             ("Ctrl+PageUp  PageDown", "Previous, next target"),
             ("Ctrl+W", "Close the shown target; it runs on"),
             ("Ctrl+B", "Show or hide the details"),
+            ("Ctrl+Shift+Arrows", "Make the details larger or smaller"),
             ("Ctrl+1 2 3 4", "Trace, changes, history, info"),
             ("Shift+↑ ↓  Page", "Scroll the details"),
             ("Ctrl+E", "Export a report"),
@@ -56,6 +57,8 @@ pub const HELP: &[(&str, &[(&str, &str)])] = &[
 ];
 
 const CTRL: Modifiers = Modifiers::COMMAND;
+/// How many points the details grow at one press.
+pub const RESIZE_STEP: f32 = 24.0;
 
 /// What the keys pressed since the last frame ask for.
 pub fn actions(ui: &Ui, scene: &Scene<'_>, view: &View) -> Vec<Action> {
@@ -115,6 +118,12 @@ pub fn actions(ui: &Ui, scene: &Scene<'_>, view: &View) -> Vec<Action> {
     if pressed(CTRL, Key::B) {
         actions.push(Action::ToggleDetails);
     }
+    // They lie at the right or below: towards the middle of the window they grow.
+    let towards = |key| ui.input_mut(|input| input.count_and_consume_key(CTRL | Modifiers::SHIFT, key)) as f32;
+    let steps = towards(Key::ArrowLeft) + towards(Key::ArrowUp) - towards(Key::ArrowRight) - towards(Key::ArrowDown);
+    if steps != 0.0 {
+        actions.push(Action::ResizeDetails(RESIZE_STEP * steps));
+    }
     if pressed(CTRL, Key::F) {
         actions.push(Action::FocusFilter);
     }
@@ -129,6 +138,8 @@ pub fn actions(ui: &Ui, scene: &Scene<'_>, view: &View) -> Vec<Action> {
         // From the field straight into the list.
         if pressed(Modifiers::NONE, Key::ArrowDown) || pressed(Modifiers::NONE, Key::Enter) {
             ui.memory_mut(|memory| memory.request_focus(table_id()));
+            // A selected row that the filter hides gives way to the first one shown.
+            actions.push(Action::Move(0));
         }
         return actions;
     }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use eframe::egui::{Context, IconData, ViewportBuilder};
+use eframe::egui::{Context, IconData, Vec2, ViewportBuilder};
 use reload_engine::session::Session;
 
 use crate::worker::Connector;
@@ -24,6 +24,7 @@ mod icons;
 mod keys;
 mod news;
 mod path_dialog;
+mod placement;
 mod report;
 mod row_menu;
 mod rows;
@@ -44,6 +45,9 @@ pub use dashboard::Dashboard;
 pub use settings::Settings;
 pub use target_tab::{Link, TargetTab};
 pub use theme::contrast;
+
+/// Of the window's content, in points.
+const SMALLEST: Vec2 = Vec2::new(640.0, 420.0);
 
 /// Why there is no window.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +120,7 @@ pub fn run(start: Start) -> Result<(), Error> {
     let viewport = ViewportBuilder::default()
         .with_app_id("reload-dashboard")
         .with_title("reload-dashboard")
-        .with_min_inner_size([640.0, 420.0])
+        .with_min_inner_size(SMALLEST)
         .with_icon(icon());
     // Beside a program that was just launched, leave the left of the screen to it.
     let viewport = if beside {
@@ -131,7 +135,8 @@ pub fn run(start: Start) -> Result<(), Error> {
         Box::new(move |creation| {
             // Set once: this is the only window of the process.
             let _ = wake.0.set(creation.egui_ctx.clone());
-            Ok(Box::new(Dashboard::new(&creation.egui_ctx, creation.storage, connector, tabs)))
+            let dashboard = Dashboard::new(&creation.egui_ctx, creation.storage, connector, tabs);
+            Ok(Box::new(if beside { dashboard.beside() } else { dashboard }))
         }),
     )
     .map_err(Error::Window)

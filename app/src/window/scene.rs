@@ -1,6 +1,10 @@
 //! What panels see: the state they read and the little they may write themselves.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{
+    cell::Cell,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use eframe::egui::Id;
 use reload_engine::model::{Mark, Module, Snapshot};
@@ -8,7 +12,7 @@ use reload_engine::model::{Mark, Module, Snapshot};
 use crate::{
     config::file::Found,
     window::{
-        chooser::Chooser, details, dialogs::Dialog, rows::Query, settings::Settings, target_tab::TargetTab,
+        chooser::Chooser, details, dialogs::Dialog, format, rows::Query, settings::Settings, target_tab::TargetTab,
         toasts::Toast,
     },
     worker::Candidate,
@@ -33,6 +37,8 @@ pub struct View {
     pub tab: details::Tab,
     /// How far the details are still to be scrolled down, in points.
     pub scroll_details: f32,
+    /// How much larger the details are still to become, in points.
+    pub resize_details: f32,
     /// The search field of the changes.
     pub search: String,
     /// The module that the details are about.
@@ -59,6 +65,8 @@ pub struct Scene<'a> {
     pub file: &'a Found,
     pub toasts: &'a [Toast],
     pub now: SystemTime,
+    /// How long what is shown reads as it does; the ages in view shorten it.
+    pub lasts: &'a Cell<Duration>,
 }
 
 impl<'a> Scene<'a> {
@@ -72,6 +80,12 @@ impl<'a> Scene<'a> {
 
     pub fn is_live(&self) -> bool {
         self.tab().is_some_and(TargetTab::is_live)
+    }
+
+    /// How long ago that was, in words that the window keeps up to date as long as they are shown.
+    pub fn age(&self, time: SystemTime) -> String {
+        self.lasts.set(self.lasts.get().min(format::age_lasts(time, self.now)));
+        format::age(time, self.now)
     }
 
     pub fn selected(&self, view: &View) -> Option<&'a Module> {

@@ -5,7 +5,7 @@ use reload_engine::model::Connection;
 
 use crate::window::{
     action::Action,
-    controls::{Button, palette},
+    controls::{self, Button, palette},
     dialogs::Dialog,
     format, icons,
     scene::Scene,
@@ -29,7 +29,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         };
         ui.horizontal(|ui| {
             ui.spacing_mut().item_spacing.x = 6.0;
-            ui.label(RichText::new(icons::WATCH).font(icons::outline(15.0)).color(palette.text_secondary));
+            controls::icon(ui, icons::WATCH, icons::outline(15.0), palette.text_secondary);
             ui.label(text(watching));
         });
         let Some(tab) = scene.tab().filter(|_| scene.snapshot().is_some()) else {
@@ -115,7 +115,7 @@ fn sparkline(ui: &mut Ui, stats: &Stats, scene: &Scene<'_>) {
     let pointed = response.hover_pos().map(|at| ((at.x - rect.left()) / bar_width) as usize);
     if let Some(sample) = pointed.and_then(|position| stats.recent.get(position)) {
         let result = sample.total_ms.map_or_else(|| "failed".to_owned(), format::milliseconds);
-        response.on_hover_text(format!("{}: {result}, {}", sample.module, format::age(sample.time, scene.now)));
+        response.on_hover_text(format!("{}: {result}, {}", sample.module, scene.age(sample.time)));
     }
 }
 

@@ -337,7 +337,7 @@ impl Line<'_> {
     /// What its cells show, for whoever does not see them.
     fn spoken(&self) -> String {
         let module = self.module;
-        let modified = module.mtime.map_or_else(|| "gone".to_owned(), |time| format::age(time, self.scene.now));
+        let modified = module.mtime.map_or_else(|| "gone".to_owned(), |time| self.scene.age(time));
         let size = module.size.map_or_else(String::new, |size| format!(", {}", format::size(size)));
         let last = module.last_ms.map_or_else(String::new, |ms| format!(", last reload {}", format::milliseconds(ms)));
         let (path, generation) = (module.path.display(), module.generation);
@@ -369,7 +369,7 @@ impl Line<'_> {
             Cell::Name => self.name(ui.painter(), palette, rect),
             Cell::Modified => {
                 let (text, exact) = match module.mtime {
-                    Some(time) => (format::age(time, self.scene.now), Some(format::exact(time))),
+                    Some(time) => (self.scene.age(time), Some(format::exact(time))),
                     None => ("–".to_owned(), None),
                 };
                 let fresh = module.mtime.is_some_and(|time| is_fresh(time, self.scene.now));

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use eframe::egui::{Key, Modifiers, Role, accesskit::Toggled};
+use eframe::egui::{Key, Modifiers, Role, Theme, accesskit::Toggled};
 use egui_kittest::kittest::{NodeT, Queryable};
 use reload_engine::model::Connection;
 
-use crate::{peer::Window, sample, states};
+use crate::{
+    peer::{NARROW, WIDE, Window},
+    sample, states,
+};
 
 fn window() -> Window {
     Window::attached(sample::snapshot())
@@ -104,7 +107,7 @@ fn the_tab_key_gets_to_every_part_of_the_window() {
         "Details",
         "Light theme",
         "Commands",
-        "Words that occur in the path (/)",
+        "Filter modules",
         "Failed, 1",
         "Load a module",
         "Sort by Status",
@@ -116,9 +119,38 @@ fn the_tab_key_gets_to_every_part_of_the_window() {
         "Roll back",
         "Trace",
         "Info",
+        "Size of the details",
         "Keyboard shortcuts",
     ] {
         assert!(stops.contains(name), "{name} is not among {stops:?}");
+    }
+}
+
+#[test]
+fn the_details_are_sized_by_the_keyboard() {
+    let share = |window: &Window| {
+        let edge = window.harness.get_by_label("Size of the details");
+        edge.accesskit_node().numeric_value().expect("a share of the window")
+    };
+    for (size, larger, smaller) in [(WIDE, Key::ArrowLeft, Key::ArrowRight), (NARROW, Key::ArrowUp, Key::ArrowDown)] {
+        let mut window = Window::sized(sample::snapshot(), size, Theme::Dark);
+        let usual = share(&window);
+        let anywhere = Modifiers::COMMAND | Modifiers::SHIFT;
+        window.keys(anywhere, larger);
+        let grown = share(&window);
+        assert!(grown > usual, "{size}: {grown} from {usual}");
+        window.keys(anywhere, smaller);
+        assert!((share(&window) - usual).abs() < 0.005, "{size}: {} from {usual}", share(&window));
+        window.harness.get_by_label("Size of the details").focus();
+        window.run();
+        window.key(larger);
+        assert!((share(&window) - grown).abs() < 0.005, "{size}: the edge has the focus");
+        for _ in 0..40 {
+            window.key(smaller);
+        }
+        let least = share(&window);
+        assert!(least < usual && least > 0.15, "{size}: {least} can still be read");
+        assert_eq!(window.selected().as_deref(), Some("libphysics.so, Failed"), "the arrows were the edge's");
     }
 }
 

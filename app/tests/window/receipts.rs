@@ -53,7 +53,7 @@ fn receipt() -> Receipt {
                 types: one("meter.Probe"),
             },
             retained_bytes: 96 * 1024,
-            analysis_shared: false,
+            analysis_shared: true,
             stop: "signal (seccomp)".to_owned(),
         },
         ..Receipt::empty("libecs.so", Outcome::Reloaded, Generation(23))
@@ -85,6 +85,9 @@ fn leaves(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
         }
         Value::Number(number) => {
             found.insert(path.to_owned(), format!("{number} {key}"));
+        }
+        Value::Bool(true) if key == "analysis_shared" => {
+            found.insert(path.to_owned(), "taken over from another target".to_owned());
         }
         Value::Null | Value::Bool(_) => {}
     }

@@ -17,6 +17,8 @@ use crate::{
     },
 };
 
+const SEARCH: &str = "Search functions and statics";
+
 /// Whether a receipt tells of anything that this tab could list.
 pub fn has_any(receipt: &Receipt) -> bool {
     receipt.outcome == Outcome::Reloaded
@@ -40,16 +42,17 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, ac
     for text in &receipt.warnings {
         warning(ui, text);
     }
-    ui.add(
+    let field = ui.add(
         TextEdit::singleline(&mut view.search)
             .id(Id::unique("search changes"))
-            .hint_text("Search functions and statics")
+            .hint_text(SEARCH)
             .prefix(RichText::new(icons::SEARCH).font(icons::outline(16.0)).color(palette.text_weak))
             .margin(vec2(9.0, 5.0))
             .min_size(vec2(0.0, CONTROL))
             .align(Align2::LEFT_CENTER)
             .desired_width(f32::INFINITY),
     );
+    controls::name_field(&field, SEARCH);
     let wanted = view.search.trim().to_lowercase();
     let details = &receipt.details;
     let python = &details.python;
@@ -96,7 +99,7 @@ fn which(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, at: usize, count:
         let verb = if entry.what == Change::Rollback { "back to generation" } else { "to generation" };
         let text = format!("Changes {verb} {}", entry.receipt.generation);
         ui.label(RichText::new(text).font(theme::medium()).color(palette.text));
-        let age = format::age(entry.time, scene.now);
+        let age = scene.age(entry.time);
         ui.label(RichText::new(age).font(theme::small()).color(palette.text_secondary))
             .on_hover_text(format::exact(entry.time));
         if count > 1 {
@@ -123,7 +126,7 @@ pub fn warning(ui: &mut Ui, text: &str) {
     card(ui, fill, theme::mix(palette.panel, palette.changed, 0.5), |ui| {
         ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
             ui.spacing_mut().item_spacing.x = 8.0;
-            ui.label(RichText::new(icons::WARNING).font(icons::outline(16.0)).color(palette.changed));
+            controls::icon(ui, icons::WARNING, icons::outline(16.0), palette.changed);
             ui.vertical(|ui| ui.label(RichText::new(text).color(palette.text)));
         });
     });

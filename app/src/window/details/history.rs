@@ -52,7 +52,7 @@ fn line(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, open: bool) -> boo
     let (icon, colour) = outcome(palette, entry);
     let word = timeline::word(entry);
     let receipt = &entry.receipt;
-    let age = format::age(entry.time, scene.now);
+    let age = scene.age(entry.time);
     let name = format!("{word}, generation {}, {age}", receipt.generation);
     response.widget_info(|| WidgetInfo::labeled(Role::Button, true, &name));
     ui.ctx().accesskit_node_builder(response.id, |node| node.set_expanded(open));
@@ -140,6 +140,10 @@ fn entry_details(
         }
         if !receipt.details.stop.is_empty() {
             pair(ui, "Stopped by", RichText::new(&receipt.details.stop));
+        }
+        if receipt.details.analysis_shared {
+            // Why reading and planning took next to nothing.
+            pair(ui, "Analysis", RichText::new("taken over from another target with this library"));
         }
         if receipt.details.retained_bytes > 0 {
             pair(ui, "Retained", RichText::new(format::size(receipt.details.retained_bytes)));

@@ -1,8 +1,10 @@
 //! The details of the selected module: a head with its name and what can be done, and four tabs.
 
 use eframe::egui::{
-    Align, Align2, Color32, CornerRadius, CursorIcon, Frame, Layout, Margin, Popup, PopupCloseBehavior, Rect, RichText,
-    Role, ScrollArea, Sense, Stroke, Ui, WidgetInfo, pos2, vec2,
+    Align, Align2, Color32, CornerRadius, CursorIcon, Event, EventFilter, Frame, Id, IdSalt, Key, Layout, Margin,
+    Modifiers, PanelState, Popup, PopupCloseBehavior, Rect, RichText, Role, ScrollArea, Sense, Stroke, Ui, WidgetInfo,
+    accesskit::{self, ActionData, ActionRequest, TreeId},
+    pos2, vec2,
 };
 use reload_engine::model::{Class, Module, Status};
 
@@ -11,7 +13,7 @@ use crate::window::{
     controls::{self, Button, Weight, palette, status_chip},
     dialogs::Dialog,
     icons,
-    keys::can_roll_back,
+    keys::{RESIZE_STEP, can_roll_back},
     scene::{Scene, View},
     theme,
 };
@@ -68,6 +70,37 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
             ui.add_space(8.0);
         },
     );
+}
+
+/// Sizes the panel of this name by what the keys have asked for: anywhere, or where its edge has the focus. Returns the edge's
+/// identity. Panels of egui know the pointer, and steps that assistive technology asks for: such steps are made here.
+pub fn edge(ui: &Ui, name: &str, at_the_right: bool, view: &mut View) -> Id {
+    let panel = ui.scope_id().with_salt(IdSalt::new(name));
+    let edge = panel.with("__resize");
+    let mut by = std::mem::take(&mut view.resize_details);
+    if ui.memory(|memory| memory.has_focus(edge)) {
+        let (larger, smaller) =
+            if at_the_right { (Key::ArrowLeft, Key::ArrowRight) } else { (Key::ArrowUp, Key::ArrowDown) };
+        let pressed = |key| ui.input_mut(|input| input.count_and_consume_key(Modifiers::NONE, key)) as f32;
+        by += RESIZE_STEP * (pressed(larger) - pressed(smaller));
+        let filter = EventFilter { horizontal_arrows: true, vertical_arrows: true, ..EventFilter::default() };
+        ui.memory_mut(|memory| memory.set_focus_lock_filter(edge, filter));
+    }
+    if by != 0.0
+        && let Some(state) = PanelState::load(ui.ctx(), panel)
+    {
+        let available = ui.available_rect_before_wrap().size();
+        let (now, room) = if at_the_right { (state.size().x, available.x) } else { (state.size().y, available.y) };
+        let action_data = ActionData::NumericValue(f64::from(((now + by) / room).clamp(0.0, 1.0)));
+        let request = ActionRequest {
+            action: accesskit::Action::SetValue,
+            target_tree: TreeId::ROOT,
+            target_node: edge.accesskit_id(),
+            data: Some(action_data),
+        };
+        ui.input_mut(|input| input.events.push(Event::AccessKitActionRequest(request)));
+    }
+    edge
 }
 
 /// Details below the table are wide and low: there name and path share a line, tabs and buttons too. At the right they are

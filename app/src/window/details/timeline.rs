@@ -86,7 +86,7 @@ fn bar(
     let palette = palette(ui);
     let receipt = &entry.receipt;
     let response = ui.interact(column, ui.scope_id().with(("reload", position)), Sense::CLICK);
-    let age = format::age(entry.time, scene.now);
+    let age = scene.age(entry.time);
     let what = word(entry);
     let total = format::milliseconds(receipt.timings_ms.total);
     let name = format!("{what}, generation {}, {total}", receipt.generation);

@@ -7,7 +7,7 @@ use reload_engine::model::{Class, Connection, Failure, Mark, Mode, Module, Outco
 
 use crate::window::{
     action::Action,
-    controls::palette,
+    controls::{self, palette},
     details::{card, heading, nothing, passage, underway},
     format, icons,
     rows::is_rolled_back,
@@ -82,10 +82,10 @@ fn summary(ui: &mut Ui, module: &Module, failure: &Failure, scene: &Scene<'_>, a
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing.x = 7.0;
             let (icon, family) = icons::status(module.status);
-            ui.label(RichText::new(icon).font(FontId::new(17.0, family)).color(colour));
+            controls::icon(ui, icon, FontId::new(17.0, family), colour);
             ui.label(RichText::new(title(module.status, failure)).font(theme::strong()).color(palette.text));
             if let Some(entry) = module.history.last() {
-                let when = format::age(entry.time, scene.now);
+                let when = scene.age(entry.time);
                 ui.label(RichText::new(when).font(theme::small()).color(palette.text_secondary))
                     .on_hover_text(format::exact(entry.time));
             }
@@ -123,7 +123,7 @@ fn outlook(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, a
 fn point(ui: &mut Ui, icon: char, colour: Color32, content: impl FnOnce(&mut Ui)) {
     ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
         ui.spacing_mut().item_spacing.x = 8.0;
-        ui.label(RichText::new(icon).font(icons::outline(16.0)).color(colour));
+        controls::icon(ui, icon, icons::outline(16.0), colour);
         ui.vertical(content);
     });
 }
@@ -220,7 +220,7 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
             let runs = format!(
                 "Generation {} runs since {}, reloaded in {}.",
                 entry.receipt.generation,
-                format::age(entry.time, scene.now),
+                scene.age(entry.time),
                 format::milliseconds(entry.receipt.timings_ms.total)
             );
             match failures_before_last(module) {
