@@ -13,7 +13,8 @@ use crate::{deadline, process};
 pub struct Display {
     /// As `:99`.
     pub name: String,
-    bus: String,
+    /// The address of the session bus.
+    pub bus: String,
     /// In the order of their start.
     processes: Vec<Child>,
 }
@@ -71,6 +72,13 @@ impl Display {
             found.lines().last().map(str::to_owned)
         });
         Window { display: self, id }
+    }
+
+    /// Starts a program here that ends with this display.
+    pub fn run(&mut self, program: &str) {
+        let mut command = Command::new(program);
+        self.furnish(&mut command);
+        self.start(&mut command);
     }
 
     /// A verb of `accessibility.py`; its output, or what it complained about.
@@ -136,6 +144,26 @@ impl Window<'_> {
         let (x, y) = (x.to_string(), y.to_string());
         let arguments = ["mousemove", "--sync", "--window", &self.id, &x, &y, "click", "1"];
         self.display.tool("xdotool", &arguments).expect("the window is there");
+    }
+
+    /// Types letters.
+    pub fn text(&self, text: &str) {
+        self.focus();
+        self.display.tool("xdotool", &["type", "--delay", "20", text]).expect("the window is there");
+    }
+
+    /// Puts it away, as its button in the title does.
+    pub fn minimize(&self) {
+        self.display.tool("xdotool", &["windowminimize", "--sync", &self.id]).expect("the window is there");
+    }
+
+    /// Where the window manager has put it and how large it is: x, y, width, height, in pixels.
+    pub fn place_now(&self) -> [i32; 4] {
+        let told = self.display.tool("xdotool", &["getwindowgeometry", "--shell", &self.id]).expect("it is there");
+        ["X", "Y", "WIDTH", "HEIGHT"].map(|name| {
+            let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name} in {told}"))
+        })
     }
 
     /// Moves and sizes it, in pixels.

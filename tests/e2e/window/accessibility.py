@@ -2,11 +2,13 @@
 
     enable                  says on the session bus that somebody listens; before the program starts
     tree APPLICATION        every named part: role, name, states, one per line
+    parts APPLICATION       every part, named or not, as JSON: role, name, states, value, what can be done, depth
     press APPLICATION NAME  the action of the part that can be pressed and whose name begins with NAME
 
 Runs under Debian's own Python, whose packages bring the bindings.
 """
 
+import json
 import sys
 
 import gi
@@ -35,12 +37,16 @@ def application(name):
 
 
 def parts(root):
-    waiting = [root]
+    return (part for part, _ in parts_and_depths(root))
+
+
+def parts_and_depths(root):
+    waiting = [(root, 0)]
     while waiting:
-        part = waiting.pop()
-        yield part
+        part, depth = waiting.pop()
+        yield part, depth
         children = [part.get_child_at_index(index) for index in range(part.get_child_count())]
-        waiting.extend(child for child in reversed(children) if child is not None)
+        waiting.extend((child, depth + 1) for child in reversed(children) if child is not None)
 
 
 def states(part):
@@ -51,6 +57,22 @@ def tree(name):
     for part in parts(application(name)):
         if part.get_name():
             print(part.get_role_name(), part.get_name().replace("\n", " "), states(part), sep="\t")
+
+
+def describe(name):
+    told = []
+    for part, depth in parts_and_depths(application(name)):
+        action, value = part.get_action_iface(), part.get_value_iface()
+        told.append({
+            "role": part.get_role_name(),
+            "name": part.get_name(),
+            "description": part.get_description(),
+            "states": states(part).split(","),
+            "actions": action.get_n_actions() if action is not None else 0,
+            "value": value.get_current_value() if value is not None else None,
+            "depth": depth,
+        })
+    json.dump(told, sys.stdout)
 
 
 def press(name, beginning):
@@ -64,7 +86,7 @@ def press(name, beginning):
 
 def main():
     verb, *arguments = sys.argv[1:]
-    {"enable": enable, "tree": tree, "press": press}[verb](*arguments)
+    {"enable": enable, "tree": tree, "parts": describe, "press": press}[verb](*arguments)
 
 
 main()
