@@ -179,7 +179,8 @@ impl Dashboard {
         } else if self.tabs.iter().any(|tab| matches!(tab.link, Link::Opening)) {
             context.request_repaint_after(LOOK_AT_OPENING);
         }
-        let focused = context.input(|input| input.focused);
+        // As the window stands now: of one that is minimised the rest of the input is that of its last frame.
+        let focused = context.input(|input| input.raw.focused);
         for message in news.iter().filter_map(News::toast) {
             self.toast(message, false);
         }
