@@ -29,18 +29,26 @@ struct Demo {
 
 impl Demo {
     fn new() -> Self {
+        let folder = target_folder().join("demo-test");
+        Demo::at(folder.join("source"), folder.join("built"))
+    }
+
+    fn at(source: PathBuf, built: PathBuf) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = target_folder().join("demo-test");
-        let source = folder.join("source");
         fs::create_dir_all(&source).expect("the build folder is writable");
+        let demo = Demo { source, built, _turn: turn };
+        demo.restore();
+        demo
+    }
+
+    /// The source as it is published, built.
+    fn restore(&self) {
         let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/demo");
         for name in ["Cargo.toml", "Cargo.lock", "host", "scene", "stage"] {
-            copy(&original.join(name), &source.join(name));
+            copy(&original.join(name), &self.source.join(name));
         }
-        let demo = Demo { source, built: folder.join("built"), _turn: turn };
-        demo.build();
-        demo
+        self.build();
     }
 
     fn program(&self) -> PathBuf {
@@ -223,6 +231,74 @@ fn window_reload_now() {
     window.key("ctrl+r");
     deadline::wait_for("teal bodies again", || (scene.picture().count(TEAL, 6) > 300).then_some(()));
     drop(started);
+}
+
+/// The README's pictures, as `target/screenshots/reload-dark.png` and `reload-light.png`, to be looked at and copied to
+/// `assets/`:
+///
+/// ```sh
+/// README_DEMO=/home/ada/demo cargo test --release -p reload-tests --test demo -- --ignored readme
+/// ```
+///
+/// on a machine with nothing else to do; `README_DEMO` is the folder that is to be read in the pictures. Auto mode is on, and
+/// the demo is edited, built, broken and mended before each.
+#[test]
+#[ignore = "takes pictures for people"]
+fn readme_pictures() {
+    let folder = std::env::var_os("README_DEMO").map_or_else(|| std::env::temp_dir().join("demo"), PathBuf::from);
+    let demo = Demo::at(folder.clone(), folder.join("target"));
+    for theme in ["dark", "light"] {
+        demo.restore();
+        let room = Room::new();
+        let display = Display::new();
+        let mut command = room.dashboard();
+        command.args(["run", "--"]).arg(demo.program());
+        display.furnish(&mut command);
+        command.stdout(Stdio::null());
+        let dashboard = Running(command.spawn().expect("the binary runs"));
+        let started = Ended(dashboard.pid());
+        let scene = display.window("Demo scene");
+        let window = display.window("reload-dashboard");
+        window.place(100, 60, 1180, 660);
+        deadline::wait_for("the library in the table", || see(&display, LIBRARY));
+        let other = if theme == "dark" { "Light theme" } else { "Dark theme" };
+        if see(&display, other).is_none() {
+            let switch = if theme == "dark" { "Dark theme" } else { "Light theme" };
+            deadline::wait_for("the theme", || display.accessibility(&["press", "reload-dashboard", switch]).ok());
+        }
+        let press = |name: &str| {
+            deadline::wait_for(name, || display.accessibility(&["press", "reload-dashboard", name]).ok());
+        };
+        press("Auto: all except skipped");
+        press(&format!("{LIBRARY}, Current"));
+        press("History");
+        let library = demo.built.join("debug").join(LIBRARY);
+        let mut colours = ["teal", "coral", "violet", "gold"].windows(2).map(|pair| (pair[0], pair[1]));
+        let mut recolour = |generation: u32| {
+            let (old, new) = colours.next().expect("as many colours as edits");
+            demo.edit(&format!("COLOUR: &str = \"{old}\""), &format!("COLOUR: &str = \"{new}\""));
+            let line = format!("Reloaded, generation {generation},");
+            deadline::wait_for(&line, || see(&display, &line));
+        };
+        recolour(1);
+        demo.edit("GRAVITY: f32 = ", "GRAVITY: f32 = 0.5 * ");
+        deadline::wait_for("the second reload", || see(&display, "Reloaded, generation 2,"));
+        // As a build that was interrupted leaves it.
+        let whole = fs::read(&library).expect("just built");
+        reload_tests::install::bytes(&whole[..whole.len() / 2], &library);
+        deadline::wait_for("the failure", || see(&display, &format!("{LIBRARY}, Failed")));
+        recolour(3);
+        recolour(4);
+        scene.place(190, 370, 560, 300);
+        scene.focus();
+        scene.click(280, 60);
+        scene.click(180, 60);
+        display.put_pointer_away();
+        // An age that reads differently is as good a sign as any that the frame after the last reload has been drawn.
+        deadline::wait_for("ten seconds", || see(&display, "Reloaded, generation 4, 10 s ago"));
+        window.picture_with_frame().keep(&format!("reload-{theme}"));
+        drop(started);
+    }
 }
 
 /// Whether some part of the dashboard's window is called this.

@@ -81,6 +81,11 @@ impl Display {
         self.start(&mut command);
     }
 
+    /// Moves the pointer to the last corner of the screen, where it is over nothing.
+    pub fn put_pointer_away(&self) {
+        self.tool("xdotool", &["mousemove", "--sync", "1439", "899"]).expect("the screen is there");
+    }
+
     /// A verb of `accessibility.py`; its output, or what it complained about.
     pub fn accessibility(&self, arguments: &[&str]) -> Result<String, String> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/window/accessibility.py");
@@ -119,11 +124,20 @@ pub struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// What it shows now, as far as it is not covered.
+    /// What it shows now, or what covers it.
     pub fn picture(&self) -> Picture {
+        self.take(&[])
+    }
+
+    /// The same with the frame that the window manager gives it.
+    pub fn picture_with_frame(&self) -> Picture {
+        self.take(&["-frame"])
+    }
+
+    fn take(&self, how: &[&str]) -> Picture {
         let mut command = Command::new("import");
         // Eight bits per channel, said of the output: before `-window` it would be said of nothing.
-        command.args(["-silent", "-window", &self.id, "-depth", "8", "ppm:-"]);
+        command.args(how).args(["-silent", "-window", &self.id, "-depth", "8", "ppm:-"]);
         self.display.furnish(&mut command);
         let output = command.output().unwrap_or_else(|error| panic!("import: {error}; tests/run installs it"));
         assert!(output.status.success(), "import: {}", String::from_utf8_lossy(&output.stderr));

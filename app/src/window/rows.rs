@@ -209,19 +209,53 @@ fn urgency(status: Status) -> u8 {
 fn compare(a: &Module, b: &Module, sort: Sort) -> Ordering {
     let order = match sort.column {
         Column::Status => urgency(a.status).cmp(&urgency(b.status)).then_with(|| marked_last(a).cmp(&marked_last(b))),
-        Column::Name => without_case(&a.name).cmp(without_case(&b.name)),
+        Column::Name => natural(&a.name, &b.name),
         Column::Modified => a.mtime.cmp(&b.mtime),
         Column::Size => a.size.cmp(&b.size),
         Column::Generation => a.generation.cmp(&b.generation),
         Column::Last => a.last_ms.unwrap_or(-1.0).total_cmp(&b.last_ms.unwrap_or(-1.0)),
     };
     let order = if sort.reversed { order.reverse() } else { order };
-    order.then_with(|| a.name.cmp(&b.name)).then_with(|| a.path.as_os_str().cmp(b.path.as_os_str()))
+    order
+        .then_with(|| natural(&a.name, &b.name))
+        .then_with(|| a.name.cmp(&b.name))
+        .then_with(|| a.path.as_os_str().cmp(b.path.as_os_str()))
 }
 
-/// Letters in lower case, one after the other: nothing is copied to compare two names.
-fn without_case(name: &str) -> impl Iterator<Item = char> {
-    name.chars().flat_map(char::to_lowercase)
+/// As people count: `lib2.so` before `lib10.so`, letter case aside.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
+    loop {
+        let (number_a, number_b) = (digits(left), digits(right));
+        if !number_a.is_empty() && !number_b.is_empty() {
+            let (x, y) = (without_zeroes(number_a), without_zeroes(number_b));
+            // Of as many digits the first that differs decides.
+            let order = x.len().cmp(&y.len()).then_with(|| x.cmp(y));
+            if order.is_ne() {
+                return order;
+            }
+            (left, right) = (&left[number_a.len()..], &right[number_b.len()..]);
+            continue;
+        }
+        match (left.split_first(), right.split_first()) {
+            (Some((x, rest_a)), Some((y, rest_b))) => {
+                let order = x.to_ascii_lowercase().cmp(&y.to_ascii_lowercase());
+                if order.is_ne() {
+                    return order;
+                }
+                (left, right) = (rest_a, rest_b);
+            }
+            (x, y) => return x.is_some().cmp(&y.is_some()),
+        }
+    }
+}
+
+fn digits(text: &[u8]) -> &[u8] {
+    &text[..text.iter().take_while(|byte| byte.is_ascii_digit()).count()]
+}
+
+fn without_zeroes(digits: &[u8]) -> &[u8] {
+    &digits[digits.iter().take_while(|digit| **digit == b'0').count()..]
 }
 
 fn marked_last(module: &Module) -> bool {
@@ -328,6 +362,13 @@ mod tests {
         check(sorted(Column::Modified, true), "libgood.so libz.so libnew.so libbad.so [2]");
         check(sorted(Column::Size, false), "libbad.so libnew.so libz.so libgood.so [2]");
         check(sorted(Column::Generation, true), "libgood.so libz.so libnew.so libbad.so [2]");
+    }
+
+    #[test]
+    fn names_are_ordered_as_people_count() {
+        let mut names = ["lib10.so", "LIB2.so", "lib1.so", "lib.so", "lib02b.so", "libz.so", "liba.so", "lib2.so.6"];
+        names.sort_by(|a, b| super::natural(a, b));
+        assert_eq!(names, ["lib.so", "lib1.so", "LIB2.so", "lib2.so.6", "lib02b.so", "lib10.so", "liba.so", "libz.so"]);
     }
 
     #[test]

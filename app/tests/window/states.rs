@@ -375,7 +375,7 @@ fn a_refusal_tells_each_of_its_reasons() {
 fn the_tabs_show_changes_history_and_info() {
     let mut window = Window::attached(sample::snapshot());
     window.click("libecs.so, Current");
-    window.assert_sees("Nothing went wrong");
+    window.assert_sees("Up to date");
     window.click("Changes");
     window.assert_sees("physics::contact::warm_start");
     window.harness.get_by_placeholder_and_focus("Search functions and statics");

@@ -25,7 +25,7 @@ struct Piece<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Kind {
     Plain,
-    /// Between backticks.
+    /// Between backticks, or an address.
     Name,
     /// `FILE:LINE`.
     Source(PathBuf, u32),
@@ -61,11 +61,15 @@ fn plain<'a>(text: &'a str, pieces: &mut Vec<Piece<'a>>) {
             continue;
         }
         let word = text[from..at].trim_end_matches(['.', ':']);
-        if let Some((file, line)) = source(word) {
+        let kind = match source(word) {
+            Some((file, line)) => Some(Kind::Source(file.into(), line)),
+            None => is_address(word).then_some(Kind::Name),
+        };
+        if let Some(kind) = kind {
             if start < from {
                 pieces.push(Piece::new(&text[start..from], Kind::Plain));
             }
-            pieces.push(Piece::new(word, Kind::Source(file.into(), line)));
+            pieces.push(Piece::new(word, kind));
             start = from + word.len();
         }
         from = at + letter.len_utf8();
@@ -96,6 +100,12 @@ fn glue(pieces: &mut Vec<Piece<'_>>) {
     pieces.retain(|piece| !piece.text.is_empty());
 }
 
+/// `0x3710`. In the font of the text some of them get a multiplication sign.
+fn is_address(word: &str) -> bool {
+    let digits = word.strip_prefix("0x").unwrap_or_default();
+    !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
 /// `src/world.rs:31`, perhaps with a column behind it.
 fn source(word: &str) -> Option<(&str, u32)> {
     let (mut file, mut line) = word.rsplit_once(':')?;
@@ -116,7 +126,7 @@ pub fn is_foreign(line: &str) -> bool {
         let name = name.trim_start_matches(['<', '&']);
         ["std::", "core::", "alloc::", "__gnu_cxx::", "tokio::runtime::"].iter().any(|root| name.starts_with(root))
     };
-    let first_name = pieces(line).into_iter().find(|piece| piece.kind == Kind::Name);
+    let first_name = pieces(line).into_iter().find(|piece| piece.kind == Kind::Name && !is_address(piece.text));
     foreign_place.iter().any(|place| line.contains(place)) || first_name.is_some_and(|name| foreign_name(name.text))
 }
 
@@ -199,6 +209,10 @@ mod tests {
         );
         check("/a b.c:7:12, then x.hpp:3.", "/a [b.c 7], then [x.hpp 3].");
         check("at 10:30 e_machine is 183 (aarch64)", "at 10:30 e_machine is 183 (aarch64)");
+        check(
+            "headers at 0x3710 lie beyond 0xbb8, not 0x or 0xyz",
+            "headers at <0x3710> lie beyond <0xbb8>, not 0x or 0xyz",
+        );
         check("a `lonely tick", "a <lonely tick>");
         check("", "");
     }

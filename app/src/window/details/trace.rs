@@ -218,13 +218,13 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
         ),
         (_, Some(entry)) => {
             let runs = format!(
-                "Generation {} runs since {}, reloaded in {}.",
+                "Generation {} runs, reloaded {} in {}.",
                 entry.receipt.generation,
                 scene.age(entry.time),
                 format::milliseconds(entry.receipt.timings_ms.total)
             );
             match failures_before_last(module) {
-                0 => nothing(ui, "Nothing went wrong", &runs),
+                0 => nothing(ui, "Up to date", &runs),
                 n => {
                     let tries = format::count(n, "attempt that did not succeed", "attempts that did not succeed");
                     nothing(ui, "Recovered", &format!("{runs} Before that, there was {tries}; see History."));
@@ -232,7 +232,7 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
             }
         }
         (_, None) => {
-            nothing(ui, "Nothing went wrong", "The program runs what is on disk; no reload was needed so far.");
+            nothing(ui, "Up to date", "The program runs what is on disk; no reload was needed so far.");
             if scene.is_live() && module.class != Class::Protected {
                 let covered = covers(scene, module);
                 let next = if covered {
