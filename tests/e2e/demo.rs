@@ -296,7 +296,7 @@ fn readme_pictures() {
         display.put_pointer_away();
         // An age that reads differently is as good a sign as any that the frame after the last reload has been drawn.
         deadline::wait_for("ten seconds", || see(&display, "Reloaded, generation 4, 10 s ago"));
-        window.picture_with_frame().keep(&format!("reload-{theme}"));
+        window.scene().keep(&format!("reload-{theme}"));
         drop(started);
     }
 }

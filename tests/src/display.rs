@@ -124,20 +124,28 @@ pub struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// What it shows now, or what covers it.
+    /// What it shows now, as far as it is not covered.
     pub fn picture(&self) -> Picture {
-        self.take(&[])
+        self.take(&["-window", &self.id])
     }
 
-    /// The same with the frame that the window manager gives it.
-    pub fn picture_with_frame(&self) -> Picture {
-        self.take(&["-frame"])
+    /// The same with the frame that the window manager gives it, and with what lies in front of it.
+    pub fn scene(&self) -> Picture {
+        let told = self.display.tool("xprop", &["-id", &self.id, "_NET_FRAME_EXTENTS"]).expect("it is there");
+        let numbers = told.rsplit('=').next().unwrap_or_default().split(',').map(|number| number.trim().parse());
+        let frame: Vec<i32> = numbers.collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{error} in {told}"));
+        let [left, right, top, bottom] = frame[..] else { panic!("four numbers, not {told}") };
+        let [x, y, width, height] = self.place_now();
+        let (width, height) = (width + left + right, height + top + bottom);
+        // A window's own picture has holes where others lie; the screen has none.
+        let crop = format!("{width}x{height}+{}+{}", x - left, y - top);
+        self.take(&["-window", "root", "-crop", &crop, "+repage"])
     }
 
-    fn take(&self, how: &[&str]) -> Picture {
+    fn take(&self, what: &[&str]) -> Picture {
         let mut command = Command::new("import");
         // Eight bits per channel, said of the output: before `-window` it would be said of nothing.
-        command.args(how).args(["-silent", "-window", &self.id, "-depth", "8", "ppm:-"]);
+        command.arg("-silent").args(what).args(["-depth", "8", "ppm:-"]);
         self.display.furnish(&mut command);
         let output = command.output().unwrap_or_else(|error| panic!("import: {error}; tests/run installs it"));
         assert!(output.status.success(), "import: {}", String::from_utf8_lossy(&output.stderr));
@@ -171,12 +179,13 @@ impl Window<'_> {
         self.display.tool("xdotool", &["windowminimize", "--sync", &self.id]).expect("the window is there");
     }
 
-    /// Where the window manager has put it and how large it is: x, y, width, height, in pixels.
+    /// Where its content lies on the screen and how large that is: x, y, width, height, in pixels.
     pub fn place_now(&self) -> [i32; 4] {
-        let told = self.display.tool("xdotool", &["getwindowgeometry", "--shell", &self.id]).expect("it is there");
-        ["X", "Y", "WIDTH", "HEIGHT"].map(|name| {
-            let line = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no {name} in {told}"))
+        // What xdotool tells counts the frame twice.
+        let told = self.display.tool("xwininfo", &["-id", &self.id]).expect("it is there");
+        ["Absolute upper-left X:", "Absolute upper-left Y:", "Width:", "Height:"].map(|name| {
+            let line = told.lines().find_map(|line| line.trim().strip_prefix(name));
+            line.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("no {name} in {told}"))
         })
     }
 

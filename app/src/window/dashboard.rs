@@ -380,7 +380,7 @@ impl Dashboard {
                 (Panel::right("details").default_size(390.0).size_range(320.0..=most), "details")
             } else {
                 let most = (ui.available_height() * 0.6).max(180.0);
-                let usual = (ui.available_height() * 0.42).clamp(230.0, 330.0);
+                let usual = (ui.available_height() * 0.42).clamp(190.0, 330.0);
                 let panel = Panel::bottom("details below").resizable(true).default_size(usual);
                 (panel.size_range(160.0..=most), "details below")
             };
