@@ -27,6 +27,9 @@ pub struct Mapping {
     pub range: Range<u64>,
     pub protection: c_int,
     pub stack: bool,
+    /// Of the file behind it, 0 where there is none, and the file's path.
+    pub inode: u64,
+    pub path: String,
 }
 
 pub fn mappings() -> io::Result<Vec<Mapping>> {
@@ -49,7 +52,11 @@ fn parse_mappings(text: &str) -> Vec<Mapping> {
                 protection |= bit;
             }
         }
-        Some(Mapping { range: start..end, protection, stack: line.ends_with("[stack]") })
+        // "address perms offset dev inode   path" (`filesystems/proc`).
+        let mut fields = line.splitn(6, ' ').skip(4);
+        let inode = fields.next().and_then(|inode| inode.parse().ok()).unwrap_or_default();
+        let path = fields.next().unwrap_or_default().trim_start().to_owned();
+        Some(Mapping { range: start..end, protection, stack: line.ends_with("[stack]"), inode, path })
     };
     text.lines().filter_map(mapping).collect()
 }

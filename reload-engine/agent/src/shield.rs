@@ -10,7 +10,7 @@
 
 use std::{
     ffi::c_int,
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     mem,
     ops::Range,
     os::{
@@ -59,10 +59,10 @@ impl Cover {
         let Replacement { segment, file, offset } = replacement;
         let range = range_of(segment);
         let same = |mapping: &Mapping| mapping.range == range && mapping.protection == segment.protection as c_int;
-        if !mappings.iter().any(same) {
+        let Some(covered) = mappings.iter().find(|mapping| same(mapping)) else {
             return Err(format!("the mapping at {:#x} has changed meanwhile", range.start));
-        }
-        keep_inode(range.start)?;
+        };
+        keep_inode(covered)?;
         let len = range.end - range.start;
         let opened = |path: &str| File::open(path).map_err(|error| format!("{path}: {error}"));
         let (owned, borrowed);
@@ -205,26 +205,20 @@ impl Drop for Cover {
 /// The inodes that are kept.
 static KEPT: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
-/// Keeps the file that is mapped at `start` in existence, for as long as the process lives, whatever becomes of its name.
-fn keep_inode(start: u64) -> Result<(), String> {
-    let maps = fs::read_to_string("/proc/self/maps").map_err(|error| format!("/proc/self/maps: {error}"))?;
-    let address = format!("{start:x}-");
-    // "address perms offset dev inode   path" (`filesystems/proc`).
-    let line = maps.lines().find(|line| line.starts_with(&address)).unwrap_or_default();
-    let mut fields = line.splitn(6, ' ').skip(4);
-    let inode: u64 = fields.next().and_then(|inode| inode.parse().ok()).unwrap_or_default();
-    let path = fields.next().unwrap_or_default().trim_start();
+/// Keeps the file that is mapped there in existence, for as long as the process lives, whatever becomes of its name.
+fn keep_inode(mapping: &Mapping) -> Result<(), String> {
+    let Mapping { inode, path, .. } = mapping;
     let mut kept = KEPT.lock().map_err(|_| "an earlier shield failed".to_owned())?;
-    if inode == 0 || kept.contains(&inode) {
+    if *inode == 0 || kept.contains(inode) {
         return Ok(());
     }
     let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
     let file = file.map_err(|error| format!("{path}: {error}"))?;
-    if file.metadata().map_err(|error| format!("{path}: {error}"))?.ino() != inode {
+    if file.metadata().map_err(|error| format!("{path}: {error}"))?.ino() != *inode {
         return Err(format!("{path} has been replaced already: nobody can write into what is loaded"));
     }
     mem::forget(GuestFd::adopt(OwnedFd::from(file)).map_err(|error| format!("{path}: {error}"))?);
-    kept.push(inode);
+    kept.push(*inode);
     Ok(())
 }
 
