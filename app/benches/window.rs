@@ -6,6 +6,9 @@
 //! ```
 //!
 //! Ends with status 1 where a figure is above its limit.
+//!
+//! On 2 cores with llvmpipe, 28 November 2026: 1.1 ms to scroll and 1.0 ms while the filter changes (medians; it was 5.8 ms),
+//! 120 MB, 0 ticks while idle. Others were building meanwhile: the 95 of 100 and the first frame want a quiet machine.
 
 use std::{
     env, fs,
