@@ -240,12 +240,14 @@ namespace { struct Anon { int k; int m; }; Anon anon; }
 enum class Colour : unsigned char { R, G };
 std::unique_ptr<Base> root; Holder<int> held; thread_local Colour colour;
 std::vector<Item> items; std::map<std::string, Pair> pairs;
+struct Ticker { Base &kept(); };
+Base &Ticker::kept() { struct Local : Base { int n = 1; int b() override { return n++; } }; static Local local; return local; }
 int run(Base &base, Colour of) { Anon l; l.k = anon.k + 1; auto f = [&](int i) { return i + l.k + (int)of; }; return f(3) + base.a() + held.n; }
 }
 extern "C" int work(int x) {
     if (!g::root) g::root.reset(new g::World);
     g::items.push_back({x, 1}); g::pairs["x"].l = x; g::anon.m++; g::held.n++; g::colour = g::Colour::G;
-    return g::run(*g::root, g::colour) + x * 2;
+    return g::run(*g::root, g::colour) + g::Ticker().kept().b() + x * 2;
 }
 "#;
 
@@ -286,6 +288,11 @@ fn edits_of_cpp() {
             ("in an unnamed namespace", &[("int k; int m;", "int m; int k;")], "Anon`"),
             ("template", &[("T t; int n;", "int n; T t;")], "Holder<int>`"),
             ("enumerators swapped", &[("{ R, G }", "{ G, R }")], "`g::Colour`"),
+            (
+                "code that moves what a class inside of a method has",
+                &[("int run(Base &base, Colour of) {", "int run(Base &base, Colour of) { items.push_back({1, 2});")],
+                "",
+            ),
             ("nothing", &[], ""),
             (
                 "base classes swapped that lie as they did",

@@ -221,7 +221,10 @@ impl<'a> Entry<'a> {
                 DW_TAG_member | DW_TAG_inheritance => mix(own, child.follow_target(Link::Value, depth + 1, edges)),
                 DW_TAG_enumerator => own,
                 DW_TAG_variant_part | DW_TAG_variant => mix(own, child.parts(depth, edges)),
-                DW_TAG_subprogram if die.flags.has(Flags::VIRTUAL) => own,
+                // Not its number: of a class inside of a function it is the address of its code.
+                DW_TAG_subprogram if die.flags.has(Flags::VIRTUAL) => {
+                    mix(mix(u64::from(die.tag.0), die.name), die.extra)
+                }
                 DW_TAG_template_type_parameter => {
                     let heap = self.die().flags.has(Flags::HEAP);
                     child.follow_target(if heap { Link::Heap } else { Link::Argument }, depth + 1, edges);
