@@ -257,7 +257,7 @@ fn edits_of_cpp() {
         Language::Cpp,
         CPP,
         ("x * 2", "x * 9"),
-        &[&["-O0"], &["-O2"], &["-O1"]],
+        &[&["-O0"], &["-O2"], &["-O1"], &["-O0", "-fdebug-types-section"]],
         &[
             (
                 "field in a derived class",
@@ -288,6 +288,7 @@ fn edits_of_cpp() {
             ("in an unnamed namespace", &[("int k; int m;", "int m; int k;")], "Anon`"),
             ("template", &[("T t; int n;", "int n; T t;")], "Holder<int>`"),
             ("enumerators swapped", &[("{ R, G }", "{ G, R }")], "`g::Colour`"),
+            ("class inside of a method", &[("int n = 1;", "int m = 0, n = 1;")], "kept::Local` (p.cpp:17): field `n`"),
             (
                 "code that moves what a class inside of a method has",
                 &[("int run(Base &base, Colour of) {", "int run(Base &base, Colour of) { items.push_back({1, 2});")],

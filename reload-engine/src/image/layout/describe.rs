@@ -5,19 +5,20 @@
 use std::path::Path;
 
 use gimli::{
-    AttributeValue, DebugInfoOffset, DebuggingInformationEntry, DwAt, Dwarf, Unit, UnitOffset,
+    AttributeValue, DebugInfoOffset, DebugTypeSignature, DebuggingInformationEntry, DwAt, Dwarf, Unit, UnitHeader,
+    UnitOffset, UnitType,
     constants::{
         DW_AT_bit_size, DW_AT_byte_size, DW_AT_const_value, DW_AT_count, DW_AT_data_bit_offset,
         DW_AT_data_member_location, DW_AT_decl_file, DW_AT_decl_line, DW_AT_declaration, DW_AT_discr_value, DW_AT_name,
-        DW_AT_specification, DW_AT_type, DW_AT_upper_bound, DW_AT_virtuality, DW_AT_vtable_elem_location,
-        DW_TAG_array_type, DW_TAG_class_type, DW_TAG_const_type, DW_TAG_enumeration_type, DW_TAG_enumerator,
-        DW_TAG_inheritance, DW_TAG_member, DW_TAG_namespace, DW_TAG_pointer_type, DW_TAG_reference_type,
-        DW_TAG_structure_type, DW_TAG_subprogram, DW_TAG_subrange_type, DW_TAG_subroutine_type, DW_TAG_typedef,
-        DW_TAG_union_type, DW_TAG_variant, DW_TAG_variant_part,
+        DW_AT_signature, DW_AT_specification, DW_AT_type, DW_AT_upper_bound, DW_AT_virtuality,
+        DW_AT_vtable_elem_location, DW_TAG_array_type, DW_TAG_class_type, DW_TAG_const_type, DW_TAG_enumeration_type,
+        DW_TAG_enumerator, DW_TAG_inheritance, DW_TAG_member, DW_TAG_namespace, DW_TAG_pointer_type,
+        DW_TAG_reference_type, DW_TAG_structure_type, DW_TAG_subprogram, DW_TAG_subrange_type, DW_TAG_subroutine_type,
+        DW_TAG_typedef, DW_TAG_union_type, DW_TAG_variant, DW_TAG_variant_part,
     },
 };
 
-use super::{Reader, Sections, Site};
+use super::{Reader, Sections, Site, headers};
 
 /// A type as people write it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,33 +59,21 @@ fn one(dwarf: &Dwarf<Reader<'_>>, site: Site) -> Option<Layout> {
     let header = dwarf.debug_info.header_from_offset(DebugInfoOffset(site.unit)).ok()?;
     let unit = dwarf.unit(header).ok()?;
     let text = Text { dwarf, unit: &unit };
-    let wanted = UnitOffset(site.entry - site.unit);
-    let mut layout = Layout::default();
-    let mut path: Vec<(isize, String)> = Vec::new();
-    let mut cursor = unit.entries();
-    while let Some(entry) = cursor.next_dfs().ok()? {
-        path.retain(|(depth, _)| *depth < entry.depth());
-        if entry.offset() == wanted {
-            let named = text.target(entry, DW_AT_specification).unwrap_or_else(|| entry.clone());
-            path.push((entry.depth(), text.name(&named)));
-            layout.name = path.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join("::");
-            layout.place = text.place(&named);
-            layout.ty = text.target(&named, DW_AT_type).map_or_else(String::new, |ty| text.type_name(&ty, 0));
-            let body = match entry.tag() {
-                // In a unit of its own it is out of reach: told by its name alone.
-                DW_TAG_typedef => text.target(entry, DW_AT_type).unwrap_or_else(|| entry.clone()),
-                _ => entry.clone(),
-            };
-            layout.size = text.number(&body, DW_AT_byte_size).unwrap_or(0) as u64;
-            layout.enumeration = body.tag() == DW_TAG_enumeration_type;
-            text.parts(body.offset(), "", &mut layout.parts)?;
-            return Some(layout);
-        }
-        if is_named_scope(entry) {
-            path.push((entry.depth(), text.name(entry)));
-        }
-    }
-    None
+    let entry = unit.entry(UnitOffset(site.entry - site.unit)).ok()?;
+    // What it continues is where the name and the namespaces are: a type of a unit of its own stands outside of them.
+    let named = text.target(&entry, DW_AT_specification).unwrap_or_else(|| entry.clone());
+    let place = text.place(&named).or_else(|| text.place(&entry));
+    let mut layout = Layout { name: text.qualified_name(&named)?, place, ..Layout::default() };
+    layout.ty = text.type_of(&named, 0).unwrap_or_default();
+    let body = match entry.tag() {
+        // In a unit of its own it is out of reach: told by its name alone.
+        DW_TAG_typedef => text.target(&entry, DW_AT_type).unwrap_or_else(|| entry.clone()),
+        _ => entry,
+    };
+    layout.size = text.number(&body, DW_AT_byte_size).unwrap_or(0) as u64;
+    layout.enumeration = body.tag() == DW_TAG_enumeration_type;
+    text.parts(body.offset(), "", &mut layout.parts)?;
+    Some(layout)
 }
 
 fn is_named_scope(entry: &Entry<'_>) -> bool {
@@ -106,9 +95,55 @@ struct Text<'a, 'data> {
 
 impl<'data> Text<'_, 'data> {
     fn name(&self, entry: &Entry<'data>) -> String {
-        let value = entry.attr_value(DW_AT_name);
-        let text = value.and_then(|value| self.dwarf.attr_string(self.unit, value).ok());
-        text.map_or_else(|| "(unnamed)".to_owned(), |text| text.to_string_lossy().into_owned())
+        self.own_name(entry)
+            .or_else(|| self.own_name(&self.target(entry, DW_AT_specification)?))
+            .or_else(|| match entry.attr_value(DW_AT_signature)? {
+                AttributeValue::DebugTypesRef(signature) => self.signed(signature),
+                _ => None,
+            })
+            .unwrap_or_else(|| "(unnamed)".to_owned())
+    }
+
+    fn own_name(&self, entry: &Entry<'data>) -> Option<String> {
+        let text = self.dwarf.attr_string(self.unit, entry.attr_value(DW_AT_name)?).ok()?;
+        Some(text.to_string_lossy().into_owned())
+    }
+
+    /// Name of the type that has a unit of its own under this signature.
+    fn signed(&self, signature: DebugTypeSignature) -> Option<String> {
+        let of_type = |header: &UnitHeader<Reader<'data>>| match header.type_() {
+            UnitType::Type { type_signature, type_offset } if type_signature == signature => Some(type_offset),
+            _ => None,
+        };
+        let (header, at) = headers(self.dwarf).into_iter().find_map(|header| Some((header, of_type(&header)?)))?;
+        let unit = self.dwarf.unit(header).ok()?;
+        let text = Text { dwarf: self.dwarf, unit: &unit };
+        let entry = unit.entry(at).ok()?;
+        text.own_name(&entry).or_else(|| text.own_name(&text.target(&entry, DW_AT_specification)?))
+    }
+
+    fn type_of(&self, entry: &Entry<'data>, depth: usize) -> Option<String> {
+        match entry.attr_value(DW_AT_type)? {
+            AttributeValue::DebugTypesRef(signature) => self.signed(signature),
+            _ => self.target(entry, DW_AT_type).map(|ty| self.type_name(&ty, depth)),
+        }
+    }
+
+    /// With the names of what it stands in.
+    fn qualified_name(&self, of: &Entry<'data>) -> Option<String> {
+        let mut path: Vec<(isize, String)> = Vec::new();
+        let mut cursor = self.unit.entries();
+        while let Some(entry) = cursor.next_dfs().ok()? {
+            path.retain(|(depth, _)| *depth < entry.depth());
+            if entry.offset() == of.offset() {
+                path.push((entry.depth(), self.name(entry)));
+                return Some(path.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join("::"));
+            }
+            if is_named_scope(entry) {
+                path.push((entry.depth(), self.name(entry)));
+            }
+        }
+        None
     }
 
     fn number(&self, entry: &Entry<'data>, attribute: DwAt) -> Option<i64> {
@@ -141,7 +176,7 @@ impl<'data> Text<'_, 'data> {
         let mut children = tree.root().ok()?.children();
         while let Some(node) = children.next().ok()? {
             let entry = node.entry();
-            let ty = || self.target(entry, DW_AT_type).map_or_else(String::new, |ty| self.type_name(&ty, 0));
+            let ty = || self.type_of(entry, 0).unwrap_or_default();
             let part = |label: String, measure, at, ty| Part { label, measure, at, ty };
             match entry.tag() {
                 DW_TAG_member if entry.attr_value(DW_AT_declaration).is_some() => {}
@@ -198,9 +233,7 @@ impl<'data> Text<'_, 'data> {
         if depth > 16 {
             return "…".to_owned();
         }
-        let inner = || {
-            self.target(entry, DW_AT_type).map_or_else(|| "void".to_owned(), |inner| self.type_name(&inner, depth + 1))
-        };
+        let inner = || self.type_of(entry, depth + 1).unwrap_or_else(|| "void".to_owned());
         match entry.tag() {
             DW_TAG_pointer_type if entry.attr_value(DW_AT_name).is_none() => format!("{} *", inner()),
             DW_TAG_reference_type => format!("{} &", inner()),
