@@ -129,10 +129,12 @@ fn check(bytes: &[u8], tables: &Tables) -> Result<(), String> {
             continue;
         }
         described = true;
-        let (offset, size) = (word(header, 0x18), word(header, 0x20));
-        if kind != SHT_NOBITS {
-            beyond(format!("section {index}"), offset, size)?;
+        // One without bytes says where it would begin, which may be anywhere.
+        if kind == SHT_NOBITS {
+            continue;
         }
+        let (offset, size) = (word(header, 0x18), word(header, 0x20));
+        beyond(format!("section {index}"), offset, size)?;
         if index == names && size > 0 && blank(slice(bytes, offset, size)) {
             return Err("the section names are still zero".into());
         }
@@ -248,6 +250,12 @@ mod tests {
             put(&mut hostile, sections + 0x20, &count.to_le_bytes());
             check(&hostile, "incomplete");
         }
+        // The section of names says that it has no bytes, and that it has many.
+        let names = sections + 64 * u16::from_le_bytes(bytes[0x3e..0x40].try_into().unwrap()) as usize;
+        let mut hostile = bytes.clone();
+        put(&mut hostile, names + 4, &8_u32.to_le_bytes());
+        put(&mut hostile, names + 0x20, &(1_u64 << 40).to_le_bytes());
+        check(&hostile, "complete");
         // Every byte of the header in turn: no panic, whatever it says.
         for at in 0..64 {
             let mut hostile = bytes.clone();
