@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
-    model::{Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Place, Shield, Status},
+    model::{Addr, Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Place, Shield, Status},
     target::space::Space,
 };
 
@@ -134,6 +134,9 @@ pub struct GenerationRecord {
     pub stamp: FileStamp,
     /// 128-bit xxh3 of that file's content, as hexadecimal.
     pub content: String,
+    /// Homes of the statics that took their initial values of it. They keep those when it is left.
+    #[serde(default)]
+    pub merged: Vec<Addr>,
 }
 
 impl GenerationRecord {

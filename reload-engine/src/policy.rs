@@ -244,6 +244,7 @@ mod tests {
                 tls_base: 0,
                 stamp: stamp(1),
                 content: "old".into(),
+                merged: Vec::new(),
             }],
             active: Generation(0),
             rejected: rejected.map(|(status, content)| Rejected {

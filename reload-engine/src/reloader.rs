@@ -158,6 +158,7 @@ impl Engine {
             tls_base: 0,
             stamp: candidate.stamp,
             content: candidate.content,
+            merged: Vec::new(),
         };
         shadow_file::write(&record.file, &plan.image, &plan.shadow())?;
         clock.lap(|timings| &mut timings.shadow);
@@ -396,6 +397,7 @@ impl Attempt<'_> {
             self.clock.lap(|timings| &mut timings.hooks);
         }
         let merged = self.merge_initial_values(&functions, record.bias, &mut receipt)?;
+        record.merged = merged.iter().map(|merge| Addr(merge.address)).collect();
 
         if let Some(adapter) = &self.adapter {
             let input =
@@ -441,7 +443,9 @@ impl Attempt<'_> {
                 );
                 python::prepare_to_take_back(self.link, adapter, &name, input);
             }
-            return Err(take_back(self.link, helper, self.lineage, self.module, (new, self.plan.parent), next, error));
+            let error =
+                take_back(self.link, helper, self.lineage, self.module, (new, self.plan.parent), next, error);
+            return Err(with_what_stays(error, &receipt));
         }
         self.clock.lap(|timings| &mut timings.hooks);
         Ok((receipt, next, revision))
@@ -459,7 +463,8 @@ impl Attempt<'_> {
         bias: LoadBias,
         receipt: &mut Receipt,
     ) -> Result<Vec<Merge>> {
-        let questions = merge::questions(self.plan);
+        let left = left_generations(self.lineage, self.plan.parent, self.ledger.modules.get(self.module));
+        let questions = merge::questions(self.plan, &left);
         if questions.is_empty() {
             return Ok(Vec::new());
         }
@@ -469,7 +474,7 @@ impl Attempt<'_> {
         for (question, live) in questions.iter().zip(live) {
             let image = &self.plan.image;
             let name = demangle(image.object_name(&image.objects[question.object]));
-            match merge::answer(self.plan, self.lineage, functions, bias, question, &live) {
+            match merge::answer(self.plan, self.lineage, functions, bias, question, &left, &live) {
                 merge::Answer::Take(after) => {
                     merges.push(Merge { address: question.home.0, before: live, after });
                     receipt.details.merged_statics.push(name);
@@ -486,7 +491,8 @@ impl Attempt<'_> {
     fn note_unmerged(&mut self, receipt: &mut Receipt) -> Result<()> {
         if receipt.statics.merged > 0 {
             let unmerged = self.link.unmerged()?;
-            for question in merge::questions(self.plan) {
+            let left = left_generations(self.lineage, self.plan.parent, self.ledger.modules.get(self.module));
+            for question in merge::questions(self.plan, &left) {
                 if unmerged.contains(&question.home.0) {
                     let name = demangle(self.plan.image.object_name(&self.plan.image.objects[question.object]));
                     receipt.statics.merged -= 1;
@@ -518,6 +524,10 @@ impl Attempt<'_> {
         shadow_file::remove(&record.file);
         Err(error)
     }
+}
+
+fn keeps_value(name: &str, of: Generation) -> String {
+    format!("`{name}` keeps the value that generation {of} gave it")
 }
 
 fn live_value_stays(name: &str) -> String {
@@ -585,6 +595,15 @@ fn take_back(
         }
         (Ok(_), other) => other,
     }
+}
+
+/// The same refusal with the initial values that the generation gave before it was taken back.
+fn with_what_stays(mut refusal: Error, receipt: &Receipt) -> Error {
+    if let Error::Refused { reasons, .. } = &mut refusal {
+        let names = receipt.details.merged_statics.iter();
+        reasons.extend(names.map(|name| keeps_value(name, receipt.generation)));
+    }
+    refusal
 }
 
 /// The executable segments of every generation that is written to.
@@ -665,9 +684,22 @@ fn note_merged(lineage: &Lineage, entry: &ModuleLedger, (from, to): (usize, usiz
         let number = lineage.placed(generation).number;
         let lines = entry.history.iter().filter(|line| line.receipt.generation == number);
         for name in lines.flat_map(|line| &line.receipt.details.merged_statics) {
-            receipt.warnings.push(format!("`{name}` keeps the value that generation {number} gave it"));
+            receipt.warnings.push(keeps_value(name, number));
         }
     }
+}
+
+/// The generations that rollbacks have left before `running`, with what is still there of them.
+fn left_generations<'a>(lineage: &Lineage, running: usize, entry: Option<&'a ModuleLedger>) -> Vec<merge::Left<'a>> {
+    let path = lineage.path(running);
+    let records = entry.map_or(&[][..], |entry| &entry.generations);
+    let given = records.iter().filter(|record| !record.merged.is_empty());
+    given
+        .filter_map(|record| {
+            let generation = lineage.index_of(record.number).filter(|index| !path.contains(index))?;
+            Some(merge::Left { generation, merged: &record.merged })
+        })
+        .collect()
 }
 
 fn module_ledger<'a>(ledger: &'a Ledger, module: &Path) -> Result<&'a ModuleLedger> {

@@ -1,7 +1,8 @@
 //! Three-way merge of initial values: a static that the program has never touched takes the initialiser of the new file.
 //!
 //! Base is the initial value of any generation so far, theirs the live bytes, ours the new file's initial value. What the
-//! program has changed stays; if the initialiser changed as well, that is reported.
+//! program has changed stays; if the initialiser changed as well, that is reported. A value that a generation gave and that a
+//! rollback left in place is no change of the program's either.
 
 use super::{Plan, attribution, bind::FunctionIdentities, homes::Home, lineage::Lineage};
 use crate::{
@@ -9,7 +10,15 @@ use crate::{
     model::{Addr, LoadBias, Vaddr},
 };
 
-/// A static whose initialiser differs from the running generation's.
+/// A generation that a rollback has left, and the homes of the statics that took its initial values.
+#[derive(Clone, Copy, Debug)]
+pub struct Left<'a> {
+    /// Index into the lineage.
+    pub generation: usize,
+    pub merged: &'a [Addr],
+}
+
+/// A static whose initialiser differs from the running generation's, or from one that was left.
 #[derive(Debug)]
 pub struct Question {
     /// Index into the new image's objects.
@@ -18,13 +27,23 @@ pub struct Question {
     pub size: u64,
 }
 
-/// The statics to be asked about.
-pub fn questions(plan: &Plan) -> Vec<Question> {
-    let of = |object: &usize| {
-        let Home::At(home) = plan.homes.objects[*object] else { return None };
-        Some(Question { object: *object, home, size: plan.image.objects[*object].size })
+/// The statics to be asked about, each once.
+pub fn questions(plan: &Plan, left: &[Left<'_>]) -> Vec<Question> {
+    let of = |object: usize| {
+        let Home::At(home) = plan.homes.objects[object] else { return None };
+        Some(Question { object, home, size: plan.image.objects[object].size })
     };
-    plan.homes.reinitialised.iter().filter_map(of).collect()
+    let mut objects = plan.homes.reinitialised.clone();
+    if !left.is_empty() {
+        let given = |home: &Addr| left.iter().any(|left| left.merged.contains(home));
+        objects.extend(plan.homes.kept.iter().copied().filter(|object| match &plan.homes.objects[*object] {
+            Home::At(home) => given(home),
+            Home::Own => false,
+        }));
+        objects.sort_unstable();
+        objects.dedup();
+    }
+    objects.into_iter().filter_map(of).collect()
 }
 
 /// What is to happen with such a static.
@@ -45,18 +64,20 @@ pub fn answer(
     functions: &FunctionIdentities,
     bias: LoadBias,
     question: &Question,
+    left: &[Left<'_>],
     live: &[u8],
 ) -> Answer {
     let object = &plan.image.objects[question.object];
     let Some(new) = new_value(plan, functions, bias, object) else { return Answer::Keep };
-    let mut older = lineage.path(plan.parent).into_iter().rev().flat_map(|generation| {
+    let in_generation = |generation: usize| {
         let placed = lineage.placed(generation);
         let objects = placed.image.objects.iter().zip(&placed.homes.objects);
-        let same = move |(candidate, home): &(&Object, &Addr)| {
-            candidate.key == object.key && **home == question.home && candidate.size == object.size
-        };
+        let same = move |(candidate, home): &(&Object, &Addr)| **home == question.home && candidate.size == object.size;
         objects.filter(same).map(move |(candidate, _)| (generation, candidate))
-    });
+    };
+    let mut older = lineage.path(plan.parent).into_iter().rev().flat_map(in_generation);
+    let given = left.iter().filter(|left| left.merged.contains(&question.home));
+    let mut given = given.flat_map(|left| in_generation(left.generation));
     let starts_with = |(generation, candidate): (usize, &Object), value: &[u8]| {
         let placed = lineage.placed(generation);
         initial_value(&placed.image, candidate).is_some_and(|initial| {
@@ -66,9 +87,14 @@ pub fn answer(
         })
     };
     let Some(last) = older.next() else { return Answer::Keep };
-    if new == live || starts_with(last, &new) {
+    let (untouched, unchanged) = (starts_with(last, live), starts_with(last, &new));
+    if new == live || (untouched && unchanged) {
         Answer::Same
-    } else if starts_with(last, live) || older.any(|one| starts_with(one, live)) {
+    } else if untouched || given.any(|one| starts_with(one, live)) {
+        Answer::Take(new)
+    } else if unchanged {
+        Answer::Same
+    } else if older.any(|one| starts_with(one, live)) {
         Answer::Take(new)
     } else {
         Answer::Keep

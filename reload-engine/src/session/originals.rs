@@ -106,6 +106,7 @@ fn record(module: Mapped<'_>, file: PathBuf, stamp: FileStamp, content: String) 
         tls_base: 0,
         stamp,
         content,
+        merged: Vec::new(),
     }
 }
 

@@ -56,11 +56,13 @@ pub fn successor(old: &Arc<Image>, new: &Arc<Image>) {
         Ok(slots.iter().map(|slot| (slot.0 % 3 != 0).then(|| slot.0.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect())
     };
     let _ = bind::bind(&plan, &lineage, &functions, &code, PLACES[1], &mut memory);
-    for question in merge::questions(&plan) {
+    let merged: Vec<Addr> = lineage.placed(0).homes.objects.iter().copied().step_by(3).collect();
+    let left = [merge::Left { generation: 0, merged: &merged }];
+    for question in merge::questions(&plan, &left) {
         // Memory of the target comes in pieces of the size asked for, and a static is never larger than its file says.
         if question.size < 1 << 24 {
             let live = vec![1; question.size as usize];
-            merge::answer(&plan, &lineage, &functions, PLACES[1].bias, &question, &live);
+            merge::answer(&plan, &lineage, &functions, PLACES[1].bias, &question, &left, &live);
         }
     }
     let next = lineage.place(&plan, Generation(1), PLACES[1], &code);
