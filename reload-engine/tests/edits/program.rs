@@ -88,7 +88,8 @@ impl Program {
 
     pub fn lua(optimisation: &str) -> Program {
         let from = published::source("lua-src").join("lua-5.4.7");
-        let (mut program, mut flags) = Program::copied("lua", &from, format!("Lua, C, {optimisation}"), optimisation);
+        let (mut program, mut flags) =
+            Program::copied("lua", &from, format!("Lua 5.4.7, {} {optimisation}", version("gcc")), optimisation);
         flags.push("-DLUA_USE_LINUX".to_owned());
         let files = program.files(&[""], |_| true);
         program.build = Build::Files { compiler: "gcc", flags, files };
@@ -97,10 +98,10 @@ impl Program {
 
     pub fn leveldb(optimisation: &str) -> Program {
         let from = published::source("leveldb-sys").join("deps/leveldb-1.22");
-        let title = format!("LevelDB, C++, {optimisation}");
+        let title = format!("LevelDB 1.22, {} {optimisation}", version("g++"));
         let (mut program, mut flags) = Program::copied("leveldb", &from, title, optimisation);
         let root = program.source.display();
-        flags.push("-DLEVELDB_PLATFORM_POSIX=1".to_owned());
+        flags.extend(["-DLEVELDB_PLATFORM_POSIX=1", "-DLEVELDB_IS_BIG_ENDIAN=0"].map(str::to_owned));
         flags.extend([format!("-I{root}"), format!("-I{root}/include")]);
         let programs = ["test", "windows", "bench", "leveldbutil"];
         let files = program.files(&["db", "table", "util"], |name| !programs.iter().any(|part| name.contains(part)));
@@ -110,7 +111,13 @@ impl Program {
 
     pub fn ripgrep() -> Program {
         let from = published::source("ripgrep");
-        let (mut program, _) = Program::copied("ripgrep", &from, "ripgrep, Rust, debug".to_owned(), "");
+        let versioned = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (mut program, _) = Program::copied(
+            "ripgrep",
+            &from,
+            format!("{}, {}, debug build", versioned.replace('-', " "), version("rustc")),
+            "",
+        );
         // So that cargo does not take it for a part of this workspace.
         let manifest = program.source.join("Cargo.toml");
         let text = fs::read_to_string(&manifest).expect("read the manifest");
@@ -186,6 +193,14 @@ impl Program {
         }
         (touched, image)
     }
+}
+
+/// What a compiler calls itself, without the details in brackets.
+fn version(compiler: &str) -> String {
+    let output = Command::new(compiler).arg("--version").output().expect("the compiler is installed");
+    let line = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
+    let mut words = line.split_whitespace().filter(|word| !word.starts_with('(') && !word.ends_with(')'));
+    words.by_ref().take(2).collect::<Vec<_>>().join(" ")
 }
 
 fn depends(file: &Path, touched: &[PathBuf]) -> bool {
