@@ -367,18 +367,17 @@ fn tell_types(old: &Image, new: &Image, harmful: &[TypeKey]) -> Vec<String> {
         })
         .collect();
     let (was, is): (Vec<Site>, Vec<Site>) = sites.into_iter().unzip();
-    let mut told: Vec<(bool, String)> = Vec::new();
+    let mut told: Vec<(Cause, String)> = Vec::new();
     for (was, is) in describe(&old.bytes, &was).iter().zip(&describe(&new.bytes, &is)) {
         if let Some(difference) = difference(was, is) {
             let place = was.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
-            let library = ["core::", "alloc::", "std::", "hashbrown::"].iter().any(|root| was.name.starts_with(root));
-            told.push((library, format!("`{}`{place}: {difference}", was.name)));
+            told.push((Cause::of(&was.name), format!("`{}`{place}: {difference}", was.name)));
         }
     }
     // A changed type changes each generic one around it; the cause is what the programmer wrote.
     told.sort();
-    if told.first().is_some_and(|(library, _)| !library) {
-        told.retain(|(library, _)| !library);
+    if told.first().is_some_and(|(cause, _)| *cause != Cause::Library) {
+        told.retain(|(cause, _)| *cause != Cause::Library);
     }
     let more = told.len().saturating_sub(Details::LIMIT);
     let mut lines: Vec<String> = told.into_iter().take(Details::LIMIT).map(|(_, line)| line).collect();
@@ -386,6 +385,29 @@ fn tell_types(old: &Image, new: &Image, harmful: &[TypeKey]) -> Vec<String> {
         lines.push(format!("{more} more types in use changed their layout"));
     }
     lines
+}
+
+/// How likely a changed type is what somebody has edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cause {
+    Itself,
+    /// Or what its arguments are.
+    Generic,
+    /// The standard library's, or a tuple: changes by its arguments alone.
+    Library,
+}
+
+impl Cause {
+    fn of(name: &str) -> Self {
+        let tuple = name.starts_with('(') && !name.starts_with("(unnamed)");
+        if tuple || ["core::", "alloc::", "std::", "hashbrown::"].iter().any(|root| name.starts_with(root)) {
+            Cause::Library
+        } else if name.contains('<') {
+            Cause::Generic
+        } else {
+            Cause::Itself
+        }
+    }
 }
 
 /// In words; `None` where what exists keeps its meaning.
@@ -453,4 +475,20 @@ fn exposed_functions(image: &Image) -> HashSet<Vaddr> {
         _ => None,
     });
     exported.chain(stored).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cause;
+
+    #[test]
+    fn what_somebody_wrote_is_told_before_what_holds_it() {
+        let check = |names: [&str; 4]| {
+            let mut sorted = names;
+            sorted.sort_by_key(|name| Cause::of(name));
+            assert_eq!(sorted, names);
+        };
+        check(["rg::Haystack", "rg::Worker<u8>", "(rg::Haystack, u64)", "alloc::vec::Vec<rg::Haystack>"]);
+        check(["(unnamed)::Item", "Holder<Item>", "std::vector<Item>", "(Item, Item)"]);
+    }
 }
