@@ -346,6 +346,10 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
     let names = symbols.strings();
     let base = bytes.as_ptr() as usize;
     let range_of = |name: &[u8]| {
+        // An empty one need not lie in the file.
+        if name.is_empty() {
+            return 0..0;
+        }
         let start = name.as_ptr() as usize - base;
         start as u32..(start + name.len()) as u32
     };
@@ -400,7 +404,9 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
         if !section.sh_flags(LE).contains(elf::SHF_ALLOC) {
             continue;
         }
-        if let Some((entries, _)) = section.rela(LE, bytes).map_err(parse("relocations"))? {
+        // Of none nobody can tell where they stand.
+        let entries = section.rela(LE, bytes).map_err(parse("relocations"))?.filter(|(entries, _)| !entries.is_empty());
+        if let Some((entries, _)) = entries {
             let first = entries.as_ptr() as usize - bytes.as_ptr() as usize;
             for (index, entry) in entries.iter().enumerate() {
                 let symbol_index = entry.r_sym(LE, false);
