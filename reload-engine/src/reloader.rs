@@ -164,12 +164,12 @@ impl Engine {
         clock.lap(|timings| &mut timings.shadow);
         underway.enter(Stage::Load)?;
 
-        link.begin(revision)?;
         let mut helper = self.take_helper()?;
-        helper.prepare(link)?;
-        let lineage = self.lineage(link, module, entry)?;
         let extension = !registration::python_modules(&plan.image).is_empty();
         let adapter = if extension { Some(python::install(&shadows)?) } else { None };
+        let lineage = self.lineage(link, module, entry)?;
+        link.begin(revision)?;
+        helper.prepare(link);
         let mut attempt = Attempt { link, lineage, plan: &plan, ledger, module, adapter, clock: &mut clock };
         let result = match attempt.publish(record.clone(), &mut helper) {
             Ok(published) => Ok(published),
@@ -177,6 +177,7 @@ impl Engine {
         };
         // A link that broke gives the right back by itself.
         let _ = attempt.link.end();
+        helper.stand_down(link);
         self.helper = Some(helper);
         if result.is_err() && extension {
             // So that the next attempt finds the interpreter free.
@@ -236,7 +237,7 @@ impl Engine {
         let there = link.space().from_there(module).to_owned();
         let input = python::to_roll_back(lineage, &there, to);
         link.begin(revision)?;
-        helper.prepare(link)?;
+        helper.prepare(link);
         let go = || {
             participation::await_safe_point(link, ledger.wishes, module, &mut receipt)?;
             clock.lap(|timings| &mut timings.safe_point);
@@ -265,6 +266,7 @@ impl Engine {
         };
         let committed = go();
         let _ = link.end();
+        helper.stand_down(link);
         if extension {
             python::finish(link, &mut receipt);
         }
@@ -296,12 +298,13 @@ impl Engine {
             Transaction { replacements, ledger: ledger.to_bytes(link.space())?, ..Transaction::default() };
         link.begin(revision)?;
         let go = || {
-            helper.prepare(link)?;
+            helper.prepare(link);
             let staged = link.stage(transaction)?;
             stop::commit(link, &mut helper, staged)
         };
         let stopped = go();
         let _ = link.end();
+        helper.stand_down(link);
         self.helper = Some(helper);
         self.ready_helper();
         let stopped = stopped?;
@@ -443,8 +446,7 @@ impl Attempt<'_> {
                 );
                 python::prepare_to_take_back(self.link, adapter, &name, input);
             }
-            let error =
-                take_back(self.link, helper, self.lineage, self.module, (new, self.plan.parent), next, error);
+            let error = take_back(self.link, helper, self.lineage, self.module, (new, self.plan.parent), next, error);
             return Err(with_what_stays(error, &receipt));
         }
         self.clock.lap(|timings| &mut timings.hooks);

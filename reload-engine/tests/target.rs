@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     if arguments.next().as_deref() == Some(INTRUDER) {
         return intrude(&arguments.next().unwrap_or_default());
     }
-    let tests: [Case; 28] = [
+    let tests: [Case; 30] = [
         ("launch_lists_modules_and_takes_no_low_descriptor", launch_lists_modules),
         ("launch_of_a_short_program", launch_of_a_short_program),
         ("launch_refuses_a_static_program", launch_refuses_a_static_program),
@@ -92,6 +92,8 @@ fn main() -> ExitCode {
         ("merged_value_spares_what_the_program_has_changed", merged_value),
         ("waits_are_neither_interrupted_nor_shortened", waits_are_kept),
         ("waits_are_kept_on_a_loaded_machine", waits_under_load),
+        ("one_helper_serves_many_commits", one_helper),
+        ("target_killed_while_it_is_stopped", target_killed),
         ("helper_killed_at_each_step", helper_killed),
         ("helper_killed_at_any_instant", helper_killed_anywhere),
         ("hostile_frames_and_other_users", hostile_frames),
@@ -625,6 +627,65 @@ fn halting_helper(folder: &Path, step: &str) -> Result<PathBuf, Failed> {
     fs::write(&script, text)?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700))?;
     Ok(script)
+}
+
+fn one_helper() -> Outcome {
+    let mut target = Target::start(&["sweep", "wait"])?;
+    let mut helper = StopHelper::spawn()?;
+    let pid = helper.pid();
+    for version in 1..=10 {
+        let transaction = target.stage(version, version + 1)?;
+        // Ahead of time, or as a part of the commit; one preparation more does no harm.
+        (0..version % 3).for_each(|_| helper.prepare(&mut target.link));
+        let receipt = commit(&mut target.link, &mut helper, transaction)?;
+        check(receipt.method == "ptrace" && receipt.attempts >= 1, &receipt.method)?;
+        check(helper.pid() == pid, "it is the same process")?;
+        check(target.version()? == version + 1, "the new version is whole")?;
+        target.link.end()?;
+        target.sweep()?;
+    }
+    // A preparation that leads to nothing ends with its process.
+    let (revision, _) = target.link.ledger()?;
+    target.link.begin(revision)?;
+    helper.prepare(&mut target.link);
+    helper.stand_down(&mut target.link);
+    target.link.end()?;
+    check(helper.pid().is_none(), "it has stood down")?;
+    let transaction = target.stage(11, 12)?;
+    commit(&mut target.link, &mut helper, transaction)?;
+    check(target.version()? == 12, "the next one starts a new process")
+}
+
+/// Who waits for the target's end learns of it, although the helper that had stopped it lives on.
+fn target_killed() -> Outcome {
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+
+    let mut target = Target::start(&["sweep", "wait"])?;
+    let script = halting_helper(target.folder.path(), "stopped")?;
+    let transaction = target.stage(1, 2)?;
+    let mut helper = StopHelper::spawn_from(&script)?;
+    let (helper_pid, pid) = (helper.pid().ok_or("no helper")?, target.launched.pid);
+    let killer = thread::spawn(move || {
+        let deadline = Instant::now() + PATIENCE;
+        let state = || fs::read_to_string(format!("/proc/{helper_pid}/stat")).unwrap_or_default();
+        while !state().contains(") T ") && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+        kill(Pid::from_raw(pid as i32), Signal::SIGKILL)?;
+        kill(Pid::from_raw(helper_pid as i32), Signal::SIGCONT)
+    });
+    check(commit(&mut target.link, &mut helper, transaction).is_err(), "there is nobody to commit")?;
+    killer.join().map_err(|_| "killer")??;
+    let deadline = Instant::now() + PATIENCE;
+    while target.launched.child.try_wait()?.is_none() {
+        check(Instant::now() < deadline, "its parent learns of its end")?;
+        thread::sleep(Duration::from_millis(1));
+    }
+    drop(helper);
+    Ok(())
 }
 
 fn helper_killed() -> Outcome {

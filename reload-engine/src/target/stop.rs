@@ -69,10 +69,28 @@ impl StopHelper {
         self.helper.as_ref().map(Helper::pid)
     }
 
-    /// Has it connect to the target's agent and find the target's threads, while others do something else. Without, that is
-    /// part of the commit.
-    pub fn prepare(&mut self, link: &mut AgentLink) -> Result<()> {
+    /// Has it connect to the target's agent and find the target's threads, while others do something else, under the right to
+    /// reload. Without, or where it fails, that is part of the commit.
+    pub fn prepare(&mut self, link: &mut AgentLink) {
+        if why_not_traceable(link.pid()).is_some() {
+            self.ready_for = None;
+        } else if let Err(error) = self.get_ready(link) {
+            tracing::debug!("the stop helper is not ready yet: {error}");
+        }
+    }
+
+    /// Takes back a preparation that was for nothing.
+    pub fn stand_down(&mut self, link: &mut AgentLink) {
+        if self.ready_for.take().is_some() {
+            // Its connection ends with it.
+            self.helper = None;
+            let _ = link.allow_tracer(0);
+        }
+    }
+
+    fn get_ready(&mut self, link: &mut AgentLink) -> Result<()> {
         let pid = link.pid();
+        self.ready_for = None;
         self.start()?;
         let folder = TargetFolder::of_agent(pid).ok_or(Error::NoAgent { pid })?;
         let revision = link.allow_tracer(self.pid().unwrap_or(0))?;
@@ -100,11 +118,12 @@ impl StopHelper {
 pub fn commit(link: &mut AgentLink, helper: &mut StopHelper, transaction: u64) -> Result<CommitReceipt> {
     let pid = link.pid();
     if let Some(reason) = why_not_traceable(pid) {
+        helper.stand_down(link);
         return commit_by_signal(link, transaction, &reason);
     }
     for attempt in 1..=HELPERS {
         if helper.ready_for.is_none_or(|(ready_for, _)| ready_for != pid) {
-            helper.prepare(link)?;
+            helper.get_ready(link)?;
         }
         let before = helper.ready_for.take().map_or(0, |(_, revision)| revision);
         let begun = Instant::now();

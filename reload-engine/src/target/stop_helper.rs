@@ -87,16 +87,19 @@ pub(super) enum Outcome {
 
 /// Carries out orders until there are none, or none can be taken.
 pub(super) fn serve(controller: &mut Controller) -> io::Result<()> {
-    let mut prepared = None;
+    let mut prepared: Option<(Job, Result<Ready, Outcome>)> = None;
     while let Some(order) = controller.next_order()? {
         match order {
             Order::Prepare(job) => {
                 // The agent need not listen to two of us.
                 drop(prepared.take());
-                prepared = Some(Ready::prepare(&job));
+                let ready = Ready::prepare(&job);
+                prepared = Some((job, ready));
             }
             Order::Commit { transaction } => {
-                let answer = match prepared.take() {
+                // The agent may have been too busy with the target's loader; now it waits for us.
+                let ready = prepared.take().map(|(job, ready)| ready.or_else(|_| Ready::prepare(&job)));
+                let answer = match ready {
                     Some(Ok(mut ready)) => {
                         let outcome = ready.commit(transaction).unwrap_or_else(failed);
                         Answer { outcome, last: !ready.threads.are_released() }

@@ -146,9 +146,18 @@ impl Threads {
         Ok(new)
     }
 
-    /// Whether none of them is this process's tracee any more.
+    /// Whether none of them is this process's tracee any more. One that was killed is until it has been waited for, and its
+    /// parent does not learn of its end before.
     pub fn are_released(&self) -> bool {
-        self.seized.iter().all(|thread| thread.state == State::Gone)
+        loop {
+            // SAFETY: nothing is to be stored. This process has no children but tracees.
+            match unsafe { libc::waitpid(-1, ptr::null_mut(), libc::__WALL | libc::WNOHANG) } {
+                0 => return false,
+                id if id > 0 => {}
+                _ if Errno::last() == Errno::EINTR => {}
+                _ => return Errno::last() == Errno::ECHILD,
+            }
+        }
     }
 
     /// Stops all of them, and those that they start meanwhile, until there is none that runs.
