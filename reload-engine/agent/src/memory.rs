@@ -142,7 +142,13 @@ const MOST_PLACES: usize = 1024;
 fn read_together(places: &[(u64, usize)]) -> Vec<Vec<u8>> {
     let remote = |(address, len): &(u64, usize)| libc::iovec { iov_base: *address as *mut c_void, iov_len: *len };
     let remote: Vec<libc::iovec> = places.iter().map(remote).collect();
-    let mut bytes = vec![0; places.iter().map(|(_, len)| len).sum()];
+    let one_by_one = || places.iter().map(|(address, len)| read(*address, *len).unwrap_or_default()).collect();
+    let total = places.iter().fold(0usize, |total, (_, len)| total.saturating_add(*len));
+    let mut bytes = Vec::new();
+    if bytes.try_reserve_exact(total).is_err() {
+        return one_by_one();
+    }
+    bytes.resize(total, 0);
     let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let (one, none): (libc::c_ulong, libc::c_ulong) = (1, 0);
     // SAFETY: as in `read_into`.
@@ -151,7 +157,7 @@ fn read_together(places: &[(u64, usize)]) -> Vec<Vec<u8>> {
     };
     if got < 0 || got as usize != bytes.len() {
         // It ends at the first place that cannot be read.
-        return places.iter().map(|(address, len)| read(*address, *len).unwrap_or_default()).collect();
+        return one_by_one();
     }
     let mut rest = &bytes[..];
     let piece = |(_, len): &(u64, usize)| {

@@ -46,7 +46,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         open: HashSet::new(),
         circles: 0,
         incomplete: false,
-        budget: BUDGET / image.functions.len().max(image.objects.len()).div_ceil(PART).max(1) as u32,
+        budget: BUDGET / image.functions.len().max(image.objects.len()).div_ceil(SHARE).max(1) as u32,
     };
     let none = HashMap::new();
     let mut bounding = meaning(Cow::Owned(boundaries(image, scan)), &none);
@@ -82,6 +82,8 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
 
 /// How many functions or statics one thread describes at a time.
 const PART: usize = 1024;
+/// For how many of them the budget is divided: what parts have in common each of them reads anew.
+const SHARE: usize = 8 * PART;
 
 /// A function's hash together with those of the compiler's clones it reaches: they have no entry of their own.
 /// `clones` are the places of all of them, ascending.

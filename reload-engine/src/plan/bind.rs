@@ -266,6 +266,10 @@ fn runs(image: &Image, bias: LoadBias, code: &[(Vaddr, [u8; 4])]) -> Vec<Write> 
     for (site, field) in code {
         let gap = site.0.wrapping_sub(end.0);
         let between = (gap <= CLOSE).then(|| image.bytes_from(end)).and_then(|rest| {
+            // Detours lie outside of every section.
+            if gap == 0 {
+                return Some(&[][..]);
+            }
             // In one section, and the loader has changed nothing there (slots have 8 bytes).
             let same = rest.len() as u64 >= gap + 4 && !image.has_relocation_in(Vaddr(end.0.saturating_sub(7))..*site);
             same.then(|| &rest[..gap as usize])

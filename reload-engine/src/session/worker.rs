@@ -1,7 +1,7 @@
 //! The session's thread: waits for whatever comes first, acts on it, tells about it.
 //!
-//! Idle costs three reads of one short file of `/proc` per second, and the agent sleeps: it tells of other controllers, inotify of files,
-//! and only a `dlopen` has to be polled for.
+//! Idle costs a few reads of short files of `/proc` per second, and the agent sleeps: it tells of other controllers, inotify of
+//! files, and only a `dlopen` has to be polled for.
 
 use std::{
     collections::HashMap,
