@@ -70,7 +70,7 @@ fn attempt(program: &Program) -> Tried {
         let shown = match &told {
             Ok(Reload { functions, warnings }) => {
                 let warned = warnings.first().map_or_else(String::new, |warning| format!("; warned: {warning}"));
-                format!("reloaded, {functions} functions{warned}")
+                format!("reloaded; functions: {functions}{warned}")
             }
             Err(reasons) => format!("refused: {}", reasons.first().map_or("", String::as_str)),
         };
