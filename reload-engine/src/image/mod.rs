@@ -41,7 +41,7 @@ pub use elf::{RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
 pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
-pub use names::{closure_family, demangle, is_file_start_up, is_static_initialiser};
+pub use names::{closure_family, demangle, is_file_start_up, is_static_initialiser, without_hash};
 pub use pool::{analyse, analyse_known};
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 

@@ -54,6 +54,16 @@ pub fn is_rust(name: &[u8]) -> bool {
     name.starts_with(b"_R") || (name.starts_with(b"_ZN") && hashed())
 }
 
+/// A name of rustc's older scheme without its hash, in which the types of a static are: the path, and the part of the static
+/// where LLVM took it apart. `None` for every other name.
+pub fn without_hash(name: &str) -> Option<(&str, &str)> {
+    const HASH: usize = "17h0123456789abcdefE".len();
+    let at = name.strip_prefix("_ZN").and_then(|rest| rest.rfind("17h"))? + "_ZN".len();
+    let (path, hash) = name.split_at(at);
+    let part = hash.get(HASH..)?;
+    (hash.as_bytes()[HASH - 1] == b'E' && (part.is_empty() || part.starts_with('.'))).then_some((path, part))
+}
+
 /// For a Rust closure: what all closures of the same function share, so that a renumbering can be noticed. `None` for
 /// everything else.
 pub fn closure_family(name: &str) -> Option<String> {
@@ -82,7 +92,7 @@ pub fn demangle(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{closure_family, demangle, is_auxiliary, normalise};
+    use super::{closure_family, demangle, is_auxiliary, normalise, without_hash};
 
     #[test]
     fn compiler_suffixes_are_taken_off() {
@@ -96,6 +106,17 @@ mod tests {
         check(".LC.1x", true, ".LC.1x");
         check(".5", true, ".5");
         check("_RNvNtCs1_4demo5STATE.0", true, "_RNvNtCs1_4demo5STATE.0");
+    }
+
+    #[test]
+    fn hashes_of_the_older_scheme_are_taken_off() {
+        let check = |name, expected| assert_eq!(without_hash(name), expected, "{name}");
+        check("_ZN4demo5STATE17h0123456789abcdefE", Some(("_ZN4demo5STATE", "")));
+        check("_ZN4demo5STATE17h0123456789abcdefE.1", Some(("_ZN4demo5STATE", ".1")));
+        check("_ZN4demo5STATEE", None);
+        check("_ZN4demo17hE", None);
+        check("_RNvCs1_4demo5STATE", None);
+        check("counter", None);
     }
 
     #[test]

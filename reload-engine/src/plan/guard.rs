@@ -159,8 +159,12 @@ impl<'a> Touched<'a> {
         let is_touched = |function: u32| self.after.binary_search(&new.functions[function as usize].address).is_ok();
         let references = new.references.iter().filter(|reference| reference.function.is_some_and(is_touched));
         let statics = references.filter_map(|reference| new.object_meant(reference.target));
-        let used: HashSet<NameKey> =
-            statics.filter(|object| kept.contains(object)).map(|object| new.objects[object].key).collect();
+        let previous = |object: usize| homes.previous_objects[object].map(|previous| old.objects[previous].key);
+        let used: HashSet<NameKey> = statics
+            .filter(|object| kept.contains(object))
+            .flat_map(|object| [Some(new.objects[object].key), previous(object)])
+            .flatten()
+            .collect();
         // Whatever uses one of them is taken to use all: they are few.
         let thread_locals = new.tls_uses.iter().filter_map(|use_| use_.function).any(is_touched)
             || new.tls_displacements.iter().any(|displacement| is_touched(displacement.function));
@@ -272,9 +276,11 @@ fn kept_statics<'a>(old: &'a Image, new: &'a Image, after: &'a Layouts, homes: &
         .filter(|(_, object)| object.address == variable.address)
     };
     let mut by_name: HashMap<(NameKey, bool), Vec<&Variable>> = HashMap::new();
+    let mut by_index: HashMap<(usize, bool), Vec<&Variable>> = HashMap::new();
     for variable in &old.layouts().variables {
-        if let Some((_, object)) = object_of(old, variable) {
+        if let Some((index, object)) = object_of(old, variable) {
             by_name.entry((object.key, variable.thread_local)).or_default().push(variable);
+            by_index.entry((index, variable.thread_local)).or_default().push(variable);
         }
     }
     let variables = after.variables.iter();
@@ -283,7 +289,10 @@ fn kept_statics<'a>(old: &'a Image, new: &'a Image, after: &'a Layouts, homes: &
             let (index, object) = object_of(new, variable)?;
             let stays =
                 if variable.thread_local { homes.thread_locals[index] != TlsHome::Own } else { kept.contains(&index) };
-            let old = by_name.get(&(object.key, variable.thread_local)).filter(|_| stays)?;
+            let previous = if variable.thread_local { &homes.previous_thread_locals } else { &homes.previous_objects };
+            // What goes on under another name is told by its place.
+            let previous = || by_index.get(&(previous.get(index).copied().flatten()?, variable.thread_local));
+            let old = by_name.get(&(object.key, variable.thread_local)).or_else(previous).filter(|_| stays)?;
             Some(Kept { name: demangle(new.object_name(object)), old: old.clone(), new: variable })
         })
         .collect()

@@ -13,7 +13,7 @@ use super::{
     registration,
 };
 use crate::{
-    image::{Image, NameKey, Object, demangle},
+    image::{Image, NameKey, Object, demangle, without_hash},
     model::{Addr, Details, LoadBias, Place},
 };
 
@@ -146,7 +146,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
     let registration = registration::statics(image);
     let types = registration::types(image);
     planned.registers_anew = registers_anew(&lineage.placed(parent).image, image, &registration);
-    let (groups_of_objects, unknown) = groups(lineage, parent, &image.objects, |image| &image.objects);
+    let (groups_of_objects, unknown) = groups(lineage, parent, image, |image| &image.objects);
     for (placed, olds, mut news) in groups_of_objects {
         news.retain(|index| !registration.contains(index));
         if news.is_empty() {
@@ -225,7 +225,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
         return planned;
     }
     let mut paired = vec![false; image.thread_locals.len()];
-    let (groups_of_thread_locals, _) = groups(lineage, parent, &image.thread_locals, |image| &image.thread_locals);
+    let (groups_of_thread_locals, _) = groups(lineage, parent, image, |image| &image.thread_locals);
     for (placed, olds, news) in groups_of_thread_locals {
         let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
             indices.iter().map(|index| Traits { file: image.thread_locals[*index].file, ..Traits::default() }).collect()
@@ -388,9 +388,10 @@ type Group<'a> = (&'a Placed, Vec<usize>, Vec<usize>);
 fn groups<'a>(
     lineage: &'a Lineage,
     parent: usize,
-    new: &[Object],
+    image: &Image,
     table: impl Fn(&Image) -> &Vec<Object>,
 ) -> (Vec<Group<'a>>, Vec<usize>) {
+    let new = table(image);
     let mut by_key: HashMap<NameKey, Vec<usize>> = HashMap::with_capacity(new.len());
     for (index, object) in new.iter().enumerate() {
         by_key.entry(object.key).or_default().push(index);
@@ -398,7 +399,8 @@ fn groups<'a>(
     let mut result = Vec::with_capacity(by_key.len());
     let path = lineage.path(parent);
     let left_behind = (0..lineage.all().len()).filter(|generation| path.binary_search(generation).is_err());
-    for generation in path.iter().copied().rev().chain(left_behind.rev()) {
+    let generations: Vec<usize> = path.iter().copied().rev().chain(left_behind.rev()).collect();
+    for generation in generations.iter().copied() {
         // Most find all they look for in the first.
         if by_key.is_empty() {
             break;
@@ -416,10 +418,70 @@ fn groups<'a>(
             }
         }
     }
+    result.extend(renamed(lineage, &generations, image, &table, &mut by_key));
     result.sort_by_key(|(_, _, news)| news[0]);
     let mut unknown: Vec<usize> = by_key.into_values().flatten().collect();
     unknown.sort_unstable();
     (result, unknown)
+}
+
+/// In rustc's older scheme a static has another name when a type in its own is edited in any way, if only by a `pub`: what
+/// `unknown` holds and no new name takes is told by the path, where that is all there is of it, and leaves `unknown`.
+fn renamed<'a>(
+    lineage: &'a Lineage,
+    generations: &[usize],
+    image: &Image,
+    table: impl Fn(&Image) -> &Vec<Object>,
+    unknown: &mut HashMap<NameKey, Vec<usize>>,
+) -> Vec<Group<'a>> {
+    let new = table(image);
+    let mut by_path: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
+    for index in unknown.values().flatten() {
+        if let Some(path) = without_hash(image.object_name(&new[*index])) {
+            by_path.entry(path).or_default().push(*index);
+        }
+    }
+    let mut told: Vec<Group<'a>> = Vec::new();
+    if by_path.is_empty() {
+        return told;
+    }
+    let taken: HashSet<NameKey> = new.iter().map(|object| object.key).collect();
+    for generation in generations {
+        let placed = lineage.placed(*generation);
+        let old = table(&placed.image);
+        let mut here: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
+        for (index, object) in old.iter().enumerate().filter(|(_, object)| !taken.contains(&object.key)) {
+            let path = without_hash(placed.image.object_name(object));
+            if let Some(path) = path.filter(|path| by_path.contains_key(path)) {
+                here.entry(path).or_default().push(index);
+            }
+        }
+        for (path, mut olds) in here {
+            let Some(mut news) = by_path.remove(&path) else { continue };
+            // `thread_local!` makes two of one path, as a rule of different sizes.
+            for index in news.clone() {
+                let size = new[index].size;
+                if let (Some(same), Some(_)) = (only(&olds, old, size), only(&news, new, size)) {
+                    olds.retain(|it| *it != same);
+                    news.retain(|it| *it != index);
+                    told.push((placed, vec![same], vec![index]));
+                }
+            }
+            if !olds.is_empty() && !news.is_empty() {
+                told.push((placed, olds, news));
+            }
+        }
+    }
+    for index in told.iter().flat_map(|(_, _, news)| news) {
+        unknown.remove(&new[*index].key);
+    }
+    told
+}
+
+/// The only one of these objects that has this size.
+fn only(of: &[usize], table: &[Object], size: u64) -> Option<usize> {
+    let mut fitting = of.iter().copied().filter(|index| table[*index].size == size);
+    fitting.next().filter(|_| fitting.next().is_none())
 }
 
 /// `std::backtrace_rs::symbolize::gimli::Cache::with_global::MAPPINGS_CACHE`.
