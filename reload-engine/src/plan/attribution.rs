@@ -322,29 +322,37 @@ impl Judge<'_> {
             let before = self.old_readings(&old);
             let fitting: Vec<Reading> =
                 readings.iter().copied().filter(|new| before.iter().any(|old| self.same(*old, *new))).collect();
-            if let Some(objects) = self.agree(&fitting) {
+            if let Some(objects) = self.told(reference, &fitting) {
                 return Verdict::Means(objects);
             }
         }
         let supported = partner.map(|partner| self.supported(reference, &readings, partner.function));
         let supported = supported.unwrap_or_default();
-        match self.agree(&supported).or_else(|| self.by_access(reference, &readings)) {
+        match self.told(reference, &supported).or_else(|| self.by_access(reference, &readings)) {
             Some(objects) => Verdict::Means(objects),
             None => self.by_use(reference, &readings, &supported),
         }
     }
 
+    /// What the readings mean that the running generation leaves. A loop that ends below an array may end where something
+    /// else begins: what the code does with the address counts for more than how rare that is.
+    fn told(&self, reference: &Reference, readings: &[Reading]) -> Option<Vec<usize>> {
+        self.alike(readings).or_else(|| self.by_access(reference, readings)).or_else(|| self.agree(readings))
+    }
+
     /// What the readings mean, if it makes no difference which of them is right. An address before or inside the object that
     /// is meant is so rare that it counts only where nothing else explains the reference.
     fn agree(&self, readings: &[Reading]) -> Option<Vec<usize>> {
-        let alike = |readings: Vec<Reading>| {
-            let (first, _) = *readings.first()?;
-            let alike = readings.iter().all(|(object, _)| self.shifts[*object] == self.shifts[first]);
-            alike.then(|| readings.into_iter().map(|(object, _)| object).collect())
-        };
         // Where an object begins or ends.
         let ordinary = |(object, offset): &Reading| *offset == 0 || *offset == self.new.objects()[*object].size as i64;
-        alike(readings.to_vec()).or_else(|| alike(readings.iter().copied().filter(ordinary).collect()))
+        let ordinary = || readings.iter().copied().filter(ordinary).collect::<Vec<_>>();
+        self.alike(readings).or_else(|| self.alike(&ordinary()))
+    }
+
+    fn alike(&self, readings: &[Reading]) -> Option<Vec<usize>> {
+        let (first, _) = *readings.first()?;
+        let alike = readings.iter().all(|(object, _)| self.shifts[*object] == self.shifts[first]);
+        alike.then(|| readings.iter().map(|(object, _)| *object).collect())
     }
 
     fn old_table(&self) -> Table<'_> {
