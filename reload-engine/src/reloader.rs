@@ -125,7 +125,7 @@ impl Engine {
         let (path, bytes) = (candidate.path, candidate.bytes);
         let (mut image, shared) =
             uninterrupted(Stage::Parse, module, || match u128::from_str_radix(&candidate.content, 16) {
-                Ok(content) => image::analyse_known(&path, bytes, content),
+                Ok(content) => image::analyse_known(&path, bytes, content, Some(&lineage.placed(parent).image)),
                 Err(_) => image::analyse(&path, bytes),
             })?;
         image.path = shadow_file::path(&shadows, &name, number);

@@ -8,6 +8,9 @@ use reload_engine::{
     plan::{self, Objections, Plan, homes::Homes, lineage::Lineage},
 };
 
+#[path = "shared/agree.rs"]
+mod agree;
+
 /// `compiler` is one of gcc, g++ and rustc, or `program` for a C program.
 fn build(folder: &Path, compiler: &str, source: &str, flags: &[&str]) -> Arc<Image> {
     let (extension, basic): (_, &[&str]) = match compiler {
@@ -33,6 +36,7 @@ fn plan_by(compiler: &str, old: &str, new: &str, flags: &[&str]) -> Result<Plan,
     let folder = tempfile::tempdir().expect("a folder");
     let old = build(folder.path(), compiler, old, flags);
     let new = build(folder.path(), compiler, new, flags);
+    agree::assert_read_the_same(&old, &new);
     let homes = Homes::of_original(&old, LoadBias(0x10_0000), 1, &BTreeMap::new());
     plan::plan(&Lineage::new(old, LoadBias(0x10_0000), 1, homes), 0, new, Objections::Refuse)
 }

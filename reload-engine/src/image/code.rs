@@ -11,6 +11,7 @@ use super::{
     entry::{self, Entry, Facts, Padding},
     layout::in_parallel,
     local_exec::LocalExec,
+    recurring::{FieldKind, Filled, Record, Recurring},
 };
 use crate::model::Vaddr;
 
@@ -83,13 +84,15 @@ pub struct Scan {
     /// Parallel to the image's functions.
     pub bodies: Vec<Body>,
     pub entries: Vec<Entry>,
+    pub recurring: Recurring,
 }
 
-/// Decodes all code sections of `image`, whose symbols have been collected; `landing_pads` are where exceptions land.
+/// Decodes all code sections of `image`, whose symbols have been collected, but for the code that it has in common with `before`;
+/// `landing_pads` are where exceptions land.
 ///
 /// # Errors
 /// A code section whose bytes are not in the file.
-pub fn scan(image: &Image, landing_pads: &[Vaddr]) -> Result<Scan, String> {
+pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Result<Scan, String> {
     let mut stretches = Vec::new();
     for section in image.tables.sections.iter().filter(|section| section.kind.is_code()) {
         let code = image.bytes_from(Vaddr(section.address));
@@ -99,26 +102,33 @@ pub fn scan(image: &Image, landing_pads: &[Vaddr]) -> Result<Scan, String> {
         cut(image, section.address, code, &mut stretches);
     }
     let pairs = TlsPairs::of(image);
+    let before = before.filter(|before| thread_locals_agree(image, before));
     let parts: Vec<&[Stretch<'_>]> = stretches.chunks(PART).collect();
     let parts = in_parallel(parts.len(), |index| {
-        let mut scanner = Scanner::new(image, &pairs);
+        let mut scanner = Scanner::new(image, before, &pairs);
         parts[index].iter().for_each(|stretch| scanner.stretch(stretch));
         scanner
     });
     Ok(joined(image, parts, landing_pads))
 }
 
+/// Whether an instruction that may reach a thread-local of a program reaches the same one in both files.
+fn thread_locals_agree(one: &Image, other: &Image) -> bool {
+    let (one, other) = (&one.tables, &other.tables);
+    one.program == other.program && one.thread_pointer() == other.thread_pointer()
+}
+
 /// How many stretches one thread decodes at a time.
 const PART: usize = 512;
 
 /// Bytes that begin at a function symbol, or at the section's start, and end at the next.
-struct Stretch<'a> {
+pub struct Stretch<'a> {
     /// The functions that begin here: aliases of one another.
     functions: Option<Range<usize>>,
-    start: u64,
-    bytes: &'a [u8],
+    pub start: u64,
+    pub bytes: &'a [u8],
     /// How many of the bytes are the functions'; padding follows, or something without a symbol.
-    body: usize,
+    pub body: usize,
 }
 
 /// Cuts a section into stretches.
@@ -170,6 +180,7 @@ impl TlsPairs {
 /// Decodes some stretches; what it finds of functions is joined with what others find by [`joined`].
 struct Scanner<'a> {
     image: &'a Image,
+    before: Option<&'a Image>,
     pairs: &'a TlsPairs,
     scan: Scan,
     /// By index of the function; aliases share an entry.
@@ -180,12 +191,15 @@ struct Scanner<'a> {
     /// Addresses taken of what may be tables of jumps, each with who takes it.
     possible_tables: Vec<(u32, Vaddr)>,
     skeleton: Vec<u8>,
+    record: Record,
+    filled: Vec<Filled>,
 }
 
 impl<'a> Scanner<'a> {
-    fn new(image: &'a Image, pairs: &'a TlsPairs) -> Self {
+    fn new(image: &'a Image, before: Option<&'a Image>, pairs: &'a TlsPairs) -> Self {
         Scanner {
             image,
+            before,
             pairs,
             scan: Scan::default(),
             functions: Vec::new(),
@@ -193,10 +207,80 @@ impl<'a> Scanner<'a> {
             stray_targets: Vec::new(),
             possible_tables: Vec::new(),
             skeleton: Vec::new(),
+            record: Record::default(),
+            filled: Vec::new(),
         }
     }
 
     fn stretch(&mut self, stretch: &Stretch<'_>) {
+        if !self.recurs(stretch) {
+            self.decode(stretch);
+        }
+    }
+
+    /// Takes over what is known of the same code in the file before, if there is such.
+    fn recurs(&mut self, stretch: &Stretch<'_>) -> bool {
+        let (Some(functions), Some(before)) = (&stretch.functions, self.before) else { return false };
+        let name = self.image.functions[functions.start].key;
+        let old_bytes = |address| before.bytes_from(address);
+        let Some(same) = before.recurring.same(name, stretch, old_bytes, &mut self.skeleton, &mut self.filled) else {
+            return false;
+        };
+        let is_pair = |field: &Filled| {
+            matches!(field.kind, FieldKind::Address | FieldKind::Table)
+                && self.pairs.all.binary_search(&field.target).is_ok()
+        };
+        if self.filled.iter().any(is_pair) {
+            return false;
+        }
+        let owner = Some(functions.start as u32);
+        let filled = std::mem::take(&mut self.filled);
+        let mut mentions = Vec::with_capacity(filled.len());
+        self.record.begin();
+        for Filled { kind, at, next, target } in filled.iter().copied() {
+            self.record.field(stretch.start, at as usize, next.0, kind);
+            if kind == FieldKind::Branch {
+                mentions.push(Mention::Branch(target));
+                self.stray(target);
+                continue;
+            }
+            mentions.push(Mention::Memory(target));
+            self.memory(owner, Vaddr(stretch.start + u64::from(at)), next, target, kind != FieldKind::Memory);
+            if kind == FieldKind::Table {
+                self.scan.relative_tables.push(target);
+            }
+        }
+        self.filled = filled;
+        let facts = Facts { alone: self.is_alone(functions), ..same.facts };
+        self.finish(
+            stretch,
+            facts,
+            stretch.start + stretch.body as u64,
+            Body { skeleton: same.skeleton, mentions, opaque: false },
+        );
+        true
+    }
+
+    fn is_alone(&self, functions: &Range<usize>) -> bool {
+        let function = &self.image.functions[functions.start];
+        functions.len() == 1 && !function.auxiliary && !function.indirect
+    }
+
+    /// Notes what is known of a stretch; from `padding_from` on it may be overwritten.
+    fn finish(&mut self, stretch: &Stretch<'_>, facts: Facts, padding_from: u64, body: Body) {
+        let end = stretch.start + stretch.bytes.len() as u64;
+        let padding_start = padding_from.max(facts.at.0 + entry::NEAR);
+        if padding_start + entry::NEAR <= end {
+            self.padding.0.push((Vaddr(padding_start), Vaddr(end)));
+        }
+        if let Some(functions) = &stretch.functions {
+            let name = self.image.functions[functions.start].key;
+            self.scan.recurring.note(name, stretch, body.skeleton, facts, &self.record);
+            self.functions.push((functions.clone(), facts, body));
+        }
+    }
+
+    fn decode(&mut self, stretch: &Stretch<'_>) {
         let Stretch { functions, start, bytes, body } = stretch;
         let (start, body) = (*start, *body);
         let index = functions.as_ref().map(|range| range.start);
@@ -212,8 +296,10 @@ impl<'a> Scanner<'a> {
             LocalExec::new(self.image.tables.thread_pointer().filter(|_| owner.is_some()).unwrap_or(0));
         let mut tables = TableTracker::default();
         let first_displacement = self.scan.tls_displacements.len();
+        let first_use = self.scan.tls_uses.len();
         self.skeleton.clear();
         self.skeleton.extend_from_slice(&bytes[..body]);
+        self.record.begin();
 
         while decoder.can_decode() {
             let ip = decoder.ip();
@@ -245,10 +331,25 @@ impl<'a> Scanner<'a> {
                 let target = Vaddr(instruction.ip_rel_memory_address());
                 let site = Vaddr(ip + offsets.displacement_offset() as u64);
                 let next = Vaddr(instruction.next_ip());
-                self.memory(owner, site, next, target, &instruction, &mut tls);
+                let address_taken = instruction.mnemonic() == Mnemonic::Lea;
+                if address_taken && self.pairs.all.binary_search(&target).is_ok() {
+                    self.scan.tls_uses.push(TlsUse { site, next, pair: target, function: owner });
+                    if self.pairs.local_dynamic.binary_search(&target).is_ok() {
+                        tls.block_requested();
+                    }
+                } else {
+                    self.memory(owner, site, next, target, address_taken);
+                }
                 if in_body {
                     result.mentions.push(Mention::Memory(target));
-                    self.blank(local + offsets.displacement_offset(), 4);
+                    let at = local + offsets.displacement_offset();
+                    self.blank(at, 4);
+                    let kind = if address_taken { FieldKind::Address } else { FieldKind::Memory };
+                    self.record.field(start, at, next.0, kind);
+                    let inside = target.0 >= start && target.0 < start + bytes.len() as u64;
+                    if inside || instruction.memory_base() != Register::RIP {
+                        self.record.spoil();
+                    }
                 }
             } else if let Some(function) = owner
                 && self.image.tables.tls_size > 0
@@ -282,7 +383,12 @@ impl<'a> Scanner<'a> {
                     if in_body && !(target.0 >= start && target.0 < body_end) {
                         let offsets = offsets();
                         result.mentions.push(Mention::Branch(target));
-                        self.blank(local + offsets.immediate_offset(), offsets.immediate_size());
+                        let at = local + offsets.immediate_offset();
+                        self.blank(at, offsets.immediate_size());
+                        self.record.field(start, at, instruction.next_ip(), FieldKind::Branch);
+                        if offsets.immediate_size() != 4 || target.0 < start + bytes.len() as u64 && target.0 >= start {
+                            self.record.spoil();
+                        }
                     }
                 }
                 _ => {}
@@ -296,21 +402,17 @@ impl<'a> Scanner<'a> {
                 facts.lands(Vaddr(instruction.next_ip()));
             }
             tls.after(&instruction);
-            self.scan.relative_tables.extend(tables.after(&instruction));
+            if let Some(table) = tables.after(&instruction) {
+                self.scan.relative_tables.push(table.address);
+                self.record.is_table(start, table.next);
+            }
         }
 
         let clean_tail = padding_from == body_end;
         let room_end = if clean_tail { start + bytes.len() as u64 } else { body_end };
         facts.room = room_end.saturating_sub(facts.at.0);
         facts.own = body_end.saturating_sub(facts.at.0);
-        facts.alone = functions.as_ref().is_some_and(|range| {
-            let function = &self.image.functions[range.start];
-            range.len() == 1 && !function.auxiliary && !function.indirect
-        });
-        let padding_start = padding_from.max(facts.at.0 + entry::NEAR);
-        if padding_start + entry::NEAR <= start + bytes.len() as u64 {
-            self.padding.0.push((Vaddr(padding_start), Vaddr(start + bytes.len() as u64)));
-        }
+        facts.alone = functions.as_ref().is_some_and(|range| self.is_alone(range));
         if !tls.uses_block {
             self.scan.tls_displacements.truncate(first_displacement);
         }
@@ -329,10 +431,15 @@ impl<'a> Scanner<'a> {
                 self.blank((displacement.site.0 - start) as usize, 4);
             }
         }
-        if let Some(functions) = functions {
+        if functions.is_some() {
             result.skeleton = twox_hash::XxHash3_128::oneshot(&self.skeleton);
-            self.functions.push((functions.clone(), facts, result));
         }
+        let thread_locals =
+            self.scan.tls_displacements.len() > first_displacement || self.scan.tls_uses.len() > first_use;
+        if !clean_tail || result.opaque || thread_locals || tables.mixed {
+            self.record.spoil();
+        }
+        self.finish(stretch, facts, padding_from, result);
     }
 
     /// A jump to a function's start lands inside no entry.
@@ -342,23 +449,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn memory(
-        &mut self,
-        function: Option<u32>,
-        site: Vaddr,
-        next: Vaddr,
-        target: Vaddr,
-        instruction: &Instruction,
-        tls: &mut TlsTracker,
-    ) {
-        let address_taken = instruction.mnemonic() == Mnemonic::Lea;
-        if address_taken && self.pairs.all.binary_search(&target).is_ok() {
-            self.scan.tls_uses.push(TlsUse { site, next, pair: target, function });
-            if self.pairs.local_dynamic.binary_search(&target).is_ok() {
-                tls.block_requested();
-            }
-            return;
-        }
+    fn memory(&mut self, function: Option<u32>, site: Vaddr, next: Vaddr, target: Vaddr, address_taken: bool) {
         let wanted = match self.image.section_at(target).map(|section| section.kind) {
             Some(kind) if kind.is_state() => true,
             Some(SectionKind::Code) => {
@@ -470,6 +561,7 @@ fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Sca
         scan.tls_uses.extend(part.scan.tls_uses);
         scan.tls_displacements.extend(part.scan.tls_displacements);
         scan.relative_tables.extend(part.scan.relative_tables);
+        scan.recurring.extend(part.scan.recurring);
         padding.0.extend(part.padding.0);
         stray_targets.extend(part.stray_targets);
         possible_tables.extend(part.possible_tables);
@@ -572,12 +664,21 @@ impl TlsTracker {
 #[derive(Default)]
 struct TableTracker {
     known: Vec<(Register, Held)>,
+    /// Addresses that were loaded by different instructions have been compared.
+    mixed: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Held {
-    Table(Vaddr),
-    Entry(Vaddr),
+    Table(Loaded),
+    Entry(Loaded),
+}
+
+/// An address, and what follows the instruction that loaded it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Loaded {
+    address: Vaddr,
+    next: u64,
 }
 
 impl TableTracker {
@@ -586,7 +687,7 @@ impl TableTracker {
     }
 
     /// The table that this instruction proves to be one of distances: `add entry, table`, in either order.
-    fn after(&mut self, instruction: &Instruction) -> Option<Vaddr> {
+    fn after(&mut self, instruction: &Instruction) -> Option<Loaded> {
         if self.known.is_empty() && instruction.code() != Code::Lea_r64_m {
             return None;
         }
@@ -604,7 +705,8 @@ impl TableTracker {
         let mut proven = None;
         let holds = match instruction.code() {
             Code::Lea_r64_m if instruction.is_ip_rel_memory_operand() => {
-                Some(Held::Table(Vaddr(instruction.ip_rel_memory_address())))
+                let (address, next) = (Vaddr(instruction.ip_rel_memory_address()), instruction.next_ip());
+                Some(Held::Table(Loaded { address, next }))
             }
             Code::Mov_r64_rm64 | Code::Mov_rm64_r64 if instruction.op1_kind() == OpKind::Register => {
                 self.held(instruction.op1_register())
@@ -619,10 +721,9 @@ impl TableTracker {
             Code::Add_r64_rm64 | Code::Add_rm64_r64 if instruction.op1_kind() == OpKind::Register => {
                 proven = match (self.held(written), self.held(instruction.op1_register())) {
                     (Some(Held::Entry(entry)), Some(Held::Table(table)))
-                    | (Some(Held::Table(table)), Some(Held::Entry(entry)))
-                        if entry == table =>
-                    {
-                        Some(table)
+                    | (Some(Held::Table(table)), Some(Held::Entry(entry))) => {
+                        self.mixed |= entry != table;
+                        (entry.address == table.address).then_some(table)
                     }
                     _ => None,
                 };

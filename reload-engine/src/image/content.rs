@@ -3,13 +3,13 @@
 //! Two functions with the same hash do the same: same instructions, same callees by name, same statics by name and size,
 //! same constants by value, same handling of exceptions. The other direction does not hold, and need not: patching an unchanged function is harmless.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, ops::Range};
 
 use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
 
 use super::{
-    Image, RelocationKind, Resolves, SectionKind,
+    Image, RelocationKind, Resolves, Section, SectionKind,
     code::{Mention, Scan},
     exceptions::{self, Named},
     layout::in_parallel,
@@ -41,6 +41,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         boundaries,
         stubs: HashMap::new(),
         mentioned: HashMap::new(),
+        parts: Vec::new(),
         counted_strings,
         known: HashMap::new(),
         open: HashSet::new(),
@@ -56,11 +57,10 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
     let mut plain = meaning(Cow::Borrowed(&boundaries), &none);
     let resolvers: HashMap<Vaddr, Option<u128>> =
         indirect.map(|(index, function)| (function.address, plain.function(index, scan))).collect();
-    let part = |count: usize, part: usize| part * PART..count.min((part + 1) * PART);
-    let functions = image.functions.len();
-    let own = in_parallel(functions.div_ceil(PART), |index| {
+    let functions = parts(image.functions.len());
+    let own = in_parallel(functions.len(), |index| {
         let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
-        part(functions, index).map(|function| meaning.function(function, scan)).collect::<Vec<_>>()
+        functions[index].clone().map(|function| meaning.function(function, scan)).collect::<Vec<_>>()
     });
     let own = own.concat();
     let clones: Vec<(Vaddr, Vaddr)> =
@@ -69,21 +69,26 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         let comparable = !scan.bodies[index].opaque && image.tables.has_local_symbols;
         comparable.then(|| with_clones(image, scan, &own, &clones, index)).flatten()
     };
-    let functions = in_parallel(own.len().div_ceil(PART), |index| part(functions, index).map(function).collect());
-    let functions: Vec<Vec<Option<u128>>> = functions;
-    let functions = functions.concat();
-    let objects = image.objects.len();
-    let objects = in_parallel(objects.div_ceil(PART), |index| {
+    let functions = in_parallel(functions.len(), |index| functions[index].clone().map(function).collect::<Vec<_>>());
+    let objects = parts(image.objects.len());
+    let objects = in_parallel(objects.len(), |index| {
         let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
-        part(objects, index).map(|object| meaning.object(object, 0)).collect::<Vec<_>>()
+        objects[index].clone().map(|object| meaning.object(object, 0)).collect::<Vec<_>>()
     });
-    Hashes { functions, objects: objects.concat() }
+    Hashes { functions: functions.concat(), objects: objects.concat() }
 }
 
-/// How many functions or statics one thread describes at a time.
-const PART: usize = 1024;
-/// For how many of them the budget is divided: what parts have in common each of them reads anew.
-const SHARE: usize = 8 * PART;
+/// How functions or statics are divided among threads: what parts have in common each of them reads anew, so they are few, but
+/// the same on every machine.
+fn parts(count: usize) -> Vec<Range<usize>> {
+    const PARTS: usize = 8;
+    const LEAST: usize = 512;
+    let size = count.div_ceil(PARTS).max(LEAST);
+    (0..count).step_by(size).map(|start| start..count.min(start + size)).collect()
+}
+
+/// For how many functions or statics the budget is divided.
+const SHARE: usize = 8192;
 
 /// A function's hash together with those of the compiler's clones it reaches: they have no entry of their own.
 /// `clones` are the places of all of them, ascending.
@@ -173,8 +178,10 @@ struct Meaning<'a> {
     entries: &'a [u128],
     /// What a stub of the procedure linkage table leads to.
     stubs: HashMap<u64, u128>,
-    /// What code that refers to an address means, whichever function it is in.
+    /// What code that refers to an address means, where that is the same in whichever function it is.
     mentioned: HashMap<u64, u128>,
+    /// Of the function being described, kept for its memory.
+    parts: Vec<u128>,
     /// Strings carry their length beside them (Rust) instead of ending with a zero byte (C).
     counted_strings: bool,
     /// Constants by where they begin and end.
@@ -191,29 +198,37 @@ impl Meaning<'_> {
     fn function(&mut self, index: usize, scan: &Scan) -> Option<u128> {
         self.incomplete = false;
         let body = &scan.bodies[index];
-        let mut parts = Vec::with_capacity(body.mentions.len() + 1);
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.clear();
         parts.push(body.skeleton);
         for mention in &body.mentions {
             parts.push(match *mention {
                 Mention::Branch(target) => self.code(target),
                 Mention::ThreadLocal(offset) => self.thread_local(offset),
-                Mention::Memory(target) if self.relative_tables.binary_search(&target).is_ok() => {
-                    self.relative_table(index, target)
-                }
-                Mention::Memory(target) => self.jump_table(index, target).unwrap_or_else(|| self.mentioned(target)),
+                Mention::Memory(target) => self.mentioned(index, target),
             });
         }
-        parts.extend(self.exceptions(self.image.functions[index].address)?);
-        (!self.incomplete).then(|| digest(&parts))
+        let exceptions = self.exceptions(self.image.functions[index].address);
+        parts.extend(exceptions.iter().flatten());
+        let content = (exceptions.is_some() && !self.incomplete).then(|| digest(&parts));
+        self.parts = parts;
+        content
     }
 
-    fn mentioned(&mut self, target: Vaddr) -> u128 {
+    /// What `function` means by this address.
+    fn mentioned(&mut self, function: usize, target: Vaddr) -> u128 {
         if let Some(known) = self.mentioned.get(&target.0) {
             return *known;
         }
+        if self.relative_tables.binary_search(&target).is_ok() {
+            return self.relative_table(function, target);
+        }
+        if let Some(cases) = self.jump_table(function, target) {
+            return cases;
+        }
         let (circles, incomplete) = (self.circles, std::mem::take(&mut self.incomplete));
         let meaning = self.target(target, 0);
-        if circles == self.circles && !self.incomplete {
+        if circles == self.circles && !self.incomplete && !self.may_be_jump_table(target) {
             self.mentioned.insert(target.0, meaning);
         }
         self.incomplete |= incomplete;
@@ -289,22 +304,30 @@ impl Meaning<'_> {
         digest(&parts)
     }
 
+    /// Most of what code refers to is no table of a switch in any function: its first entry leads to no code.
+    fn may_be_jump_table(&self, target: Vaddr) -> bool {
+        let constant = |section: &Section| section.kind == SectionKind::Constant;
+        let first = || self.image.bytes_from(target).first_chunk().copied();
+        let leads_to_code = |distance: [u8; 4]| {
+            let address = Vaddr(target.0.wrapping_add_signed(i32::from_le_bytes(distance).into()));
+            self.image.section_at(address).is_some_and(|section| section.kind.is_code())
+        };
+        target.0.is_multiple_of(4)
+            && self.image.section_at(target).is_some_and(constant)
+            && first().is_some_and(leads_to_code)
+    }
+
     /// A switch's table of 32-bit offsets into its own function: position-independent once read as positions.
     fn jump_table(&self, function: usize, target: Vaddr) -> Option<u128> {
-        let owner = &self.image.functions[function];
-        if !target.0.is_multiple_of(4) || self.image.section_at(target)?.kind != SectionKind::Constant {
+        if !self.may_be_jump_table(target) {
             return None;
         }
+        let owner = &self.image.functions[function];
         let bytes = self.image.bytes_from(target);
         let address = |entry: &[u8]| {
             let offset = i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]);
             Vaddr(target.0.wrapping_add_signed(offset as i64))
         };
-        // Most of what code refers to is no table: its first entry leads to no code.
-        let leads_to_code = |address| self.image.section_at(address).is_some_and(|section| section.kind.is_code());
-        if !bytes.get(..4).is_some_and(|first| leads_to_code(address(first))) {
-            return None;
-        }
         let limit = self.end_of_constant(target).0 - target.0;
         let mut parts = vec![tag(b'j')];
         for entry in bytes.chunks_exact(4).take(limit as usize / 4) {
@@ -325,6 +348,11 @@ impl Meaning<'_> {
 
     /// What an address that is branched to or taken as code stands for.
     fn code(&mut self, target: Vaddr) -> u128 {
+        if self.resolvers.is_empty()
+            && let Some(index) = self.image.function_starting_at(target)
+        {
+            return self.entries[index];
+        }
         if let Some(index) = self.image.function_covering(target) {
             let function = &self.image.functions[index];
             let offset = target.0 - function.address.0;

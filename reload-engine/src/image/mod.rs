@@ -31,6 +31,7 @@ mod local_exec;
 mod names;
 mod places;
 mod pool;
+mod recurring;
 mod tls_code;
 mod unnamed;
 
@@ -48,6 +49,7 @@ pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 use elf::{RawKind, RawSymbol, Relocation, Tables};
 use layout::{Layouts, in_parallel};
 use places::Places;
+use recurring::Recurring;
 
 /// A name with what the compiler appends at whim taken off, hashed. Equal keys are candidates for a match, no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,6 +162,7 @@ pub struct Analysis {
     pub references: Vec<CodeReference>,
     pub tls_uses: Vec<TlsUse>,
     pub tls_displacements: Vec<TlsDisplacement>,
+    recurring: Recurring,
     function_places: Places,
     object_places: Places,
     slot_places: Places,
@@ -187,6 +190,14 @@ impl Image {
     /// # Errors
     /// [`Error::Image`]: not a shared object for this architecture, or a broken table.
     pub fn parse(path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<Image> {
+        Image::parse_after(None, path, bytes)
+    }
+
+    /// The same, with less work where the code is that of `before`: for the file that a linker has made anew.
+    ///
+    /// # Errors
+    /// As [`Image::parse`].
+    pub fn parse_after(before: Option<&Image>, path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<Image> {
         let bytes = bytes.into();
         let tables = elf::read(path, &bytes)?;
         let analysis = Analysis {
@@ -199,6 +210,7 @@ impl Image {
             references: Vec::new(),
             tls_uses: Vec::new(),
             tls_displacements: Vec::new(),
+            recurring: Recurring::default(),
             function_places: Places::default(),
             object_places: Places::default(),
             slot_places: Places::default(),
@@ -209,7 +221,7 @@ impl Image {
         let mut image = Image { path: path.to_owned(), analysis: Arc::new(analysis) };
         image.growing(Analysis::collect_symbols);
         let exceptions = exceptions::read(&image);
-        let scan = code::scan(&image, &exceptions.landing_pads()).map_err(|reason| Error::Image {
+        let scan = code::scan(&image, before, &exceptions.landing_pads()).map_err(|reason| Error::Image {
             path: path.to_owned(),
             stage: Stage::Parse,
             reason,
@@ -256,6 +268,7 @@ impl Analysis {
         self.references = scan.references;
         self.tls_uses = scan.tls_uses;
         self.tls_displacements = scan.tls_displacements;
+        self.recurring = scan.recurring;
     }
 
     fn collect_symbols(&mut self) {

@@ -1,6 +1,13 @@
 //! What compilers and linkers do to symbol names, and how to undo it for matching and for people.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+// Made once: every name of every file is searched for them.
+static SUFFIXES: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [".llvm.", ".lto_priv."].map(Finder::new));
+static MARKS: LazyLock<[Finder<'static>; 4]> =
+    LazyLock::new(|| [".cold", ".part.", ".isra.", ".constprop."].map(Finder::new));
 
 /// The part of a name that stays the same from build to build: without `.llvm.HASH`, `.lto_priv.N`, and, for local
 /// statics of C, without the `.N` that numbers function-local ones (in Rust it names a part of a static that LLVM took apart).
@@ -9,8 +16,8 @@ pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
         return name;
     }
     let mut name = name;
-    for suffix in [&b".llvm."[..], &b".lto_priv."[..]] {
-        if let Some(at) = memmem::find(name, suffix) {
+    for suffix in SUFFIXES.iter() {
+        if let Some(at) = suffix.find(name) {
             name = &name[..at];
         }
     }
@@ -31,9 +38,7 @@ pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
 pub fn is_auxiliary(name: &[u8]) -> bool {
     const START_UP: [&[u8]; 4] =
         [b"deregister_tm_clones", b"register_tm_clones", b"__do_global_dtors_aux", b"frame_dummy"];
-    let marked = || {
-        [".cold", ".part.", ".isra.", ".constprop."].iter().any(|mark| memmem::find(name, mark.as_bytes()).is_some())
-    };
+    let marked = || MARKS.iter().any(|mark| mark.find(name).is_some());
     (name.contains(&b'.') && marked()) || START_UP.contains(&name)
 }
 

@@ -26,20 +26,20 @@ static KNOWN: Mutex<Option<HashMap<u128, Slot>>> = Mutex::new(None);
 pub fn analyse(path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<(Image, bool)> {
     let bytes = bytes.into();
     let content = XxHash3_128::oneshot(&bytes);
-    analyse_known(path, bytes, content)
+    analyse_known(path, bytes, content, None)
 }
 
-/// The same of bytes whose xxh3-128 is known to be `content`.
+/// The same of bytes whose xxh3-128 is known to be `content`, as [`Image::parse_after`].
 ///
 /// # Errors
 /// As [`Image::parse`].
-pub fn analyse_known(path: &Path, bytes: Arc<Vec<u8>>, content: u128) -> Result<(Image, bool)> {
+pub fn analyse_known(path: &Path, bytes: Arc<Vec<u8>>, content: u128, before: Option<&Image>) -> Result<(Image, bool)> {
     let slot = slot(content);
     let mut known = slot.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(analysis) = known.upgrade() {
         return Ok((Image { path: path.to_owned(), analysis }, true));
     }
-    let image = Image::parse(path, bytes)?;
+    let image = Image::parse_after(before, path, bytes)?;
     *known = Arc::downgrade(&image.analysis);
     Ok((image, false))
 }

@@ -13,6 +13,8 @@ use reload_engine::{
     plan::{self, Objections, homes::Homes, lineage::Lineage},
 };
 
+#[path = "../shared/agree.rs"]
+mod agree;
 mod program;
 #[path = "../published/mod.rs"]
 mod published;
@@ -54,6 +56,7 @@ fn attempt(program: &Program) -> Tried {
     for edit in edits(program.name) {
         let (files, new) = program.edited(&edit, touched);
         touched = files;
+        agree::assert_read_the_same(&old, &new);
         let told = verdict(&old, new);
         let right = match (&edit.harms, &told) {
             // Where no function differs the edit has tried nothing.

@@ -1,7 +1,11 @@
 //! Everything a file goes through before the target is touched, alone and as the successor of another. Shared by the test
-//! with mutated libraries and by the fuzz targets; results count for nothing here, only that there is one.
+//! with mutated libraries and by the fuzz targets; results count for nothing here, only that there is one,
+//! and that reading a file as a successor shows the same as reading it alone.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+#[path = "../shared/agree.rs"]
+mod agree;
 
 use reload_engine::{
     image::{Image, callers, demangle},
@@ -41,6 +45,7 @@ pub fn alone(bytes: &[u8]) -> Option<Arc<Image>> {
 
 /// A reload of `old` by `new`, and the way back.
 pub fn successor(old: &Arc<Image>, new: &Arc<Image>) {
+    agree::assert_read_the_same(old, new);
     let elsewhere: BTreeMap<usize, Addr> =
         (0..old.objects.len()).step_by(7).map(|index| (index, Addr(0x5000))).collect();
     let homes = Homes::of_original(old, PLACES[0].bias, 1, &elsewhere);
