@@ -49,7 +49,7 @@ pub fn check(
     let statics = kept_statics(old, new, after, homes);
     let changed = changed_types(before, after);
     if !changed.is_empty() {
-        let mut harmful = harmful(before, &changed, &statics, touched.signatures(old, new, after).map(|(was, ..)| was));
+        let mut harmful = harmful(before, &changed, &statics, touched.signatures());
         let rest: HashSet<TypeKey> = changed.iter().copied().filter(|key| !harmful.contains(key)).collect();
         let lasting = if rest.is_empty() { Vec::new() } else { in_lasting_frames(running, before, &rest) };
         harmful.extend(&lasting);
@@ -64,8 +64,7 @@ pub fn check(
         }
     }
     tell_statics(old, new, &statics, &mut findings);
-    for (was, is, index) in touched.signatures(old, new, after) {
-        let Some(is) = is.filter(|_| touched.is_asked_anew(was)) else { continue };
+    for (was, is, index) in touched.continued_signatures(new, after).filter(|(was, ..)| touched.is_asked_anew(was)) {
         let name = || demangle(new.function_name(&new.functions[index]));
         let same = was.parameters == is.parameters;
         if !same && is.parameters.starts_with(&was.parameters) {
@@ -117,9 +116,11 @@ struct Touched<'a> {
     matched: &'a [(usize, usize)],
     /// Where the new functions begin that differ from the old ones or had no counterpart, ascending.
     after: Vec<Vaddr>,
-    /// Those of them that had a counterpart.
+    /// Those of them that had a counterpart, after it, by index.
+    differing: Vec<(usize, usize)>,
+    /// Where those begin.
     continued: Vec<Vaddr>,
-    /// And the counterparts, in the old file.
+    /// And their counterparts, in the old file.
     before: Vec<Vaddr>,
     /// Functions of the old file that callers outside of it can know; few edits make anybody ask.
     exposed: OnceCell<HashSet<Vaddr>>,
@@ -128,16 +129,17 @@ struct Touched<'a> {
 impl<'a> Touched<'a> {
     fn between(old: &'a Image, new: &Image, matched: &'a [(usize, usize)]) -> Self {
         let mut same = vec![false; new.functions.len()];
-        let (mut continued, mut before) = (Vec::new(), Vec::new());
+        let mut differing = Vec::new();
         for (was, is) in matched {
             let (content, now) = (old.functions[*was].content, new.functions[*is].content);
             if content.is_some() && content == now {
                 same[*is] = true;
             } else {
-                before.push(old.functions[*was].address);
-                continued.push(new.functions[*is].address);
+                differing.push((*was, *is));
             }
         }
+        let mut before: Vec<Vaddr> = differing.iter().map(|(was, _)| old.functions[*was].address).collect();
+        let mut continued: Vec<Vaddr> = differing.iter().map(|(_, is)| new.functions[*is].address).collect();
         // Pieces that the compiler split off continue nothing; most are what they were.
         let pieces = old.functions.iter().filter(|function| function.auxiliary);
         let pieces: HashSet<(NameKey, Option<u128>)> = pieces.map(|piece| (piece.key, piece.content)).collect();
@@ -150,7 +152,7 @@ impl<'a> Touched<'a> {
         after.sort_unstable();
         continued.sort_unstable();
         before.sort_unstable();
-        Touched { old, matched, after, continued, before, exposed: OnceCell::new() }
+        Touched { old, matched, after, differing, continued, before, exposed: OnceCell::new() }
     }
 
     /// Of the new file the units that the touched code is in, or what it uses of the statics that stay.
@@ -228,9 +230,8 @@ impl<'a> Touched<'a> {
         let same_type = |kept: &Kept<'_>| kept.old.iter().any(|old| old.ty == kept.new.ty);
         !gained
             && kept_statics(old, new, part, homes).iter().all(same_type)
-            && self.signatures(old, new, part).all(|(was, is, _)| {
-                is.is_none_or(|is| was.parameters == is.parameters && was.result == is.result)
-                    || !self.is_asked_anew(was)
+            && self.continued_signatures(new, part).all(|(was, is, _)| {
+                (was.parameters == is.parameters && was.result == is.result) || !self.is_asked_anew(was)
             })
     }
 
@@ -240,19 +241,23 @@ impl<'a> Touched<'a> {
             && self.exposed.get_or_init(|| exposed_functions(self.old)).contains(&was.address)
     }
 
-    /// What functions that continue each other take and give, with the index of the new one; all old ones that are described.
-    fn signatures<'b>(
-        &self,
-        old: &'b Image,
+    /// What old functions take and give that are continued.
+    fn signatures(&self) -> impl Iterator<Item = &'a Signature> {
+        let old = self.old;
+        let matched = self.matched.iter().map(|(was, _)| old.functions[*was].address);
+        matched.flat_map(|address| old.layouts().signatures_at(address))
+    }
+
+    /// The same of those that differ, before and after, with the index of the new one.
+    fn continued_signatures<'b>(
+        &'b self,
         new: &'b Image,
         after: &'b Layouts,
-    ) -> impl Iterator<Item = (&'b Signature, Option<&'b Signature>, usize)> {
-        let partners: HashMap<Vaddr, usize> =
-            self.matched.iter().map(|(was, is)| (old.functions[*was].address, *is)).collect();
-        let is: HashMap<Vaddr, &Signature> = after.functions.iter().map(|it| (it.address, it)).collect();
-        old.layouts().functions.iter().filter_map(move |it| {
-            let index = *partners.get(&it.address)?;
-            Some((it, is.get(&new.functions[index].address).copied(), index))
+    ) -> impl Iterator<Item = (&'b Signature, &'b Signature, usize)> {
+        self.differing.iter().flat_map(move |(was, is)| {
+            let was = self.old.layouts().signatures_at(self.old.functions[*was].address);
+            let now = after.signatures_at(new.functions[*is].address).last();
+            was.iter().filter_map(move |was| Some((was, now?, *is)))
         })
     }
 }

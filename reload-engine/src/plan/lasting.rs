@@ -6,9 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use memchr::memmem::Finder;
+
 use super::lineage::{Instance, Lineage};
 use crate::{
-    image::{Image, Resolves, callees, demangle, inlined_into},
+    image::{Function, Image, Resolves, callees, demangle, inlined_into},
     model::Vaddr,
 };
 
@@ -87,10 +89,13 @@ fn is_main(image: &Image, function: usize) -> bool {
 
 /// Rust's and C++'s thread functions, found from the library code around them.
 fn thread_roots(image: &Image) -> HashSet<usize> {
-    let around = |name: &str| {
-        name.contains("__rust_begin_short_backtrace") || (name.contains("_State_impl") && name.contains("_M_run"))
+    let [rust, state, run] = ["__rust_begin_short_backtrace", "_State_impl", "_M_run"].map(Finder::new);
+    let has = |name: &[u8], part: &Finder<'_>| part.find(name).is_some();
+    let around = |function: &Function| {
+        let name = image.function_name_bytes(function);
+        has(name, &rust) || (has(name, &state) && has(name, &run))
     };
-    let starts = (0..image.functions.len()).filter(|index| around(image.function_name(&image.functions[*index])));
+    let starts = (0..image.functions.len()).filter(|index| around(&image.functions[*index]));
     let mut open: Vec<(usize, u32)> = starts.map(|start| (start, 0)).collect();
     let mut roots: HashSet<usize> = open.iter().map(|(start, _)| *start).collect();
     while let Some((function, depth)) = open.pop() {
@@ -104,8 +109,8 @@ fn thread_roots(image: &Image) -> HashSet<usize> {
         }
     }
     roots.retain(|root| {
-        let name = image.function_name(&image.functions[*root]);
-        around(name) || !is_library(&demangle(name))
+        let function = &image.functions[*root];
+        around(function) || !is_library(&demangle(image.function_name(function)))
     });
     roots
 }

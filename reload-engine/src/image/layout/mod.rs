@@ -135,6 +135,7 @@ impl Head {
 pub struct Layouts {
     pub types: ByKey<Type>,
     pub variables: Vec<Variable>,
+    /// Ascending by address.
     pub functions: Vec<Signature>,
     /// Ascending by place in `.debug_info`.
     pub units: Vec<Head>,
@@ -164,6 +165,7 @@ impl Layouts {
         for part in parts {
             layouts.absorb(part);
         }
+        layouts.functions.sort_by_key(|function| function.address);
         layouts
     }
 
@@ -179,6 +181,13 @@ impl Layouts {
     /// Whether the file says anything of types: without, "no difference" means nothing.
     pub fn is_known(&self) -> bool {
         self.elsewhere.is_none() && self.units.iter().any(|unit| unit.typed)
+    }
+
+    /// What the functions that begin here take and give.
+    pub fn signatures_at(&self, address: Vaddr) -> &[Signature] {
+        let first = self.functions.partition_point(|function| function.address < address);
+        let here = self.functions[first..].partition_point(|function| function.address == address);
+        &self.functions[first..first + here]
     }
 
     /// The unit that describes what is at this place.
