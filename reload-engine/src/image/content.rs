@@ -19,7 +19,7 @@ use crate::model::Vaddr;
 /// Hashes parallel to the image's functions and objects.
 pub struct Hashes {
     pub functions: Vec<Option<u128>>,
-    pub objects: Vec<u128>,
+    pub objects: Vec<Option<u128>>,
 }
 
 /// How many pointers a description follows; what is nested deeper cannot be compared.
@@ -73,7 +73,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
     let objects = parts(image.objects.len());
     let objects = in_parallel(objects.len(), |index| {
         let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
-        objects[index].clone().map(|object| meaning.object(object, 0)).collect::<Vec<_>>()
+        objects[index].clone().map(|object| meaning.static_of(object)).collect::<Vec<_>>()
     });
     Hashes { functions: functions.concat(), objects: objects.concat() }
 }
@@ -213,6 +213,13 @@ impl Meaning<'_> {
         let content = (exceptions.is_some() && !self.incomplete).then(|| digest(&parts));
         self.parts = parts;
         content
+    }
+
+    /// The initial value of a static by itself.
+    fn static_of(&mut self, index: usize) -> Option<u128> {
+        self.incomplete = false;
+        let value = self.object(index, 0);
+        (!self.incomplete).then_some(value)
     }
 
     /// What `function` means by this address.

@@ -103,8 +103,8 @@ pub struct Object {
     pub local: bool,
     /// Lies in memory that is read-only once relocated.
     pub constant: bool,
-    /// Hash of the initial value with pointers described by what they point to.
-    pub content: u128,
+    /// Hash of the initial value with pointers described by what they point to. `None`: cannot be compared.
+    pub content: Option<u128>,
 }
 
 impl Object {
@@ -353,7 +353,7 @@ impl Analysis {
                 version,
                 local: symbol.local,
                 constant,
-                content: 0,
+                content: None,
             };
             if symbol.kind == RawKind::ThreadLocal {
                 thread_locals.push(object(false));

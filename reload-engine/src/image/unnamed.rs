@@ -42,7 +42,7 @@ pub fn find(image: &Analysis, references: &[CodeReference]) -> Vec<Object> {
                     version: None,
                     local: true,
                     constant: false,
-                    content: 0,
+                    content: None,
                 });
             }
         }

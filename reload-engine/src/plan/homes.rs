@@ -185,7 +185,8 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
                     if object.size > 0 {
                         planned.kept.push(*index);
                     }
-                    if old.content != object.content && !types.contains(index) {
+                    let same = old.content.is_some() && old.content == object.content;
+                    if !same && !types.contains(index) {
                         planned.reinitialised.push(*index);
                     }
                     Home::At(home)
@@ -372,7 +373,7 @@ fn same_thread_locals(old: &Image, new: &Image) -> bool {
 fn registers_anew(old: &Image, new: &Image, registration: &BTreeSet<usize>) -> bool {
     let contents = |image: &Image, statics: &BTreeSet<usize>| {
         let types = registration::types(image);
-        let mut contents: Vec<(NameKey, u64, u128)> =
+        let mut contents: Vec<(NameKey, u64, Option<u128>)> =
             statics.union(&types).map(|index| &image.objects[*index]).map(|o| (o.key, o.size, o.content)).collect();
         contents.sort_unstable();
         contents
