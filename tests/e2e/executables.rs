@@ -178,7 +178,7 @@ impl Feed {
 fn ripgrep_reloads_while_it_searches() {
     const SEARCH: &str = "self.search_path(path)\n        }\n    }";
     let room = Room::new();
-    let package = Package::published(&room, "ripgrep", "15.1.0", false);
+    let package = Package::published(&room, "ripgrep", "15.1.0", false, "");
     let mut feeds = ["first", "second", "third", "fourth"].map(|name| Feed::new(&room, name));
     let mut arguments = vec!["-j1", "--no-mmap", "--no-config", "--line-buffered", "--stats", "needle"];
     let paths: Vec<String> = feeds.iter().map(|feed| feed.path.display().to_string()).collect();
@@ -208,6 +208,96 @@ fn ripgrep_reloads_while_it_searches() {
     let matches = target.host.line_where(|line| line.ends_with(" matches").then(|| line.to_owned()));
     assert_eq!(matches, "8 matches", "the count went on through all generations");
     assert_eq!(target.finish(), Some(0));
+}
+
+/// Hyperfine benchmarks a command for 40 runs, and every tenth of them waits until it has been edited, rebuilt and reloaded: so
+/// it is known of each run which generation measured it.
+fn hyperfine_reloads_while_it_benchmarks(release: bool) {
+    const MEASURED: &str = "        time_real,\n        time_user,";
+    const ITERATION: &str = "    if let Some(value) = iteration.to_env_var_value() {";
+    const SUMMARY: &str = "&HyperfineSummary { results }";
+    let room = Room::new();
+    // Its authors' release is optimised across all crates and stripped, which takes half a minute for each build.
+    let settings = "[profile.release]\nlto = false\ncodegen-units = 16\nstrip = false\nincremental = true\n";
+    let package = Package::published(&room, "hyperfine", "1.20.0", release, settings);
+    let mut gate = Feed::new(&room, "gate");
+    let json = room.path().join("times.json").display().to_string();
+    let command = format!(
+        "sh -c 'echo \"run $HYPERFINE_ITERATION by ${{ROUND-authors}}\"; sleep 0.05; \
+         case $HYPERFINE_ITERATION in *9) read go <{};; esac'",
+        gate.path.display()
+    );
+    let arguments = ["-N", "--runs", "40", "--show-output", "--export-json", &json, &command];
+    let mut target = room.launch_silent(&package.program("hyperfine"), &arguments);
+
+    let (mut measured, mut round) = (MEASURED.to_owned(), String::new());
+    for generation in 0..4 {
+        for run in generation * 10..generation * 10 + 10 {
+            // The second edit brings a static that counts its runs, which goes on in the third.
+            let by = if generation < 2 { "authors".to_owned() } else { format!("{generation}:{}", run - 19) };
+            let line = target.host.line_where(|line| line.starts_with("run ").then(|| line.to_owned()));
+            assert_eq!(line, format!("run {run} by {by}"));
+        }
+        let next = generation + 1;
+        if next < 4 {
+            // What measures each run: the thousands tell who did it.
+            let edited = MEASURED.replace("time_real", &format!("time_real: time_real + {next}000.0"));
+            package.rewrite("src/timer/mod.rs", &[(&measured, &edited)]);
+            measured = edited;
+        }
+        match next {
+            2 => {
+                round = format!(
+                    "    static RUNS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);\n    \
+                     let runs = RUNS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);\n    \
+                     command.env(\"ROUND\", format!(\"2:{{runs}}\"));\n{ITERATION}"
+                );
+                package.rewrite("src/benchmark/executor.rs", &[(ITERATION, &round)]);
+            }
+            3 => {
+                package.rewrite("src/benchmark/executor.rs", &[(&round, &round.replace("2:{runs}", "3:{runs}"))]);
+                // What is called once all is over, with everything that has been collected since the start.
+                let fields =
+                    ("results: &'a [BenchmarkResult],\n}", "results: &'a [BenchmarkResult],\n    reloads: u32,\n}");
+                package
+                    .rewrite("src/export/json.rs", &[fields, (SUMMARY, "&HyperfineSummary { results, reloads: 3 }")]);
+            }
+            _ => {}
+        }
+        if next < 4 {
+            package.build();
+            let receipt = target.reload_one("hyperfine");
+            assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+            assert_eq!(receipt["generation"], next, "{receipt:#}");
+            assert_eq!(receipt["statics"]["reset"], 0, "{receipt:#}");
+        }
+        gate.write("go");
+    }
+    let words = target.host.last_words().join("\n");
+    assert!(words.contains("40 runs"), "{words}");
+    assert_eq!(target.finish(), Some(0));
+    let exported = fs::read_to_string(&json).expect("it was exported");
+    let exported: serde_json::Value =
+        serde_json::from_str(&exported).unwrap_or_else(|error| panic!("{error}: {exported}"));
+    assert_eq!(exported["reloads"], 3, "{exported:#}");
+    let result = &exported["results"][0];
+    let of = |name: &str| result[name].as_array().unwrap_or_else(|| panic!("no {name} in {exported:#}")).clone();
+    let times: Vec<f64> = of("times").iter().map(|time| time.as_f64().expect("seconds")).collect();
+    let measured_by: Vec<usize> = times.iter().map(|time| *time as usize / 1000).collect();
+    assert_eq!(measured_by, (0..40).map(|run| run / 10).collect::<Vec<_>>(), "{times:?}");
+    assert!(times.iter().all(|time| time % 1000.0 >= 0.05), "each run slept: {times:?}");
+    assert_eq!(of("exit_codes"), vec![serde_json::Value::from(0); 40]);
+    assert_eq!(of("memory_usage_byte").len(), 40);
+}
+
+#[test]
+fn hyperfine_debug_reloads_while_it_benchmarks() {
+    hyperfine_reloads_while_it_benchmarks(false);
+}
+
+#[test]
+fn hyperfine_release_reloads_while_it_benchmarks() {
+    hyperfine_reloads_while_it_benchmarks(true);
 }
 
 /// A client with a connection of its own that asks without end; `newest` is the version that answered last. Panics at an

@@ -33,8 +33,9 @@ impl Package {
         package
     }
 
-    /// A copy of a program that its authors have published, as cargo gets it.
-    pub fn published(room: &Room, name: &str, version: &str, release: bool) -> Self {
+    /// A copy of a program that its authors have published, as cargo gets it; `settings` are for cargo's configuration and
+    /// override those of the authors.
+    pub fn published(room: &Room, name: &str, version: &str, release: bool, settings: &str) -> Self {
         let fetcher = room.path().join("fetcher");
         fs::create_dir_all(fetcher.join("src")).expect("the folder is ours");
         let manifest = format!(
@@ -51,6 +52,8 @@ impl Package {
         let original = originals.find(|path| path.is_dir()).expect("just fetched");
         let folder = room.path().join(name);
         toolchain::run(Command::new("cp").arg("-r").arg(original).arg(&folder));
+        fs::create_dir_all(folder.join(".cargo")).expect("the folder is ours");
+        fs::write(folder.join(".cargo/config.toml"), settings).expect("the folder is ours");
         let package = Package { folder, target: kept_target(name), release };
         package.build();
         package
@@ -75,6 +78,12 @@ impl Package {
     }
 
     pub fn edit_file(&self, file: &str, edits: &[(&str, &str)]) {
+        self.rewrite(file, edits);
+        self.build();
+    }
+
+    /// As [`Package::edit_file`], to be built later.
+    pub fn rewrite(&self, file: &str, edits: &[(&str, &str)]) {
         let path = self.folder.join(file);
         let mut text = fs::read_to_string(&path).expect("just written");
         for (old, new) in edits {
@@ -82,7 +91,6 @@ impl Package {
             text = text.replace(old, new);
         }
         fs::write(&path, text).expect("the folder is ours");
-        self.build();
     }
 }
 
