@@ -16,16 +16,21 @@ fn line_of(source: &str, text: &str) -> usize {
     before.unwrap_or_else(|| panic!("no `{text}`")).matches('\n').count() + 1
 }
 
-#[test]
-fn panic_in_new_code_shows_its_lines() {
+/// A panic in new code is told with all its frames: those of new code with its lines, those of code that has not changed since
+/// the start with theirs. With `early` there has been one before the first reload, which std keeps what it has read of.
+fn panic_in_new_code(level: &str, early: bool) {
     let room = Room::new();
     let package = Package::new(&room, "fallible", &source("fallible.rs"), "", false);
+    let original = source("fallible.rs");
     let said = room.path().join("said");
     // The program's standard error is the dashboard's, which a shell leads into a file.
-    let script = format!("RUST_BACKTRACE=full exec \"$0\" 2>\"{}\"", said.display());
+    let script = format!("RUST_BACKTRACE={level} exec \"$0\" 2>\"{}\"", said.display());
     let program = package.program("fallible");
     let mut target = room.launch_silent("/bin/sh".as_ref(), &["-c", &script, &program.display().to_string()]);
     assert_eq!(target.ask("50"), "2");
+    if early {
+        assert_eq!(target.ask("0"), "panicked");
+    }
     for (round, (old, new)) in [
         ("dividend / divisor", "\n\n\n    1000 / divisor + dividend * 0"),
         ("1000 / divisor", "\n\n 5000 / divisor"),
@@ -43,13 +48,39 @@ fn panic_in_new_code_shows_its_lines() {
         assert_eq!(target.ask("0"), "panicked");
         let told = fs::read_to_string(&said).expect("the panic is told");
         let text = fs::read_to_string(package.folder.join("src/main.rs")).expect("ours");
-        let at = format!("src/main.rs:{}:", line_of(&text, &format!("{factor} / divisor")));
         assert!(told.contains("attempt to divide by zero"), "{told}");
-        // Told twice: where it happened, and as a frame.
-        assert_eq!(told.matches(&at).count(), 2, "no {at} in {told}");
-        assert!(told.contains("fallible::divide"), "{told}");
+        let edited = format!("{factor} / divisor");
+        assert!(told.contains(&format!("panicked at src/main.rs:{}:", line_of(&text, &edited))), "{told}");
+        let frame = |function: &str, line: usize| {
+            let at = format!("/src/main.rs:{line}:");
+            let lines: Vec<&str> = told.lines().collect();
+            let found = lines.windows(2).any(|pair| pair[0].contains(function) && pair[1].contains(&at));
+            assert!(found, "no {function} at {at} in {told}");
+        };
+        frame("fallible::divide", line_of(&text, &edited));
+        // What called it runs in the first version, and its lines are of that.
+        frame("fallible::answer", line_of(&original, "divide(100, number)"));
+        frame("fallible::main", line_of(&original, "std::panic::catch_unwind"));
+        // The last frame of a full one is that of nobody.
+        let unknown = told.lines().filter(|line| line.contains("<unknown>") && !line.contains(" 0x0 ")).count();
+        assert_eq!(unknown, 0, "{told}");
     }
     assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
+fn panic_in_new_code_shows_all_frames() {
+    panic_in_new_code("1", false);
+}
+
+#[test]
+fn second_panic_in_new_code_shows_all_frames() {
+    panic_in_new_code("1", true);
+}
+
+#[test]
+fn full_backtrace_of_new_code_knows_every_frame() {
+    panic_in_new_code("full", false);
 }
 
 /// Runs commands in a debugger that holds the target meanwhile; what it says.

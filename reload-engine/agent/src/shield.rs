@@ -10,7 +10,7 @@
 
 use std::{
     ffi::c_int,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     mem,
     ops::Range,
     os::{
@@ -209,7 +209,9 @@ static KEPT: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 fn keep_inode(mapping: &Mapping) -> Result<(), String> {
     let Mapping { inode, path, .. } = mapping;
     let mut kept = KEPT.lock().map_err(|_| "an earlier shield failed".to_owned())?;
-    if *inode == 0 || kept.contains(inode) {
+    // The kernel keeps the program's own, which may have lost its name already.
+    let is_program = || fs::metadata("/proc/self/exe").is_ok_and(|program| program.ino() == *inode);
+    if *inode == 0 || kept.contains(inode) || is_program() {
         return Ok(());
     }
     let file = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);

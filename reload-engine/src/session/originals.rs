@@ -57,7 +57,8 @@ pub fn keep(module: Mapped<'_>, mappings: &[Mapping], folder: &Path) -> Result<G
     Ok(record(module, file, stamp, content_hash(&bytes)))
 }
 
-/// The executable's record. The kernel keeps the original reachable for as long as the target runs, so it is not copied.
+/// The executable's record. The kernel keeps the original reachable for as long as the target runs, so no copy is needed to
+/// compare with.
 ///
 /// # Errors
 /// The executable cannot be read.

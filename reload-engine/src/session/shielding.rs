@@ -1,16 +1,22 @@
 //! Shielding: a project's modules are made independent of their files on disk as soon as there is a copy of each.
 //!
-//! How it is done is the agent's business; that it cannot be done is no failure, but told.
+//! How it is done is the agent's business; that it cannot be done is no failure, but told. Of a program only the first mapping
+//! is exchanged, and only for its name.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
+use memchr::memmem;
 use reload_protocol::{File, Range, Replacement, Segment};
 
 use super::{Event, modules::Tracked, record::Record, worker::Worker};
 use crate::{
+    error::{Error, Result},
     model::{Addr, Class, LoadBias, Mark, Shield, file_name},
-    target::maps::Mapping,
+    target::maps::{self, Mapping},
 };
+
+/// What a program has in it whose backtraces are written by Rust's standard library or its `backtrace` package.
+const RUST_BACKTRACES: &[u8] = b"MAPPINGS_CACHE";
 
 /// Modules in one go; the others' turn comes with the next listing. Their files may have to go along with one message.
 const AT_ONCE: usize = 150;
@@ -78,6 +84,55 @@ impl Worker {
         }
     }
 
+    /// Before a program is reloaded for the first time: Rust's backtraces open it under the name that `/proc/self/maps` has for
+    /// the mapping of its header, and a build has taken the file from that name. So a copy in the store is mapped there.
+    /// Without, old functions have no names in a backtrace, and nothing else is worse.
+    pub fn keep_program_findable(&mut self, index: usize, next: &[u8]) {
+        let module = &self.modules[index];
+        let wanted = module.class == Class::Executable
+            && module.shield_attempts < ATTEMPTS
+            && self.record.ledger.wishes.shield
+            && memmem::find(next, RUST_BACKTRACES).is_some();
+        if !wanted {
+            return;
+        }
+        self.modules[index].shield_attempts += 1;
+        if let Err(error) = self.map_header_from_copy(index) {
+            tracing::debug!("backtraces will not find the program's own file: {error}");
+        }
+    }
+
+    fn map_header_from_copy(&mut self, index: usize) -> Result<()> {
+        let module = &self.modules[index];
+        let Some(record) = self.record.module(&module.path).and_then(|ledger| ledger.generations.first()) else {
+            return Ok(());
+        };
+        let mappings = maps::read(self.pid)?;
+        let is_header = |mapping: &&Mapping| {
+            let of_program = mapping.file.as_ref().is_some_and(|file| file.inode == record.stamp.inode);
+            of_program && mapping.start.0 == module.bias.0 && mapping.offset == 0 && mapping.readable
+        };
+        // Not where another dashboard has done so.
+        let Some(header) = mappings.iter().find(is_header).filter(|header| !header.writable) else { return Ok(()) };
+        let copy = self.folder.originals()?.join("program").join(file_name(&module.path));
+        let unfinished = copy.with_file_name(".unfinished");
+        let write = || {
+            fs::create_dir_all(unfinished.parent().unwrap_or(&unfinished))?;
+            fs::copy(&record.file, &unfinished)?;
+            // What somebody has mapped under this name meanwhile is never written to.
+            fs::rename(&unfinished, &copy)
+        };
+        if let Err(source) = write() {
+            let _ = fs::remove_file(&unfinished);
+            return Err(Error::File { path: copy, doing: "keeping a copy of the program in the store", source });
+        }
+        let Some(replacement) = copy.to_str().map(|copy| replacement(header, copy)) else { return Ok(()) };
+        let Record { revision, ledger } = &self.record;
+        let (revision, ..) = self.engine.shield(&mut self.link, *revision, ledger, vec![replacement])?;
+        self.record.revision = revision;
+        Ok(())
+    }
+
     fn shielded(&mut self, covered: &[(PathBuf, u64)]) {
         for module in self.modules.iter_mut().filter(|module| covered.iter().any(|(path, _)| *path == module.path)) {
             module.shield_attempts = ATTEMPTS;
@@ -109,16 +164,14 @@ impl Worker {
                 && mapping.readable
                 && file.is_some_and(|file| file.inode == record.stamp.inode && file.path != record.file)
         };
-        let replacement = |mapping: &Mapping| {
-            let bits = [(mapping.readable, 1), (mapping.writable, 2), (mapping.executable, 4)];
-            let range = Range { start: mapping.start.0, len: mapping.end.0 - mapping.start.0 };
-            let protection = bits.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
-            Replacement {
-                segment: Segment { range, protection },
-                file: File::Path(copy.to_owned()),
-                offset: mapping.offset,
-            }
-        };
-        mappings.iter().filter(of_module).map(replacement).collect()
+        mappings.iter().filter(of_module).map(|mapping| replacement(mapping, copy)).collect()
     }
+}
+
+/// The same part of the copy in this mapping's place.
+fn replacement(mapping: &Mapping, copy: &str) -> Replacement {
+    let bits = [(mapping.readable, 1), (mapping.writable, 2), (mapping.executable, 4)];
+    let range = Range { start: mapping.start.0, len: mapping.end.0 - mapping.start.0 };
+    let protection = bits.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
+    Replacement { segment: Segment { range, protection }, file: File::Path(copy.to_owned()), offset: mapping.offset }
 }
