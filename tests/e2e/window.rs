@@ -110,10 +110,8 @@ impl<'a> Desk<'a> {
     /// All that assistive technology is told of the window.
     fn parts(&self) -> Vec<Value> {
         // It may have changed while it was read; then it is read again.
-        deadline::wait_for("the window's parts", || {
-            let told = self.display.accessibility(&["parts", APPLICATION]).ok()?;
-            serde_json::from_str(&told).ok()
-        })
+        let told = self.accessibility("the window's parts", &["parts", APPLICATION]);
+        serde_json::from_str(&told).expect("the tool's answer is whole")
     }
 
     /// The part whose name begins so.
@@ -133,8 +131,12 @@ impl<'a> Desk<'a> {
     }
 
     fn press(&self, name: &str) {
-        let pressed = || self.display.accessibility(&["press", APPLICATION, name]).ok();
-        deadline::wait_for(&format!("a `{name}` that can be pressed"), pressed);
+        self.accessibility(&format!("a `{name}` that can be pressed"), &["press", APPLICATION, name]);
+    }
+
+    /// A verb of the tool once it succeeds; else the test fails with what the tool complained about last.
+    fn accessibility(&self, what: &str, arguments: &[&str]) -> String {
+        deadline::wait_for_ok(what, || self.display.accessibility(arguments))
     }
 
     /// The library's row in `list --json`.

@@ -26,3 +26,10 @@ pub fn until<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T
 pub fn wait_for<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     until(PATIENCE, ask).unwrap_or_else(|| panic!("{what}: not within {PATIENCE:?}"))
 }
+
+/// As [`wait_for`] what fails until it succeeds; a deadline that passes tells of the last failure.
+pub fn wait_for_ok<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let mut complaint = String::new();
+    let answer = until(PATIENCE, || ask().map_err(|error| complaint = error).ok());
+    answer.unwrap_or_else(|| panic!("{what}: not within {PATIENCE:?}; the last complaint: {complaint}"))
+}

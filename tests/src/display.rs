@@ -17,6 +17,10 @@ pub struct Display {
     pub bus: String,
     /// In the order of their start.
     processes: Vec<Child>,
+    /// `$XDG_RUNTIME_DIR` of the bus and of all it starts. The accessibility bus has its socket in there, or else in the
+    /// user's cache, under one name for all displays: there the next display takes the place of the one before, and the
+    /// first that ends takes it away from all.
+    runtime: tempfile::TempDir,
 }
 
 impl Default for Display {
@@ -30,10 +34,14 @@ impl Display {
         // The server picks a free number and writes it to the given descriptor, its standard output.
         let mut server = Command::new("Xvfb");
         server.args(["-displayfd", "1", "-screen", "0", "1440x900x24", "-nolisten", "tcp"]);
-        let mut display = Display { name: String::new(), bus: String::new(), processes: Vec::new() };
+        let runtime = tempfile::Builder::new().prefix("reload-display-").tempdir();
+        let runtime = runtime.expect("the temporary folder is writable");
+        let mut display = Display { name: String::new(), bus: String::new(), processes: Vec::new(), runtime };
         display.name = format!(":{}", display.first_line(&mut server));
         let mut bus = Command::new("dbus-daemon");
         bus.args(["--session", "--nofork", "--print-address=1"]);
+        display.furnish(&mut bus);
+        bus.env("XDG_RUNTIME_DIR", display.runtime.path()).env_remove("DBUS_SESSION_BUS_ADDRESS");
         display.bus = display.first_line(&mut bus);
         let mut windows = Command::new("openbox");
         display.furnish(&mut windows);
