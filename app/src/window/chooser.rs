@@ -184,10 +184,10 @@ pub fn line<T>(ui: &mut Ui, entry: &Entry<T>, under_cursor: bool) -> (Response, 
     let left = label.right() + 10.0;
     if !entry.detail.is_empty() && right - left > 60.0 {
         let at = pos2(left, middle);
-        // Of a path the end matters most, of a sentence its beginning.
+        // Of a path the end matters most, of a command or a sentence its beginning.
         if entry.detail.starts_with('/') {
             let font = theme::code_small();
-            let detail = controls::fit_code(painter, &entry.detail, &font, right - left);
+            let detail = controls::fit_path(painter, &entry.detail, &font, right - left);
             painter.text(at, Align2::LEFT_CENTER, detail, font, palette.text_weak);
         } else {
             let font = theme::small();

@@ -11,7 +11,7 @@ use eframe::egui::{
 use reload_engine::model::Status;
 
 use crate::window::{
-    icons,
+    format, icons,
     theme::{self, CONTROL, Palette, RADIUS},
 };
 
@@ -210,7 +210,7 @@ pub fn segmented<T: Copy + PartialEq>(
         response.widget_info(|| WidgetInfo::selected(Role::RadioButton, enabled, selected, name));
         let (fill, colour) = match (selected, enabled) {
             (true, true) => (palette.accent, palette.on_accent),
-            (true, false) => (palette.raised, palette.text_weak),
+            (true, false) => (palette.line, palette.text_secondary),
             (false, true) if response.hovered() => (palette.raised_hover, palette.text),
             (false, true) => (Color32::TRANSPARENT, palette.text_secondary),
             (false, false) => (Color32::TRANSPARENT, palette.text_weak),
@@ -347,10 +347,28 @@ pub fn tabular(painter: &Painter, right_middle: Pos2, text: &str, font: &FontId,
     }
 }
 
-/// The longest version of `text`, its middle left out, that fits into `width`. For fonts of one width only.
-pub fn fit_code(painter: &Painter, text: &str, font: &FontId, width: f32) -> String {
+/// The longest version of a path that fits into `width`. For fonts of one width only.
+pub fn fit_path(painter: &Painter, path: &str, font: &FontId, width: f32) -> String {
     let advance = painter.fonts_mut(|fonts| fonts.glyph_width(font, 'm'));
-    crate::window::format::elide_middle(text, (width / advance.max(1.0)) as usize)
+    format::elide_path(path, (width / advance.max(1.0)) as usize)
+}
+
+/// The longest version of a name, its middle left out, that fits into `width`: names that begin alike differ at their ends.
+pub fn fit_name(painter: &Painter, name: &str, font: &FontId, width: f32) -> String {
+    let fits = |text: &str| layout(painter, text, font.clone()).size().x <= width;
+    if fits(name) {
+        return name.to_owned();
+    }
+    let (mut fitting, mut too_long) = (1, name.chars().count());
+    while too_long - fitting > 1 {
+        let limit = fitting.midpoint(too_long);
+        if fits(&format::elide_middle(name, limit)) {
+            fitting = limit;
+        } else {
+            too_long = limit;
+        }
+    }
+    format::elide_middle(name, fitting)
 }
 
 pub fn focus_ring(painter: &Painter, rect: Rect, radius: CornerRadius, response: &Response, palette: &Palette) {

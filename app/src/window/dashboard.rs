@@ -374,7 +374,7 @@ impl Dashboard {
 
         let listed = scene.snapshot().is_some_and(|snapshot| !snapshot.modules.is_empty());
         if listed && scene.settings.details {
-            let frame = PanelFrame::NONE.fill(palette.panel).inner_margin(Margin::symmetric(16, 12));
+            let frame = PanelFrame::NONE.fill(palette.panel).inner_margin(Margin::symmetric(details::MARGIN as i8, 12));
             let (panel, name) = if wide {
                 let most = (ui.available_width() * 0.5).max(340.0);
                 (Panel::right("details").default_size(390.0).size_range(320.0..=most), "details")

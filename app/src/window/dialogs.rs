@@ -14,8 +14,8 @@ use crate::{
         action::Action,
         carry_out::path_dialog,
         chooser::{self, Chooser, Entry},
-        controls::{self, Button, Weight, palette},
-        details::passage,
+        controls::{Button, Weight, palette},
+        details::{passage, trace},
         icons,
         keys::{self, can_roll_back},
         path_dialog::{self, PathField},
@@ -223,11 +223,11 @@ fn show_anyway(ui: &mut Ui, scene: &Scene<'_>, path: &Path, actions: &mut Vec<Ac
     ui.add_space(4.0);
     let reasons = reasons(failure, &module.name);
     ScrollArea::vertical().max_height(260.0).show(ui, |ui| {
+        // Lines of text, not of buttons.
+        ui.spacing_mut().interact_size.y = 18.0;
         for reason in &reasons {
-            ui.horizontal_top(|ui| {
-                ui.spacing_mut().item_spacing.x = 8.0;
-                controls::icon(ui, icons::REFUSED, icons::filled(15.0), palette.failed);
-                ui.vertical(|ui| passage::show(ui, reason, palette.text, &module.path, actions));
+            trace::point(ui, icons::REFUSED, palette.failed, |ui| {
+                passage::show(ui, reason, palette.text, &module.path, actions);
             });
         }
     });

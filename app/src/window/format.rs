@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
+use reload_engine::model::Stage;
+
 /// How long ago, in one unit: `just now`, `20 s ago`, `4 min ago`, `2 h ago`, `3 d ago`.
 ///
 /// Seconds go in steps of ten, so that the window needs to be drawn again only that often.
@@ -81,6 +83,36 @@ pub fn elide_middle(text: &str, limit: usize) -> String {
     text.chars().take(head).chain(['…']).chain(text.chars().skip(length - tail)).collect()
 }
 
+/// As [`elide_middle`] a path, whose file name stays whole as long as that can be.
+pub fn elide_path(path: &str, limit: usize) -> String {
+    let Some((folder, file)) = path.rsplit_once('/').filter(|_| path.chars().count() > limit) else {
+        return elide_middle(path, limit);
+    };
+    // The ellipsis and the slash.
+    let needed = file.chars().count() + 2;
+    match limit.checked_sub(needed) {
+        Some(room) => format!("{}/{file}", elide_middle(folder, room + 1)),
+        None => elide_middle(file, limit),
+    }
+}
+
+/// What a reload does in this stage, in words that need no knowledge of how it is done: "failed while ...".
+pub fn step(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Read => "reading the file",
+        Stage::Validate => "checking the file",
+        Stage::Parse => "reading its functions and data",
+        Stage::Plan => "comparing it with what runs",
+        Stage::Shadow => "preparing the new code",
+        Stage::Load => "loading the new code",
+        Stage::Bind => "connecting it to the kept state",
+        Stage::Hook => "running its own start-up code",
+        Stage::Adapt => "preparing the interpreter",
+        Stage::Stop => "waiting for a safe point",
+        Stage::Commit => "switching to the new code",
+    }
+}
+
 /// The value below which `share` of the values lie, by the nearest-rank method.
 pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     let rank = (share * sorted.len() as f64).ceil() as usize;
@@ -91,7 +123,7 @@ pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{age, age_lasts, elide_middle, percentile, size};
+    use super::{age, age_lasts, elide_middle, elide_path, percentile, size};
 
     #[test]
     fn ages_have_one_unit() {
@@ -128,6 +160,16 @@ mod tests {
     fn the_end_of_a_path_survives() {
         assert_eq!(elide_middle("/a/b", 10), "/a/b");
         assert_eq!(elide_middle("/home/ada/build/libphysics.so", 16), "/home/…hysics.so");
+    }
+
+    #[test]
+    fn the_file_name_of_a_path_survives() {
+        let path = "/home/ada/build/libphysics.so";
+        assert_eq!(elide_path(path, 29), path);
+        assert_eq!(elide_path(path, 24), "/ho…/build/libphysics.so");
+        assert_eq!(elide_path(path, 15), "…/libphysics.so");
+        assert_eq!(elide_path(path, 10), "lib…ics.so");
+        assert_eq!(elide_path("libphysics.so", 10), "lib…ics.so");
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn history(text: &mut String, entry: &HistoryEntry) -> std::fmt::Result {
         write!(text, "{:?}", receipt.outcome)?;
     }
     if let Some(failure) = &receipt.failure {
-        write!(text, " at stage {}: {}", failure.stage, failure.message)?;
+        write!(text, " while {}: {}", format::step(failure.stage), failure.message)?;
     }
     for warning in &receipt.warnings {
         write!(text, "\n  - {warning}")?;

@@ -13,6 +13,7 @@ use crate::{
         carry_out::path_dialog,
         chooser::{self, Entry},
         controls::{self, Button, Weight, palette},
+        details::trace::sentence,
         format, icons,
         news::signal_name,
         scene::{Scene, View},
@@ -37,7 +38,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Actio
     };
     match (&tab.link, &tab.snapshot) {
         (Link::Refused { message, detail }, None) => {
-            let mut text = message.clone();
+            let mut text = sentence(message);
             for line in detail {
                 text.push('\n');
                 text.push_str(line);

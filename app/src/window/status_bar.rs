@@ -39,7 +39,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         if let Some((doing, age)) = work {
             let what = if doing.ahead { "Analysing" } else { "Reloading" };
             let module = format::elide_middle(&doing.module, if width < 800.0 { 20 } else { 40 });
-            ui.label(text(format!("{what} {module} · {} · {}", doing.stage, format::seconds(age))));
+            ui.label(text(format!("{what} {module} · {} · {}", format::step(doing.stage), format::seconds(age))));
             let cancel = Button::new("Cancel").named("Cancel the reload").enabled(doing.can_be_cancelled());
             if !doing.ahead && cancel.height(22.0).show(ui).clicked() {
                 actions.push(Action::Cancel);

@@ -454,19 +454,23 @@ impl Line<'_> {
         let room = rect.width() - 12.0;
         let path = module.path.to_string_lossy();
         let font = theme::code_small();
+        let name = controls::fit_name(painter, &module.name, &theme::medium(), room);
         let middle = rect.center().y;
         if self.scene.settings.compact {
             let at = pos2(rect.left(), middle);
-            let name = controls::line(painter, at, Align2::LEFT_CENTER, &module.name, theme::medium(), colour, room);
+            let name = painter.text(at, Align2::LEFT_CENTER, name, theme::medium(), colour);
             let left = name.right() + 12.0;
             if rect.right() - left > 80.0 {
-                let path = controls::fit_code(painter, &path, &font, rect.right() - 12.0 - left);
-                painter.text(pos2(left, middle), Align2::LEFT_CENTER, path, font, palette.text_weak);
+                // The file is named beside it.
+                let folder = path.strip_suffix(module.name.as_str()).and_then(|folder| folder.strip_suffix('/'));
+                let advance = rect.right() - 12.0 - left;
+                let folder = controls::fit_path(painter, folder.unwrap_or(&path), &font, advance);
+                painter.text(pos2(left, middle), Align2::LEFT_CENTER, folder, font, palette.text_weak);
             }
         } else {
             let at = pos2(rect.left(), middle + 0.5);
-            controls::line(painter, at, Align2::LEFT_BOTTOM, &module.name, theme::medium(), colour, room);
-            let path = controls::fit_code(painter, &path, &font, room);
+            painter.text(at, Align2::LEFT_BOTTOM, name, theme::medium(), colour);
+            let path = controls::fit_path(painter, &path, &font, room);
             painter.text(pos2(rect.left(), middle + 2.0), Align2::LEFT_TOP, path, font, palette.text_weak);
         }
     }

@@ -248,9 +248,9 @@ fn the_details_tabs_and_columns_by_key_and_pointer() {
     window.assert_sees("Load bias");
     window.keys(CTRL, Key::Num3);
     window.click("Failed, generation 41, 9.0 ms, 10 s ago, in the picture");
-    window.assert_sees("Stopped at stage load");
+    window.assert_sees("Stopped while loading the new code");
     window.keys(CTRL, Key::Num1);
-    window.assert_sees("Failed at stage load");
+    window.assert_sees("Failed while loading the new code");
     let size = |window: &Window| window.harness.get_by_label("Sort by Size").rect().width();
     let before = size(&window);
     window.harness.get_by_label("Sort by Size").focus();
@@ -381,7 +381,10 @@ fn the_trace_and_the_path_are_copied() {
     };
     window.harness.get_by_label_and_click("Copy trace");
     let text = copied(&window).expect("something is copied");
-    assert!(text.contains("Failed at stage load") && text.contains("undefined symbol: world_gravity"), "{text}");
+    assert!(
+        text.contains("Failed while loading the new code") && text.contains("undefined symbol: world_gravity"),
+        "{text}"
+    );
     window.harness.get_by_label_and_click("Copy path");
     assert_eq!(copied(&window), Some(sample::path("libphysics.so")));
     window.run();

@@ -114,7 +114,7 @@ fn targets_that_cannot_be_served_say_why_and_what_to_do() {
     let errors = [
         (
             Error::ProtocolVersion { pid: 9, found: 3, expected: 4 },
-            "the agent in process 9 speaks protocol 3, this program 4; restart the target",
+            "The agent in process 9 speaks protocol 3, this program 4; restart the target.",
         ),
         (
             Error::NotAttachable {
@@ -353,7 +353,7 @@ fn a_notice_such_as_the_watcher_limit_is_told() {
 #[test]
 fn the_failure_tells_what_still_runs_and_what_happens_next() {
     let window = Window::attached(sample::snapshot());
-    window.assert_sees("Failed at stage load");
+    window.assert_sees("Failed while loading the new code");
     window.assert_sees("Undefined symbol: world_gravity.");
     window.assert_sees("Generation 41 still runs, with its state untouched.");
     window.assert_sees("tried again when the file changes");
@@ -364,7 +364,7 @@ fn the_failure_tells_what_still_runs_and_what_happens_next() {
 fn a_refusal_tells_each_of_its_reasons() {
     let mut window = Window::attached(sample::snapshot());
     window.click("libsave_format.so, Refused");
-    window.assert_sees("Refused at stage plan");
+    window.assert_sees("Refused while comparing it with what runs");
     window.assert_sees("Further reasons");
     window.assert_sees("save::LAST");
     window.assert_sees("Open header.hpp:31 in the editor");
@@ -484,9 +484,9 @@ fn long_reloads_tell_their_stage_and_can_be_cancelled() {
     assert!(!window.sees("Cancel the reload"), "most reloads are over before one could read of them");
     std::thread::sleep(std::time::Duration::from_millis(320));
     window.run();
-    window.assert_sees("Reloading librender_passes.so · plan");
+    window.assert_sees("Reloading librender_passes.so · comparing it with what runs");
     window.click("librender_passes.so, Reloading");
-    window.assert_sees("Stage 4 of 11: plan, outside of the program");
+    window.assert_sees("Step 4 of 11: comparing it with what runs, outside of the program");
     window.click("Cancel the reload");
     assert!(underway.enter(Stage::Shadow).is_err());
     drop(underway);

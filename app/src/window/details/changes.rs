@@ -140,7 +140,7 @@ fn counts(ui: &mut Ui, receipt: &Receipt) {
     card(ui, palette.canvas, palette.line, |ui| {
         let mut line = |title: &str, parts: &[(usize, &str)]| {
             ui.horizontal_wrapped(|ui| {
-                ui.spacing_mut().item_spacing.x = 6.0;
+                ui.spacing_mut().item_spacing.x = 10.0;
                 ui.label(RichText::new(title).font(theme::medium()).color(palette.text));
                 for (count, word) in parts {
                     let colour = if *count > 0 { palette.text } else { palette.text_weak };

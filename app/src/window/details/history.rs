@@ -116,7 +116,7 @@ fn entry_details(
     let receipt = &entry.receipt;
     card(ui, palette.canvas, palette.line, |ui| {
         if let Some(failure) = &receipt.failure {
-            ui.label(RichText::new(format!("Stopped at stage {}", failure.stage)).font(theme::medium()));
+            ui.label(RichText::new(format!("Stopped while {}", format::step(failure.stage))).font(theme::medium()));
             ui.label(RichText::new(&failure.message).color(palette.text_secondary));
         }
         for (position, (stage, ms)) in stages(&receipt.timings_ms).into_iter().enumerate() {

@@ -2,7 +2,8 @@
 
 use eframe::egui::{
     Align, Align2, Color32, CornerRadius, CursorIcon, Event, EventFilter, Frame, Id, IdSalt, Key, Layout, Margin,
-    Modifiers, PanelState, Popup, PopupCloseBehavior, Rect, RichText, Role, ScrollArea, Sense, Stroke, Ui, WidgetInfo,
+    Modifiers, PanelState, Popup, PopupCloseBehavior, Rect, RichText, Role, ScrollArea, Sense, Stroke, Ui, UiBuilder,
+    WidgetInfo,
     accesskit::{self, ActionData, ActionRequest, TreeId},
     pos2, vec2,
 };
@@ -25,6 +26,9 @@ pub mod passage;
 mod timeline;
 pub mod trace;
 mod underway;
+
+/// Around the details, left and right, in points.
+pub const MARGIN: f32 = 16.0;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Tab {
@@ -51,25 +55,29 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
     }
     head(ui, scene, module, view, actions);
     ui.add_space(6.0);
-    ScrollArea::vertical().id_salt(("details", view.tab as u8, &module.path)).auto_shrink([false, false]).show(
-        ui,
-        |ui| {
-            let by = std::mem::take(&mut view.scroll_details);
-            if by != 0.0 {
-                ui.scroll_with_delta(vec2(0.0, -by));
-            }
-            ui.spacing_mut().item_spacing.y = 8.0;
-            // Lines of text, not of buttons.
-            ui.spacing_mut().interact_size.y = 18.0;
-            match view.tab {
-                Tab::Trace => trace::show(ui, scene, module, actions),
-                Tab::Changes => changes::show(ui, scene, module, view, actions),
-                Tab::History => history::show(ui, scene, module, view, actions),
-                Tab::Info => info::show(ui, scene, module, actions),
-            }
-            ui.add_space(8.0);
-        },
-    );
+    // The scroll bar stands in the margin, beside what it scrolls. Not as a part of the panel, which would grow by it.
+    let place = ui.available_rect_before_wrap();
+    let beside = MARGIN - 4.0;
+    let mut outer = ui.new_child(UiBuilder::new().max_rect(place.with_max_x(place.max.x + beside)));
+    let area = ScrollArea::vertical().id_salt(("details", view.tab as u8, &module.path)).auto_shrink([false, false]);
+    area.show(&mut outer, |ui| {
+        ui.set_max_width(ui.available_width() - beside);
+        let by = std::mem::take(&mut view.scroll_details);
+        if by != 0.0 {
+            ui.scroll_with_delta(vec2(0.0, -by));
+        }
+        ui.spacing_mut().item_spacing.y = 8.0;
+        // Lines of text, not of buttons.
+        ui.spacing_mut().interact_size.y = 18.0;
+        match view.tab {
+            Tab::Trace => trace::show(ui, scene, module, actions),
+            Tab::Changes => changes::show(ui, scene, module, view, actions),
+            Tab::History => history::show(ui, scene, module, view, actions),
+            Tab::Info => info::show(ui, scene, module, actions),
+        }
+        ui.add_space(8.0);
+    });
+    ui.advance_cursor_after_rect(place);
 }
 
 /// Sizes the panel of this name by what the keys have asked for: anywhere, or where its edge has the focus. Returns the edge's
@@ -149,8 +157,8 @@ fn name(ui: &mut Ui, module: &Module) {
     let (rect, response) = ui.allocate_exact_size(vec2(galley.size().x.min(room), 26.0), Sense::hover());
     response.widget_info(|| WidgetInfo::labeled(Role::Heading, true, &module.name));
     let at = rect.left_center();
-    let width = rect.width() + 1.0;
-    controls::line(ui.painter(), at, Align2::LEFT_CENTER, &module.name, theme::title(), palette.text, width);
+    let shown = controls::fit_name(ui.painter(), &module.name, &theme::title(), rect.width() + 1.0);
+    ui.painter().text(at, Align2::LEFT_CENTER, shown, theme::title(), palette.text);
     status_chip(ui.painter(), palette, pos2(edge - chip, at.y), module.status, palette.panel);
     response.on_hover_text(&module.name);
 }
@@ -162,7 +170,7 @@ fn path(ui: &mut Ui, module: &Module, chip: f32, actions: &mut Vec<Action>) {
     let path = module.path.display().to_string();
     let font = theme::code_small();
     let room = (ui.available_width() - 38.0 - chip).max(40.0);
-    let shown = controls::fit_code(ui.painter(), &path, &font, room);
+    let shown = controls::fit_path(ui.painter(), &path, &font, room);
     ui.label(RichText::new(shown).font(font).color(palette.text_secondary)).on_hover_text(&path);
     if Button::icon(icons::COPY, "Copy path").show(ui).clicked() {
         actions.push(Action::Copy(path));

@@ -33,7 +33,7 @@ pub fn stages(timings: &Timings) -> [(&'static str, f64); STAGES] {
         ("bind", timings.bind),
         ("safe point", timings.safe_point),
         ("hooks", timings.hooks),
-        ("stage", timings.stage),
+        ("staging", timings.stage),
         ("adapt", timings.adapt),
         ("commit", timings.commit),
     ]
@@ -135,7 +135,8 @@ fn figures(ui: &mut Ui, name: &str, age: &str, entry: &HistoryEntry) {
     ui.label(RichText::new(name).font(theme::medium()).color(palette.text));
     ui.label(RichText::new(age).font(theme::small()).color(palette.text_secondary));
     if let Some(failure) = &entry.receipt.failure {
-        ui.label(RichText::new(format!("at stage {}: {}", failure.stage, failure.message)).color(palette.text));
+        let text = format!("while {}: {}", format::step(failure.stage), failure.message);
+        ui.label(RichText::new(text).color(palette.text));
         return;
     }
     let timings = &entry.receipt.timings_ms;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use eframe::egui::{Align, Color32, FontId, Layout, RichText, Ui, vec2};
+use eframe::egui::{Align, Color32, FontId, Label, Layout, RichText, Ui, vec2};
 use reload_engine::model::{Class, Connection, Failure, Mark, Mode, Module, Outcome, Status};
 
 use crate::window::{
@@ -86,8 +86,8 @@ fn summary(ui: &mut Ui, module: &Module, failure: &Failure, scene: &Scene<'_>, a
             ui.label(RichText::new(title(module.status, failure)).font(theme::strong()).color(palette.text));
             if let Some(entry) = module.history.last() {
                 let when = scene.age(entry.time);
-                ui.label(RichText::new(when).font(theme::small()).color(palette.text_secondary))
-                    .on_hover_text(format::exact(entry.time));
+                let when = RichText::new(when).font(theme::small()).color(palette.text_secondary);
+                ui.add(Label::new(when).extend()).on_hover_text(format::exact(entry.time));
             }
         });
         let message = without_module(&failure.message, module);
@@ -120,7 +120,7 @@ fn outlook(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, a
 }
 
 /// A line behind an icon, its further lines below its text.
-fn point(ui: &mut Ui, icon: char, colour: Color32, content: impl FnOnce(&mut Ui)) {
+pub fn point(ui: &mut Ui, icon: char, colour: Color32, content: impl FnOnce(&mut Ui)) {
     ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
         ui.spacing_mut().item_spacing.x = 8.0;
         controls::icon(ui, icon, icons::outline(16.0), colour);
@@ -147,11 +147,11 @@ fn chain(ui: &mut Ui, module: &Module, why: &[&str], actions: &mut Vec<Action>) 
 
 fn title(status: Status, failure: &Failure) -> String {
     let verb = if status == Status::Refused { "Refused" } else { "Failed" };
-    format!("{verb} at stage {}", failure.stage)
+    format!("{verb} while {}", format::step(failure.stage))
 }
 
 /// With a capital letter and a full stop.
-fn sentence(text: &str) -> String {
+pub fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
     let stop = if text.ends_with(['.', '!', '?', '`']) { "" } else { "." };

@@ -56,7 +56,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
         });
         steps(ui, doing);
         let where_ = if at(doing) < OUTSIDE { "outside of the program" } else { "in the program" };
-        let text = format!("Stage {} of {}: {}, {where_}", at(doing) + 1, STAGES.len(), doing.stage);
+        let text = format!("Step {} of {}: {}, {where_}", at(doing) + 1, STAGES.len(), format::step(doing.stage));
         ui.label(RichText::new(text).color(palette.text_secondary));
     });
 }
@@ -71,7 +71,8 @@ fn steps(ui: &mut Ui, doing: &Doing) {
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 8.0), Sense::hover());
     let done = at(doing);
     response.widget_info(|| {
-        let mut info = WidgetInfo::labeled(Role::ProgressIndicator, true, format!("Stage {}", doing.stage));
+        let mut info =
+            WidgetInfo::labeled(Role::ProgressIndicator, true, format!("Progress: {}", format::step(doing.stage)));
         info.value = Some((done + 1) as f64 / STAGES.len() as f64);
         info
     });
