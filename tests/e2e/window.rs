@@ -389,6 +389,12 @@ fn the_window_comes_back_as_it_was_left() {
     window.key("Return");
     desk.wait_for("Dark theme");
     desk.press("Sort by Module");
+    let width = |desk: &Desk<'_>| desk.part("Width of Modified")?["value"].as_f64();
+    let usual = width(&desk).expect("a column's edge tells its width");
+    let place = desk.accessibility("the column's edge", &["place", APPLICATION, "Width of Modified"]);
+    let place: Vec<u32> = place.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    window.drag(place[0], place[1], -40);
+    let wider = deadline::wait_for("a wider column", || width(&desk).filter(|now| *now >= usual + 30.0));
     // Wait until the details have their size, whatever the window manager has done meanwhile.
     let settled = |desk: &Desk<'_>| {
         let mut last = None;
@@ -412,6 +418,8 @@ fn the_window_comes_back_as_it_was_left() {
     desk.wait_for("Dark theme");
     let found = settled(&desk);
     desk.window().picture().keep("window-found");
+    let now = width(&desk).expect("a column's edge tells its width");
+    assert!((now - wider).abs() < 0.5, "the column is {now} wide, not {wider}");
     let ([_, _, width, height], [_, _, left_width, left_height]) = (found.0, left.0);
     assert_eq!((width, height), (left_width, left_height), "the window's size");
     let (now, then) = (found.1.as_f64().expect("a share"), left.1.as_f64().expect("a share"));

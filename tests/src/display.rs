@@ -176,6 +176,17 @@ impl Window<'_> {
         self.display.tool("xdotool", &arguments).expect("the window is there");
     }
 
+    /// Presses the button at a place in the window and lets go of it so many pixels further to the right.
+    pub fn drag(&self, x: u32, y: u32, by: i32) {
+        let (from, to, y) = (x.to_string(), x.saturating_add_signed(by).to_string(), y.to_string());
+        let pointer = |x: &str| ["mousemove", "--sync", "--window", &self.id, x, &y].map(str::to_owned);
+        let press = ["mousedown", "1", "sleep", "0.2"].map(str::to_owned);
+        let release = ["sleep", "0.2", "mouseup", "1"].map(str::to_owned);
+        let arguments = [&pointer(&from)[..], &press, &pointer(&to), &release].concat();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.display.tool("xdotool", &arguments).expect("the window is there");
+    }
+
     /// Types letters.
     pub fn text(&self, text: &str) {
         self.focus();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use eframe::egui::{
     Align2, Color32, CursorIcon, FontId, Id, Key, Modifiers, Painter, Pos2, Rangef, Rect, Response, Role, Sense,
-    Stroke, Ui, UiBuilder, WidgetInfo, pos2, vec2,
+    Stroke, Ui, UiBuilder, WidgetInfo, accesskit, pos2, vec2,
 };
 use egui_extras::{Column as Width, TableBuilder, TableRow};
 use reload_engine::model::{Class, Mark, Module, Outcome, Receipt, Snapshot, Status};
@@ -73,6 +73,9 @@ impl Cell {
         }
     }
 }
+
+/// By how much keys and assistive technology widen a column, in points.
+const STEP: f32 = 8.0;
 
 /// Widths that the user has chosen, in points.
 type Widths = BTreeMap<Column, f32>;
@@ -150,7 +153,7 @@ fn rows_and_header(
     table
         .header(TABLE_HEADER, |mut row| {
             for cell in cells_ref {
-                row.col(|ui| header(ui, *cell, view.query.sort, actions));
+                row.col(|ui| header(ui, (*cell, cell.width(&scene.settings.widths)), view.query.sort, actions));
             }
         })
         .body(|body| {
@@ -168,7 +171,7 @@ fn rows_and_header(
     ui.painter().hline(area.x_range(), area.top() + TABLE_HEADER - 0.5, Stroke::new(1.0, palette.line));
 }
 
-fn header(ui: &mut Ui, cell: Cell, sort: Sort, actions: &mut Vec<Action>) {
+fn header(ui: &mut Ui, (cell, width): (Cell, f32), sort: Sort, actions: &mut Vec<Action>) {
     let Some((column, title)) = cell.header() else {
         return;
     };
@@ -194,7 +197,7 @@ fn header(ui: &mut Ui, cell: Cell, sort: Sort, actions: &mut Vec<Action>) {
     controls::focus_ring(painter, rect.shrink2(vec2(0.0, 3.0)), theme::RADIUS, &response, palette);
     if response.has_focus() {
         let pressed = |key| ui.input_mut(|input| input.count_and_consume_key(Modifiers::ALT, key)) as f32;
-        let by = 8.0 * (pressed(Key::ArrowRight) - pressed(Key::ArrowLeft));
+        let by = STEP * (pressed(Key::ArrowRight) - pressed(Key::ArrowLeft));
         if by != 0.0 {
             actions.push(Action::Widen(column, by));
         }
@@ -202,11 +205,11 @@ fn header(ui: &mut Ui, cell: Cell, sort: Sort, actions: &mut Vec<Action>) {
     if response.on_hover_cursor(CursorIcon::PointingHand).clicked() {
         actions.push(Action::Sort(column));
     }
-    edge(ui, cell, (column, title), rect, actions);
+    edge(ui, cell, (column, title), (rect, width), actions);
 }
 
-/// The edge of a column towards the flexible one, to be dragged.
-fn edge(ui: &Ui, cell: Cell, (column, title): (Column, &str), rect: Rect, actions: &mut Vec<Action>) {
+/// The edge of a column towards the flexible one, to be dragged, or to be moved by assistive technology.
+fn edge(ui: &Ui, cell: Cell, (column, title): (Column, &str), (rect, width): (Rect, f32), actions: &mut Vec<Action>) {
     let (x, direction) = match cell {
         Cell::Name => return,
         Cell::Status => (rect.right() - 2.0, 1.0),
@@ -216,6 +219,17 @@ fn edge(ui: &Ui, cell: Cell, (column, title): (Column, &str), rect: Rect, action
     let grip = Rect::from_x_y_ranges(x - 4.0..=x + 4.0, rect.y_range());
     let response = ui.interact(grip, Id::unique(("edge", title)), Sense::DRAG);
     response.widget_info(|| WidgetInfo::labeled(Role::Splitter, true, format!("Width of {title}")));
+    ui.ctx().accesskit_node_builder(response.id, |node| {
+        node.set_numeric_value(width.into());
+        node.set_numeric_value_step(STEP.into());
+        node.add_action(accesskit::Action::Increment);
+        node.add_action(accesskit::Action::Decrement);
+    });
+    let asked = |action| ui.input(|input| input.num_accesskit_action_requests(response.id, action)) as f32;
+    let by = STEP * (asked(accesskit::Action::Increment) - asked(accesskit::Action::Decrement));
+    if by != 0.0 {
+        actions.push(Action::Widen(column, by));
+    }
     if response.hovered() || response.dragged() {
         let colour = if response.dragged() { palette.accent_text } else { palette.line_strong };
         let line = rect.shrink2(vec2(0.0, 7.0)).y_range();

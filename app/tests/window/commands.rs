@@ -1,7 +1,7 @@
 //! Every command, by key and by pointer: which order reaches the session.
 
 use eframe::egui::{Key, Modifiers, Role, Theme, vec2};
-use egui_kittest::kittest::Queryable;
+use egui_kittest::kittest::{NodeT, Queryable};
 use reload_dashboard::{
     config::Change,
     worker::{NoDialog, Place, Reply, Request, Wanted},
@@ -269,6 +269,12 @@ fn the_details_tabs_and_columns_by_key_and_pointer() {
     window.text("usual column");
     window.key(Key::Enter);
     assert_eq!(size(&window), before);
+    let told = |window: &Window| window.harness.get_by_label("Width of Size").accesskit_node().numeric_value();
+    assert_eq!(told(&window), Some(f64::from(before)), "its edge tells the width");
+    window.harness.get_by_label("Width of Size").increment_accesskit();
+    window.run();
+    assert_eq!(size(&window), before + 8.0, "by assistive technology");
+    assert_eq!(told(&window), Some(f64::from(before + 8.0)));
 }
 
 #[test]

@@ -4,6 +4,7 @@
     tree APPLICATION        every named part: role, name, states, one per line
     parts APPLICATION       every part, named or not, as JSON: role, name, states, value, what can be done, depth
     press APPLICATION NAME  the action of the part that can be pressed and whose name begins with NAME
+    place APPLICATION NAME  where in the window the middle of the part is whose name begins with NAME: x and y, in pixels
 
 Runs under Debian's own Python, whose packages bring the bindings.
 """
@@ -84,9 +85,19 @@ def press(name, beginning):
     sys.exit(f"nothing in {name} can be pressed and is called {beginning}")
 
 
+def place(name, beginning):
+    for part in parts(application(name)):
+        component = part.get_component_iface()
+        if part.get_name().startswith(beginning) and component is not None:
+            box = component.get_extents(Atspi.CoordType.WINDOW)
+            print(box.x + box.width // 2, box.y + box.height // 2)
+            return
+    sys.exit(f"nothing in {name} is called {beginning}")
+
+
 def main():
     verb, *arguments = sys.argv[1:]
-    {"enable": enable, "tree": tree, "parts": describe, "press": press}[verb](*arguments)
+    {"enable": enable, "tree": tree, "parts": describe, "press": press, "place": place}[verb](*arguments)
 
 
 main()
