@@ -22,7 +22,7 @@ use reload_dashboard::{
 };
 use reload_engine::{
     error::Error,
-    model::{Connection, Snapshot},
+    model::{Connection, HistoryEntry, Outcome, Snapshot, Status},
     session::{Event, Update},
 };
 
@@ -222,6 +222,27 @@ fn states_above_the_table() {
         look(&mut window, &format!("detached-{word}"));
         window.update(|snapshot| snapshot.connection = Connection::Lost("broken pipe".to_owned()));
         look(&mut window, &format!("lost-{word}"));
+    }
+}
+
+#[test]
+fn another_controller_and_a_module_that_recovered() {
+    for (theme, word) in THEMES {
+        let mut window = window(MIDDLE, theme);
+        window.key(Key::F5);
+        let message = Error::Busy { pid: 48213 }.to_string();
+        window.send(Update::CommandFailed { command: window.ordered(), message, detail: Vec::new() });
+        window.update(|snapshot| {
+            let physics = snapshot.modules.iter_mut().find(|module| module.name == "libphysics.so");
+            let physics = physics.expect("of the sample");
+            let done = physics.history.iter().rev().find(|entry| entry.receipt.outcome == Outcome::Reloaded);
+            let again = HistoryEntry { time: sample::now(), ..done.expect("of the sample").clone() };
+            physics.history.push(again);
+            (physics.status, physics.failure) = (Status::Current, None);
+        });
+        window.click("libphysics.so, Current");
+        window.assert_sees("Recovered");
+        look(&mut window, &format!("recovered-{word}"));
     }
 }
 

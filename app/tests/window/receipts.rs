@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eframe::egui::{Key, Modifiers};
+use eframe::egui::{Key, Modifiers, Pos2, vec2};
 use egui_kittest::kittest::{NodeT, Queryable};
 use reload_engine::model::{
     Change, Details, FunctionCounts, Generation, HistoryEntry, Outcome, PythonChanges, Receipt, StaticCounts, Timings,
@@ -149,4 +149,27 @@ fn changes_of_earlier_reloads_are_a_click_away() {
     window.assert_sees("Changes to generation 22");
     window.click("libaudio_graph.so, Current");
     window.assert_sees("Changes to generation 9");
+}
+
+#[test]
+fn pictures_of_reloads_tell_their_figures_under_the_pointer() {
+    let mut window = Window::attached(sample::snapshot());
+    let hover = |window: &mut Window, at: Pos2| {
+        window.harness.hover_at(at);
+        window.run();
+    };
+    let bars = window.harness.get_by_label("Times of the last 60 reloads").rect();
+    hover(&mut window, bars.left_center() + vec2(1.0, 0.0));
+    window.assert_sees(".so: ");
+    window.assert_sees(" ms, ");
+
+    window.keys(Modifiers::COMMAND, Key::Num3);
+    let bar = |window: &Window, name: &str| window.harness.get_by_label(name).rect().center();
+    let done = bar(&window, "Reloaded, generation 41, 57 ms, 10 s ago, in the picture");
+    hover(&mut window, done);
+    window.assert_sees("the program stood still for 0.57 ms");
+    window.assert_sees("plan 18 ms");
+    let failed = bar(&window, "Failed, generation 41, 9.0 ms, 10 s ago, in the picture");
+    hover(&mut window, failed);
+    window.assert_sees("while loading the new code: ");
 }
