@@ -82,6 +82,8 @@ pub enum Action {
     PickTarget,
     CloseDialogs,
     DismissNotice,
+    /// Orders once more what a notice says could not be done.
+    TryAgain,
     DismissToast(usize),
     Copy(String),
 }

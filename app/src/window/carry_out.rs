@@ -117,6 +117,12 @@ impl Dashboard {
                     tab.notice = None;
                 }
             }
+            Action::TryAgain => {
+                let notice = self.tabs.get_mut(self.active).and_then(|tab| tab.notice.take());
+                if let Some(command) = notice.and_then(|notice| notice.again) {
+                    self.order(command);
+                }
+            }
             Action::DismissToast(position) => {
                 if position < self.toasts.len() {
                     self.toasts.remove(position);

@@ -262,8 +262,11 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
     }
     if let Some(notice) = &tab.notice {
         let colour = if notice.failed { palette.failed } else { palette.changed };
-        let dismiss = [("Dismiss", Action::DismissNotice)];
-        banner(ui, "notice", icons::WARNING, colour, &notice.message, &notice.detail, &dismiss, actions);
+        let mut steps = vec![("Dismiss", Action::DismissNotice)];
+        if notice.again.is_some() && tab.is_live() {
+            steps.insert(0, ("Repeat the command", Action::TryAgain));
+        }
+        banner(ui, "notice", icons::WARNING, colour, &notice.message, &notice.detail, &steps, actions);
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Notice {
     pub message: String,
     pub detail: Vec<String>,
     pub failed: bool,
+    /// What could not be done, to be tried once more.
+    pub again: Option<Command>,
 }
 
 pub struct TargetTab {
@@ -237,9 +239,9 @@ impl TargetTab {
                     self.grant();
                 }
                 Ok(Update::Event { time, event }) => news.extend(self.hear(time, event)),
-                Ok(Update::CommandFailed { message, detail, .. }) => {
+                Ok(Update::CommandFailed { command, message, detail }) => {
                     self.expected.clear();
-                    self.notice = Some(Notice { message, detail, failed: true });
+                    self.notice = Some(Notice { message, detail, failed: true, again: Some(command) });
                 }
                 Err(TryRecvError::Empty) => return news,
                 Err(TryRecvError::Disconnected) => {
@@ -253,7 +255,7 @@ impl TargetTab {
     fn hear(&mut self, time: SystemTime, event: Event) -> Option<News> {
         match event {
             Event::Notice { message } => {
-                self.notice = Some(Notice { message, detail: Vec::new(), failed: false });
+                self.notice = Some(Notice { message, detail: Vec::new(), failed: false, again: None });
                 None
             }
             Event::Failed { module, receipt } | Event::Refused { module, receipt } => {
@@ -334,11 +336,12 @@ impl TargetTab {
         }
         match session.orders.try_send(Order { command, reply: None }) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
+            Err(TrySendError::Full(order)) => {
                 self.notice = Some(Notice {
                     message: "The session is still busy with earlier commands; try again in a moment".to_owned(),
                     detail: Vec::new(),
                     failed: true,
+                    again: Some(order.command),
                 });
             }
             Err(TrySendError::Disconnected(_)) => self.link = Link::Closed,

@@ -147,7 +147,14 @@ fn another_controller_in_the_middle_of_a_reload_is_said() {
     let message = Error::Busy { pid: 48213 }.to_string();
     window.send(Update::CommandFailed { command, message: message.clone(), detail: Vec::new() });
     window.assert_sees(&message);
+    window.click("Repeat the command");
+    assert!(!window.sees(&message));
+    let command = window.ordered();
+    assert!(matches!(command, Command::Reload { .. }));
+    window.send(Update::CommandFailed { command, message: message.clone(), detail: Vec::new() });
+    window.assert_sees(&message);
     window.click("Dismiss");
+    assert!(!window.sees(&message));
     window.update(|snapshot| snapshot.modules[1].status = Status::Reloading);
     window.click("libai_planner.so, Reloading");
     window.assert_sees("The new code is being prepared; the old one still runs.");
