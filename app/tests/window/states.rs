@@ -415,6 +415,18 @@ fn a_rolled_back_file_is_not_counted_as_waiting() {
 }
 
 #[test]
+fn the_sign_of_a_warning_in_a_row_is_explained_beside_it() {
+    let mut window = Window::attached(sample::snapshot());
+    let weather = sample::snapshot().modules.into_iter().find(|module| module.name == "libweather.so");
+    let receipt = weather.expect("of the sample").history.pop().expect("it was reloaded").receipt;
+    window.keys(Modifiers::COMMAND, Key::F);
+    window.text("weather");
+    assert!(!window.sees(&receipt.warnings[0]));
+    window.click("libweather.so, Current, 1 warning");
+    window.assert_sees(&receipt.warnings[0]);
+}
+
+#[test]
 fn details_are_hidden_and_shown() {
     let mut window = Window::attached(sample::snapshot());
     assert!(window.sees("Trace"));

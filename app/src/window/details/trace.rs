@@ -8,7 +8,7 @@ use reload_engine::model::{Class, Connection, Failure, Mark, Mode, Module, Outco
 use crate::window::{
     action::Action,
     controls::{self, palette},
-    details::{card, heading, nothing, passage, underway},
+    details::{card, changes, heading, nothing, passage, underway},
     format, icons,
     rows::is_rolled_back,
     scene::Scene,
@@ -229,6 +229,10 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
                     let tries = format::count(n, "attempt that did not succeed", "attempts that did not succeed");
                     nothing(ui, "Recovered", &format!("{runs} Before that, there was {tries}; see History."));
                 }
+            }
+            if entry.receipt.generation == module.generation {
+                // What the sign in the row is about.
+                entry.receipt.warnings.iter().for_each(|text| changes::warning(ui, text));
             }
         }
         (_, None) => {
