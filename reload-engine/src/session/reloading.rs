@@ -263,7 +263,7 @@ impl Worker {
         }
         let deadline = Instant::now() + BUSY_PATIENCE;
         let bytes = Arc::new(reading.bytes);
-        self.keep_program_findable(index, &bytes);
+        self.keep_program_findable(index);
         loop {
             let ledger = self.record.module(&path);
             let active = ledger.and_then(|of| of.generations.iter().find(|record| record.number == of.active));

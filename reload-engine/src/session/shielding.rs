@@ -11,7 +11,7 @@ use reload_protocol::{File, Range, Replacement, Segment};
 use super::{Event, modules::Tracked, record::Record, worker::Worker};
 use crate::{
     error::{Error, Result},
-    model::{Addr, Class, LoadBias, Mark, Shield, file_name},
+    model::{Addr, Class, FileStamp, LoadBias, Mark, Shield, file_name},
     target::maps::{self, Mapping},
 };
 
@@ -87,13 +87,10 @@ impl Worker {
     /// Before a program is reloaded for the first time: Rust's backtraces open it under the name that `/proc/self/maps` has for
     /// the mapping of its header, and a build has taken the file from that name. So a copy in the store is mapped there.
     /// Without, old functions have no names in a backtrace, and nothing else is worse.
-    pub fn keep_program_findable(&mut self, index: usize, next: &[u8]) {
+    pub fn keep_program_findable(&mut self, index: usize) {
         let module = &self.modules[index];
-        let wanted = module.class == Class::Executable
-            && module.shield_attempts < ATTEMPTS
-            && self.record.ledger.wishes.shield
-            && memmem::find(next, RUST_BACKTRACES).is_some();
-        if !wanted {
+        let first = self.record.module(&module.path).is_some_and(|ledger| ledger.generations.len() == 1);
+        if !first || module.shield_attempts >= ATTEMPTS {
             return;
         }
         self.modules[index].shield_attempts += 1;
@@ -103,34 +100,57 @@ impl Worker {
     }
 
     fn map_header_from_copy(&mut self, index: usize) -> Result<()> {
-        let module = &self.modules[index];
-        let Some(record) = self.record.module(&module.path).and_then(|ledger| ledger.generations.first()) else {
-            return Ok(());
+        let Some((program, copy)) = self.copy_of_program(index)? else { return Ok(()) };
+        let bias = self.modules[index].bias.0;
+        let is_header = |mapping: &&Mapping| {
+            let of_program = mapping.file.as_ref().is_some_and(|file| file.inode == program.inode);
+            of_program && mapping.start.0 == bias && mapping.offset == 0 && mapping.readable
         };
         let mappings = maps::read(self.pid)?;
-        let is_header = |mapping: &&Mapping| {
-            let of_program = mapping.file.as_ref().is_some_and(|file| file.inode == record.stamp.inode);
-            of_program && mapping.start.0 == module.bias.0 && mapping.offset == 0 && mapping.readable
-        };
         // Not where another dashboard has done so.
         let Some(header) = mappings.iter().find(is_header).filter(|header| !header.writable) else { return Ok(()) };
-        let copy = self.folder.originals()?.join("program").join(file_name(&module.path));
-        let unfinished = copy.with_file_name(".unfinished");
-        let write = || {
-            fs::create_dir_all(unfinished.parent().unwrap_or(&unfinished))?;
-            fs::copy(&record.file, &unfinished)?;
-            // What somebody has mapped under this name meanwhile is never written to.
-            fs::rename(&unfinished, &copy)
-        };
-        if let Err(source) = write() {
-            let _ = fs::remove_file(&unfinished);
-            return Err(Error::File { path: copy, doing: "keeping a copy of the program in the store", source });
-        }
         let Some(replacement) = copy.to_str().map(|copy| replacement(header, copy)) else { return Ok(()) };
         let Record { revision, ledger } = &self.record;
         let (revision, ..) = self.engine.shield(&mut self.link, *revision, ledger, vec![replacement])?;
         self.record.revision = revision;
         Ok(())
+    }
+
+    /// The file that the program began with, and where a copy of it lies in the store, made by the first who asks; `None` where
+    /// nobody would look for it.
+    ///
+    /// # Errors
+    /// [`Error::File`]: the program cannot be read, or the copy not be written.
+    pub fn copy_of_program(&self, index: usize) -> Result<Option<(FileStamp, PathBuf)>> {
+        let module = &self.modules[index];
+        let ledger = self.record.module(&module.path);
+        let Some(record) = ledger.and_then(|ledger| ledger.generations.first()) else { return Ok(None) };
+        if module.class != Class::Executable || !self.record.ledger.wishes.shield {
+            return Ok(None);
+        }
+        let folder = self.folder.originals()?.join("program");
+        let copy = folder.join(file_name(&module.path));
+        let unfinished = folder.join(".unfinished");
+        let write = || {
+            if copy.exists() {
+                return Ok(true);
+            }
+            let program = fs::read(&record.file)?;
+            if memmem::find(&program, RUST_BACKTRACES).is_none() {
+                return Ok(false);
+            }
+            fs::create_dir_all(&folder)?;
+            fs::write(&unfinished, program)?;
+            // What somebody has mapped under this name meanwhile is never written to.
+            fs::rename(&unfinished, &copy).map(|()| true)
+        };
+        match write() {
+            Ok(wanted) => Ok(wanted.then(|| (record.stamp.clone(), copy))),
+            Err(source) => {
+                let _ = fs::remove_file(&unfinished);
+                Err(Error::File { path: copy, doing: "keeping a copy of the program in the store", source })
+            }
+        }
     }
 
     fn shielded(&mut self, covered: &[(PathBuf, u64)]) {

@@ -245,6 +245,9 @@ impl Worker {
             // The reload will fail by the same reason, and tell it.
             tracing::debug!("{}: not prepared: {error}", module.name);
         }
+        if let Err(error) = self.copy_of_program(index) {
+            tracing::debug!("{error}");
+        }
     }
 
     fn next_to_prepare(&self) -> Option<usize> {
