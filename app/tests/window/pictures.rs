@@ -282,9 +282,9 @@ fn names_that_do_not_fit() {
                 if position == 0 { path.clone().into() } else { sample::path(name).into() };
         }
         let failure = snapshot.modules[0].failure.as_mut().expect("of the sample");
-        let rename = |line: &String| line.replace("libphysics.so", &long).replace(&sample::path(&long), &path);
-        failure.message = rename(&failure.message);
-        failure.trace = failure.trace.iter().map(rename).collect();
+        for line in failure.trace.iter_mut().chain([&mut failure.message]) {
+            *line = line.replace("libphysics.so", &long).replace(&sample::path(&long), &path);
+        }
         look(&mut Window::sized(snapshot, NARROW, theme), &format!("long-names-{word}"));
     }
 }
