@@ -221,7 +221,7 @@ fn touch_data(writes: &[Write]) {
 mod tests {
     use reload_protocol::{Patch, Range, Segment, Transaction};
 
-    use super::{Staged, merge};
+    use super::{PAGE, Staged, check_segments, merge, page_floor};
 
     fn transaction(patches: Vec<Patch>, text: Range) -> Transaction {
         let text = vec![Segment { range: text, protection: 5 }];
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn the_agents_own_text_is_rejected() {
-        let page = (merge as *const () as u64) & !0xfff;
-        let result = Staged::prepare(1, transaction(Vec::new(), Range { start: page & !0xffff, len: 0x100_0000 }), &[]);
+        let page = page_floor(check_segments as *const () as u64);
+        let result = Staged::prepare(1, transaction(Vec::new(), Range { start: page, len: PAGE }), &[]);
         assert!(result.is_err_and(|message| message.contains("holds libc or the agent")));
     }
 }
