@@ -7,8 +7,9 @@
 //!
 //! Ends with status 1 where a figure is above its limit.
 //!
-//! On 2 cores with llvmpipe, 28 November 2026: 1.1 ms to scroll and 1.0 ms while the filter changes (medians; it was 5.8 ms),
-//! 120 MB, 0 ticks while idle. Others were building meanwhile: the 95 of 100 and the first frame want a quiet machine.
+//! On 2 cores with llvmpipe, 28 November 2026, four runs on a quiet machine: 1.1 to 1.7 ms to scroll and 1.0 to 1.8 while the
+//! filter changes (medians), 1.6 to 2.2 and **2.4 to 4.5** (95 of 100: above the limit), first frame 185 to 227 ms, 121 MB, 0 ticks
+//! while idle.
 
 use std::{
     env, fs,
