@@ -285,7 +285,8 @@ impl<'a> Scanner<'a> {
         let (start, body) = (*start, *body);
         let index = functions.as_ref().map(|range| range.start);
         let owner = index.map(|index| index as u32);
-        let body_end = start + body as u64;
+        let (end, body_end) = (start + bytes.len() as u64, start + body as u64);
+        let inside = |target: Vaddr| (start..end).contains(&target.0);
         let mut decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
         let mut facts = Facts { at: Vaddr(start), ..Facts::default() };
@@ -346,8 +347,7 @@ impl<'a> Scanner<'a> {
                     self.blank(at, 4);
                     let kind = if address_taken { FieldKind::Address } else { FieldKind::Memory };
                     self.record.field(start, at, next.0, kind);
-                    let inside = target.0 >= start && target.0 < start + bytes.len() as u64;
-                    if inside || instruction.memory_base() != Register::RIP {
+                    if inside(target) || instruction.memory_base() != Register::RIP {
                         self.record.spoil();
                     }
                 }
@@ -375,7 +375,7 @@ impl<'a> Scanner<'a> {
                     if is_near_branch(&instruction) =>
                 {
                     let target = Vaddr(instruction.near_branch_target());
-                    if target.0 >= start && target.0 < start + bytes.len() as u64 {
+                    if inside(target) {
                         facts.lands(target);
                     } else {
                         self.stray(target);
@@ -386,7 +386,7 @@ impl<'a> Scanner<'a> {
                         let at = local + offsets.immediate_offset();
                         self.blank(at, offsets.immediate_size());
                         self.record.field(start, at, instruction.next_ip(), FieldKind::Branch);
-                        if offsets.immediate_size() != 4 || target.0 < start + bytes.len() as u64 && target.0 >= start {
+                        if offsets.immediate_size() != 4 || inside(target) {
                             self.record.spoil();
                         }
                     }
@@ -409,7 +409,7 @@ impl<'a> Scanner<'a> {
         }
 
         let clean_tail = padding_from == body_end;
-        let room_end = if clean_tail { start + bytes.len() as u64 } else { body_end };
+        let room_end = if clean_tail { end } else { body_end };
         facts.room = room_end.saturating_sub(facts.at.0);
         facts.own = body_end.saturating_sub(facts.at.0);
         facts.alone = functions.as_ref().is_some_and(|range| self.is_alone(range));

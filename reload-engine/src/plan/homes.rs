@@ -485,7 +485,10 @@ fn only(of: &[usize], table: &[Object], size: u64) -> Option<usize> {
     fitting.next().filter(|_| fitting.next().is_none())
 }
 
+/// In a file whose backtraces are written by Rust's standard library or its `backtrace` package.
+pub const BACKTRACE_CACHE: &str = "MAPPINGS_CACHE";
+
 /// `std::backtrace_rs::symbolize::gimli::Cache::with_global::MAPPINGS_CACHE`.
 pub fn std_backtrace_cache(image: &Image, object: &Object) -> bool {
-    !object.constant && image.object_name(object).contains("MAPPINGS_CACHE")
+    !object.constant && image.object_name(object).contains(BACKTRACE_CACHE)
 }

@@ -43,18 +43,26 @@ pub fn keep(module: Mapped<'_>, mappings: &[Mapping], folder: &Path) -> Result<G
     let place =
         folder.join(format!("{:016x}", XxHash3_128::oneshot(module.path.as_os_str().as_encoded_bytes()) as u64));
     let file = place.join(file_name(module.path));
+    write_copy(&place, &file, &bytes)?;
+    Ok(record(module, file, stamp, content_hash(&bytes)))
+}
+
+/// Writes `file`, which lies in `place`: whole or not at all, and never into what somebody has mapped under its name.
+///
+/// # Errors
+/// [`Error::File`]: it cannot be written.
+pub fn write_copy(place: &Path, file: &Path, bytes: &[u8]) -> Result<()> {
     let unfinished = place.join(".unfinished");
     let write = || {
-        fs::create_dir_all(&place)?;
-        fs::write(&unfinished, &bytes)?;
-        fs::rename(&unfinished, &file)
+        fs::create_dir_all(place)?;
+        fs::write(&unfinished, bytes)?;
+        fs::rename(&unfinished, file)
     };
-    if let Err(source) = write() {
+    write().map_err(|source| {
         // Half a copy must not take the room of the next one.
         let _ = fs::remove_file(&unfinished);
-        return Err(Error::File { path: file, doing: "keeping a copy of the original in the store", source });
-    }
-    Ok(record(module, file, stamp, content_hash(&bytes)))
+        Error::File { path: file.to_owned(), doing: "keeping a copy of the original in the store", source }
+    })
 }
 
 /// The executable's record. The kernel keeps the original reachable for as long as the target runs, so no copy is needed to

@@ -8,15 +8,14 @@ use std::{fs, path::PathBuf};
 use memchr::memmem;
 use reload_protocol::{File, Range, Replacement, Segment};
 
-use super::{Event, modules::Tracked, record::Record, worker::Worker};
+use super::{Event, modules::Tracked, originals, record::Record, worker::Worker};
 use crate::{
     error::{Error, Result},
+    ledger::GenerationRecord,
     model::{Addr, Class, FileStamp, LoadBias, Mark, Shield, file_name},
+    plan::homes::BACKTRACE_CACHE,
     target::maps::{self, Mapping},
 };
-
-/// What a program has in it whose backtraces are written by Rust's standard library or its `backtrace` package.
-const RUST_BACKTRACES: &[u8] = b"MAPPINGS_CACHE";
 
 /// Modules in one go; the others' turn comes with the next listing. Their files may have to go along with one message.
 const AT_ONCE: usize = 150;
@@ -88,9 +87,7 @@ impl Worker {
     /// the mapping of its header, and a build has taken the file from that name. So a copy in the store is mapped there.
     /// Without, old functions have no names in a backtrace, and nothing else is worse.
     pub fn keep_program_findable(&mut self, index: usize) {
-        let module = &self.modules[index];
-        let first = self.record.module(&module.path).is_some_and(|ledger| ledger.generations.len() == 1);
-        if !first || module.shield_attempts >= ATTEMPTS {
+        if self.program_to_copy(index).is_none() || self.modules[index].shield_attempts >= ATTEMPTS {
             return;
         }
         self.modules[index].shield_attempts += 1;
@@ -122,35 +119,29 @@ impl Worker {
     /// # Errors
     /// [`Error::File`]: the program cannot be read, or the copy not be written.
     pub fn copy_of_program(&self, index: usize) -> Result<Option<(FileStamp, PathBuf)>> {
-        let module = &self.modules[index];
-        let ledger = self.record.module(&module.path);
-        let Some(record) = ledger.and_then(|ledger| ledger.generations.first()) else { return Ok(None) };
-        if module.class != Class::Executable || !self.record.ledger.wishes.shield {
-            return Ok(None);
-        }
+        let Some(record) = self.program_to_copy(index) else { return Ok(None) };
         let folder = self.folder.originals()?.join("program");
-        let copy = folder.join(file_name(&module.path));
-        let unfinished = folder.join(".unfinished");
-        let write = || {
-            if copy.exists() {
-                return Ok(true);
+        let copy = folder.join(file_name(&self.modules[index].path));
+        if !copy.exists() {
+            let program = fs::read(&record.file).map_err(|source| Error::File {
+                path: record.file.clone(),
+                doing: "reading the program",
+                source,
+            })?;
+            if memmem::find(&program, BACKTRACE_CACHE.as_bytes()).is_none() {
+                return Ok(None);
             }
-            let program = fs::read(&record.file)?;
-            if memmem::find(&program, RUST_BACKTRACES).is_none() {
-                return Ok(false);
-            }
-            fs::create_dir_all(&folder)?;
-            fs::write(&unfinished, program)?;
-            // What somebody has mapped under this name meanwhile is never written to.
-            fs::rename(&unfinished, &copy).map(|()| true)
-        };
-        match write() {
-            Ok(wanted) => Ok(wanted.then(|| (record.stamp.clone(), copy))),
-            Err(source) => {
-                let _ = fs::remove_file(&unfinished);
-                Err(Error::File { path: copy, doing: "keeping a copy of the program in the store", source })
-            }
+            originals::write_copy(&folder, &copy, &program)?;
         }
+        Ok(Some((record.stamp.clone(), copy)))
+    }
+
+    /// What is known of the file of a program that has not been reloaded yet and may be shielded.
+    fn program_to_copy(&self, index: usize) -> Option<&GenerationRecord> {
+        let module = &self.modules[index];
+        let generations = &self.record.module(&module.path)?.generations;
+        let wanted = module.class == Class::Executable && self.record.ledger.wishes.shield;
+        generations.first().filter(|_| wanted && generations.len() == 1)
     }
 
     fn shielded(&mut self, covered: &[(PathBuf, u64)]) {
