@@ -135,17 +135,18 @@ pub fn commit(link: &mut AgentLink, helper: &mut StopHelper, transaction: u64) -
                 let pause = Duration::from_nanos(pause_ns);
                 return Ok(CommitReceipt { revision, pause, method: "ptrace".into(), attempts, threads });
             }
+            // It died or lost the agent after it had told it to go: done, and the agent, with whom nobody else may have had
+            // anything done meanwhile, says so.
+            _ if after > before => {
+                let method = "ptrace (the stop helper ended early)".into();
+                return Ok(CommitReceipt { revision: after, pause: spent, method, attempts: attempt, threads: 0 });
+            }
             Some(Outcome::NotTraceable { reason }) => {
                 let reason = why_not_traceable(pid).unwrap_or(reason);
                 return commit_by_signal(link, transaction, &reason);
             }
             Some(Outcome::NotNow { reason }) => return Err(Error::Stop { pid, reason }),
             Some(Outcome::Failed { reason }) => return Err(Error::Agent(reason)),
-            // It died after it had told the agent to go: done, and the agent says so.
-            None if after > before => {
-                let method = "ptrace (the stop helper ended early)".into();
-                return Ok(CommitReceipt { revision: after, pause: spent, method, attempts: attempt, threads: 0 });
-            }
             None => {}
         }
     }
