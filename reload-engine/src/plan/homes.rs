@@ -133,8 +133,9 @@ pub fn storage(image: &Image, homes: &Homes) -> Vec<u64> {
     storage
 }
 
-/// Finds a home for every static and thread-local of `image`, which follows generation `parent`.
-pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
+/// Finds a home for every static and thread-local of `image`, which follows generation `parent`; `partners` are the families
+/// of its functions.
+pub fn plan(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<u32>]) -> PlannedHomes {
     let mut planned = PlannedHomes {
         objects: vec![Home::Own; image.objects.len()],
         thread_locals: vec![TlsHome::Own; image.thread_locals.len()],
@@ -146,9 +147,11 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image) -> PlannedHomes {
     let registration = registration::statics(image);
     let types = registration::types(image);
     planned.registers_anew = registers_anew(&lineage.placed(parent).image, image, &registration);
-    let (groups_of_objects, unknown) = groups(lineage, parent, image, |image| &image.objects);
+    let added = added_functions(&lineage.placed(parent).image, image, partners);
+    let (groups_of_objects, mut unknown) = groups(lineage, parent, image, |image| &image.objects);
     for (placed, olds, mut news) in groups_of_objects {
         news.retain(|index| !registration.contains(index));
+        unknown.extend(news.extract_if(.., |index| of_added_functions(image, *index, &added)));
         if news.is_empty() {
             continue;
         }
@@ -347,6 +350,31 @@ fn unplaced(old: &Image, new: &Image, planned: &PlannedHomes) -> Vec<String> {
         }
     }
     reasons
+}
+
+/// The functions of which no generation has one, start-up code aside, which belongs to no family.
+fn added_functions(old: &Image, new: &Image, partners: &[Option<u32>]) -> HashSet<NameKey> {
+    let mut added: HashSet<NameKey> =
+        new.functions.iter().zip(partners).filter(|(_, family)| family.is_none()).map(|(it, _)| it.key).collect();
+    if !added.is_empty() {
+        for function in &old.functions {
+            added.remove(&function.key);
+        }
+    }
+    added
+}
+
+/// Whether a static belongs to functions that were not there before, and so is not the old one of its name: gcc numbers those of
+/// functions (`name.N`), where other compilers put the function into the name.
+fn of_added_functions(image: &Image, index: usize, added: &HashSet<NameKey>) -> bool {
+    let is_plain =
+        |stem: &str| !stem.is_empty() && !stem.starts_with("_Z") && !stem.starts_with("_R") && !stem.contains('.');
+    let numbered = |(stem, number): (&str, &str)| is_plain(stem) && number.bytes().all(|byte| byte.is_ascii_digit());
+    let users = || image.users_of(index);
+    !added.is_empty()
+        && image.object_name(&image.objects[index]).rsplit_once('.').is_some_and(numbered)
+        && !users().is_empty()
+        && users().iter().all(|user| added.contains(user))
 }
 
 /// Whether a function that uses one of `objects`, of the new file, has changed.

@@ -122,7 +122,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     let mut warnings = Vec::new();
     let mut refusals = Vec::new();
     let partners = match_functions(lineage, parent, &image, &mut warnings);
-    let homes = homes::plan(lineage, parent, &image);
+    let homes = homes::plan(lineage, parent, &image, &partners);
     let decisions = attribution::decide(lineage, parent, &image, &partners, &homes);
     let tls = tls::plan(&image, &homes, &decisions);
 
