@@ -31,12 +31,61 @@ enum Holder {
     Slot(Register, i64),
 }
 
-/// What the function of this index does with an offset in its block of thread-locals that stands at `site`.
-pub fn first_access_in_block(image: &Image, function: u32, site: Vaddr) -> Access {
+/// An address that is known by where it was taken.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// The reference that takes it.
+    origin: Vaddr,
+    /// How many bytes away from it.
+    offset: i64,
+    /// The holder itself has been moved on, as a pointer is that walks through an array.
+    walks: bool,
+}
+
+/// What an instruction does with addresses that are held.
+enum Use {
+    Access(Access),
+    Compare(Option<Held>, Option<Held>),
+}
+
+/// Those of the references at `sites` in a function which are the two ends of a walk: a pointer that starts at the one is
+/// moved on and compared with the other. Both then belong to one object (C17 6.5.9, 6.5.6).
+pub fn walks(image: &Image, function: u32, sites: &[Vaddr]) -> Vec<(Vaddr, Vaddr)> {
+    let mut decoder = decoder_of(image, function);
+    let mut instruction = Instruction::default();
+    let mut trail = Trail::default();
+    let mut ends = Vec::new();
+    while decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
+        if let Some(Use::Compare(Some(one), Some(other))) = trail.follow(&instruction)
+            && one.origin != other.origin
+            && (one.walks || other.walks)
+        {
+            ends.push((one.origin, other.origin));
+        }
+        let here = |site: &&Vaddr| (instruction.ip()..instruction.next_ip()).contains(&site.0);
+        let takes = match instruction.mnemonic() {
+            Mnemonic::Lea => instruction.memory_index() == Register::None,
+            Mnemonic::Add => instruction.op0_kind() == OpKind::Register,
+            _ => false,
+        };
+        if takes && let Some(site) = sites.iter().find(here) {
+            trail.start(instruction.op0_register(), *site);
+        }
+    }
+    ends
+}
+
+fn decoder_of(image: &Image, function: u32) -> Decoder<'_> {
     let (start, end) = (image.functions[function as usize].address, image.functions[function as usize].end);
     let code = image.bytes_from(start);
     let len = (end.0.saturating_sub(start.0) as usize).min(code.len());
-    let mut decoder = Decoder::with_ip(64, &code[..len], start.0, DecoderOptions::NONE);
+    Decoder::with_ip(64, &code[..len], start.0, DecoderOptions::NONE)
+}
+
+/// What the function of this index does with an offset in its block of thread-locals that stands at `site`.
+pub fn first_access_in_block(image: &Image, function: u32, site: Vaddr) -> Access {
+    let mut decoder = decoder_of(image, function);
     let mut instruction = Instruction::default();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
@@ -48,7 +97,7 @@ pub fn first_access_in_block(image: &Image, function: u32, site: Vaddr) -> Acces
         match instruction.mnemonic() {
             Mnemonic::Lea if indexed => return Access::Unknown,
             Mnemonic::Lea | Mnemonic::Add if instruction.op0_kind() == OpKind::Register => {
-                trail.held.push((Holder::Register(instruction.op0_register()), 0));
+                trail.start(instruction.op0_register(), site);
             }
             _ if indexed => return Access::Indexed(0),
             _ => return Access::At(0),
@@ -74,21 +123,25 @@ pub fn first_access(image: &Image, reference: &CodeReference) -> Access {
         return Access::Unknown;
     }
     let mut trail = Trail::default();
-    trail.held.push((Holder::Register(taken.op0_register()), 0));
+    trail.start(taken.op0_register(), reference.site);
     trail.first_access(&mut decoder)
 }
 
 #[derive(Default)]
 struct Trail {
-    /// Who holds the address, and how many bytes away from it.
-    held: Vec<(Holder, i64)>,
-    compared: bool,
+    held: Vec<(Holder, Held)>,
 }
 
 impl Trail {
+    /// From here on, the register holds the address that the reference takes.
+    fn start(&mut self, register: Register, origin: Vaddr) {
+        self.set(Holder::Register(register), Some(Held { origin, offset: 0, walks: false }));
+    }
+
     /// What the instructions that follow do.
     fn first_access(mut self, decoder: &mut Decoder<'_>) -> Access {
         let mut instruction = Instruction::default();
+        let mut access = Access::Unknown;
         for _ in 0..LIMIT {
             if !decoder.can_decode() {
                 break;
@@ -97,50 +150,46 @@ impl Trail {
             if instruction.is_invalid() {
                 break;
             }
-            if let Some(access) = self.follow(&instruction) {
-                return access;
+            match self.follow(&instruction) {
+                Some(Use::Access(access)) => return access,
+                Some(Use::Compare(..)) => access = Access::Compared,
+                None => {}
             }
             if self.held.is_empty() {
                 break;
             }
         }
-        if self.compared { Access::Compared } else { Access::Unknown }
+        access
     }
 
-    fn of(&self, holder: Holder) -> Option<i64> {
-        self.held.iter().find(|(known, _)| *known == holder).map(|(_, offset)| *offset)
+    fn of(&self, holder: Holder) -> Option<Held> {
+        self.held.iter().find(|(known, _)| *known == holder).map(|(_, held)| *held)
     }
 
-    fn set(&mut self, holder: Holder, offset: Option<i64>) {
+    fn set(&mut self, holder: Holder, held: Option<Held>) {
         self.held.retain(|(known, _)| *known != holder);
-        self.held.extend(offset.map(|offset| (holder, offset)));
+        self.held.extend(held.map(|held| (holder, held)));
     }
 
-    fn follow(&mut self, instruction: &Instruction) -> Option<Access> {
+    fn follow(&mut self, instruction: &Instruction) -> Option<Use> {
         let slot = slot(instruction);
-        if instruction.op_count() > 0
-            && (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
-            && slot.is_none()
+        if slot.is_none()
             && instruction.mnemonic() != Mnemonic::Nop
+            && (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
+            && let Some((held, indexed)) = self.addressed(instruction)
         {
-            let base = self.of(Holder::Register(instruction.memory_base()));
-            let index = instruction.memory_index();
-            let displacement = instruction.memory_displacement64() as i64;
-            let through_index =
-                if instruction.memory_index_scale() == 1 { self.of(Holder::Register(index)) } else { None };
-            if let Some(offset) = base.or(through_index) {
-                let at = offset.wrapping_add(displacement);
-                let indexed = index != Register::None;
-                match (instruction.mnemonic() == Mnemonic::Lea, indexed) {
-                    (false, false) => return Some(Access::At(at)),
-                    (false, true) => return Some(Access::Indexed(at)),
-                    (true, false) => {
-                        self.set(Holder::Register(instruction.op0_register()), Some(at));
-                        return None;
-                    }
-                    (true, true) => return Some(Access::Unknown),
-                }
+            let taken = instruction.mnemonic() == Mnemonic::Lea;
+            if instruction.op0_kind() == OpKind::Register {
+                let written = Holder::Register(instruction.op0_register().full_register());
+                let walks = held.walks || written == Holder::Register(instruction.memory_base());
+                self.set(written, (taken && !indexed).then_some(Held { walks, ..held }));
             }
+            return match (taken, indexed) {
+                (false, false) => Some(Use::Access(Access::At(held.offset))),
+                (false, true) => Some(Use::Access(Access::Indexed(held.offset))),
+                (true, false) => None,
+                (true, true) => Some(Use::Access(Access::Unknown)),
+            };
         }
         match instruction.flow_control() {
             FlowControl::Call | FlowControl::IndirectCall => {
@@ -162,8 +211,8 @@ impl Trail {
             _ => None,
         };
         if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test) {
-            self.compared |= (0..instruction.op_count()).any(|operand| read(operand).is_some());
-            return None;
+            let (one, other) = (read(0), read(1));
+            return (one.is_some() || other.is_some()).then_some(Use::Compare(one, other));
         }
         if instruction.op_count() == 0 || matches!(instruction.mnemonic(), Mnemonic::Push | Mnemonic::Nop) {
             return None;
@@ -177,14 +226,26 @@ impl Trail {
             OpKind::Immediate8to64 | OpKind::Immediate32to64 => Some(instruction.immediate(1) as i64),
             _ => None,
         };
+        let moved = |by: i64| read(0).map(|held| Held { offset: held.offset.wrapping_add(by), walks: true, ..held });
         let result = match instruction.mnemonic() {
             Mnemonic::Mov if instruction.op_count() == 2 => read(1),
-            Mnemonic::Add => read(0).zip(step()).map(|(offset, step)| offset.wrapping_add(step)),
-            Mnemonic::Sub => read(0).zip(step()).map(|(offset, step)| offset.wrapping_sub(step)),
+            Mnemonic::Add => step().and_then(moved),
+            Mnemonic::Sub => step().and_then(|step| moved(step.wrapping_neg())),
             _ => None,
         };
         self.set(written, result);
         None
+    }
+
+    /// The address that a memory operand names, and whether an index is added, if its base or index is held.
+    fn addressed(&self, instruction: &Instruction) -> Option<(Held, bool)> {
+        let index = instruction.memory_index();
+        let base = self.of(Holder::Register(instruction.memory_base()));
+        let through_index =
+            || (instruction.memory_index_scale() == 1).then(|| self.of(Holder::Register(index))).flatten();
+        let held = base.or_else(through_index)?;
+        let offset = held.offset.wrapping_add(instruction.memory_displacement64() as i64);
+        Some((Held { offset, ..held }, index != Register::None))
     }
 }
 

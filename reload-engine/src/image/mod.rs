@@ -35,7 +35,7 @@ mod recurring;
 mod tls_code;
 mod unnamed;
 
-pub use access::{Access, first_access, first_access_in_block};
+pub use access::{Access, first_access, first_access_in_block, walks};
 pub use callers::{callees, callers, callers_of_each};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};

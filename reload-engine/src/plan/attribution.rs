@@ -13,7 +13,7 @@ use super::{
     lineage::{Instance, Lineage, Placed},
 };
 use crate::{
-    image::{Access, CodeReference, Image, Object, demangle, first_access, first_access_in_block},
+    image::{Access, CodeReference, Image, Object, demangle, first_access, first_access_in_block, walks},
     model::{Addr, Vaddr},
 };
 
@@ -278,8 +278,9 @@ impl<'a> Table<'a> {
             let first = Vaddr(if (address.0 as i64) < 0 { 0 } else { address.0 });
             let ends_here = |index: &usize| self.objects()[*index].end() == address;
             objects.extend(self.before(address).filter(ends_here));
+            let behind = self.objects().partition_point(|object| object.address.0 <= first.0);
             let near = |index: &usize| self.objects()[*index].address.0.wrapping_sub(address.0) <= BIAS;
-            objects.extend(self.next(Vaddr(first.0 + 1)).filter(near));
+            objects.extend((behind..self.objects().len()).take_while(near).filter(|index| self.is_state(*index)));
             objects.dedup();
             objects.retain(|index| *index == owner || !self.is_start_up(*index));
         }
@@ -316,6 +317,9 @@ impl Judge<'_> {
         if readings.iter().all(|(object, _)| self.shifts[*object] == self.shifts[owner]) {
             let plain = self.new.owner(reference.target) == Some(owner);
             return if plain { Verdict::Plain } else { Verdict::Means(vec![owner]) };
+        }
+        if let Some(objects) = self.by_walk(reference) {
+            return Verdict::Means(objects);
         }
         let partner = self.partner(reference);
         if let Some(old) = partner.and_then(|partner| self.counterpart(reference, partner)) {
@@ -416,33 +420,60 @@ impl Judge<'_> {
         readings.iter().copied().filter(|reading| explains(reading)).collect()
     }
 
-    /// What the code does next with the address tells who is meant, where it reads or writes there.
+    /// A pointer that walks ends in the object where it starts, if only one before its beginning: where an access tells the
+    /// one end, it tells the other.
+    fn by_walk(&self, reference: &Reference) -> Option<Vec<usize>> {
+        if reference.exact {
+            return None;
+        }
+        let others: Vec<Reference> = self.others(reference).into_iter().filter(|other| !other.exact).collect();
+        let sites: Vec<Vaddr> = others.iter().map(|other| other.site).chain([reference.site]).collect();
+        let ends = walks(self.new.image, reference.function?, &sites).into_iter();
+        let mut other_ends = ends.filter_map(|(one, other)| {
+            let end = if one == reference.site { other } else { (other == reference.site).then_some(one)? };
+            others.iter().find(|it| it.site == end)
+        });
+        let reaches = |object: usize| {
+            let object = &self.new.objects()[object];
+            reference.target <= object.end()
+                && object.address.0.saturating_sub(reference.target.0) <= object.size.max(BIAS)
+        };
+        let object = other_ends.find_map(|end| self.accessed(end, self.access(end)?, &self.new.readings(end)))?;
+        reaches(object).then(|| vec![object])
+    }
+
+    /// What the code does next with the address tells who is meant, where it reads or writes there; where it only compares,
+    /// it is somebody whom the function uses besides.
     fn by_access(&self, reference: &Reference, readings: &[Reading]) -> Option<Vec<usize>> {
+        let access = self.access(reference)?;
+        if access == Access::Compared {
+            let others = self.others(reference);
+            let used = |(object, _): &&Reading| others.iter().any(|other| self.means(other, *object));
+            return self.agree(&readings.iter().filter(used).copied().collect::<Vec<_>>());
+        }
+        self.accessed(reference, access, readings).map(|only| vec![only])
+    }
+
+    fn access(&self, reference: &Reference) -> Option<Access> {
         let image = self.new.image;
-        let access = match self.new.kind {
+        match self.new.kind {
             Kind::Objects => {
                 let index = image.references.binary_search_by_key(&reference.site, |other| other.site).ok()?;
-                first_access(image, &image.references[index])
+                Some(first_access(image, &image.references[index]))
             }
-            Kind::ThreadLocals => first_access_in_block(image, reference.function?, reference.site),
-        };
+            Kind::ThreadLocals => Some(first_access_in_block(image, reference.function?, reference.site)),
+        }
+    }
+
+    /// The object where this access reads or writes.
+    fn accessed(&self, reference: &Reference, access: Access, readings: &[Reading]) -> Option<usize> {
         let object = |index: usize| &self.new.objects()[index];
         let mut objects = readings.iter().map(|(object, _)| *object);
+        let from = |offset: i64| Vaddr(reference.target.0.wrapping_add_signed(offset));
         match access {
-            Access::At(offset) => {
-                let accessed = Vaddr(reference.target.0.wrapping_add_signed(offset));
-                objects.find(|reading| object(*reading).contains(accessed)).map(|only| vec![only])
-            }
-            Access::Indexed(offset) => {
-                let counted_from = Vaddr(reference.target.0.wrapping_add_signed(offset));
-                objects.find(|reading| object(*reading).address == counted_from).map(|only| vec![only])
-            }
-            Access::Compared => {
-                let others = self.others(reference);
-                let used = |(object, _): &&Reading| others.iter().any(|other| self.means(other, *object));
-                self.agree(&readings.iter().filter(used).copied().collect::<Vec<_>>())
-            }
-            Access::Unknown => None,
+            Access::At(offset) => objects.find(|reading| object(*reading).contains(from(offset))),
+            Access::Indexed(offset) => objects.find(|reading| object(*reading).address == from(offset)),
+            Access::Compared | Access::Unknown => None,
         }
     }
 
