@@ -29,13 +29,16 @@ pub struct CodeReference {
     pub address_taken: bool,
 }
 
-/// A reference to a GOT pair of module id and offset that is handed to `__tls_get_addr`.
+/// A reference to a GOT pair of module id and offset that is handed to `__tls_get_addr`, or to the TLS descriptor of the
+/// block's start.
 #[derive(Clone, Copy, Debug)]
 pub struct TlsUse {
     pub site: Vaddr,
     pub next: Vaddr,
     pub pair: Vaddr,
     pub function: Option<u32>,
+    /// Padded as the psABI has it where a single variable is asked for (general dynamic), also the one that lies first.
+    pub general: bool,
 }
 
 /// A 32-bit distance from the start of the module's TLS block, in a function that uses a local-dynamic pair; in a program,
@@ -153,12 +156,17 @@ fn cut<'a>(image: &Image, start: u64, code: &'a [u8], stretches: &mut Vec<Stretc
     }
 }
 
+/// The prefix with which `lea x@tlsgd(%rip), %rdi` is padded (System V psABI for AMD64, "General Dynamic TLS Model").
+const OPERAND_SIZE: u8 = 0x66;
+
 /// The pairs of the GOT that stand for thread-locals.
 struct TlsPairs {
     /// Slots of `DTPMOD64` relocations, ascending.
     all: Vec<Vaddr>,
-    /// Those of them that give the module's whole block.
+    /// Those of them that give the module's whole block, or the variable that lies first in it.
     local_dynamic: Vec<Vaddr>,
+    /// TLS descriptors of offset 0, by which gcc comes by the block (`_TLS_MODULE_BASE_`) or by the variable that lies first.
+    descriptors: Vec<Vaddr>,
 }
 
 impl TlsPairs {
@@ -173,6 +181,7 @@ impl TlsPairs {
         TlsPairs {
             all: pairs().map(|slot| slot.slot).collect(),
             local_dynamic: pairs().filter(block).map(|slot| slot.slot).collect(),
+            descriptors: image.descriptors_of_block().collect(),
         }
     }
 }
@@ -334,10 +343,14 @@ impl<'a> Scanner<'a> {
                 let next = Vaddr(instruction.next_ip());
                 let address_taken = instruction.mnemonic() == Mnemonic::Lea;
                 if address_taken && self.pairs.all.binary_search(&target).is_ok() {
-                    self.scan.tls_uses.push(TlsUse { site, next, pair: target, function: owner });
-                    if self.pairs.local_dynamic.binary_search(&target).is_ok() {
+                    let general = bytes[local] == OPERAND_SIZE;
+                    self.scan.tls_uses.push(TlsUse { site, next, pair: target, function: owner, general });
+                    if !general && self.pairs.local_dynamic.binary_search(&target).is_ok() {
                         tls.block_requested();
                     }
+                } else if address_taken && self.pairs.descriptors.binary_search(&target).is_ok() {
+                    self.scan.tls_uses.push(TlsUse { site, next, pair: target, function: owner, general: false });
+                    tls.block_described();
                 } else {
                     self.memory(owner, site, next, target, address_taken);
                 }
@@ -606,6 +619,8 @@ pub struct TlsTracker {
     uses_block: bool,
     /// The next call is `__tls_get_addr` for the block.
     requested: bool,
+    /// It is that of a TLS descriptor, which gives the distance from the thread pointer and keeps all other registers.
+    described: bool,
     holders: Vec<Register>,
 }
 
@@ -613,6 +628,11 @@ impl TlsTracker {
     pub fn block_requested(&mut self) {
         self.uses_block = true;
         self.requested = true;
+    }
+
+    fn block_described(&mut self) {
+        self.block_requested();
+        self.described = true;
     }
 
     pub fn is_requested(&self) -> bool {
@@ -629,8 +649,13 @@ impl TlsTracker {
         }
         match instruction.flow_control() {
             FlowControl::Call | FlowControl::IndirectCall => {
-                self.holders.retain(|holder| CALLEE_SAVED.contains(holder));
-                if std::mem::take(&mut self.requested) {
+                let requested = std::mem::take(&mut self.requested);
+                if requested && self.described {
+                    self.holders.retain(|holder| *holder != Register::RAX);
+                } else {
+                    self.holders.retain(|holder| CALLEE_SAVED.contains(holder));
+                }
+                if requested {
                     self.holders.push(Register::RAX);
                 }
                 return;
@@ -651,8 +676,14 @@ impl TlsTracker {
             && instruction.op_count() == 2
             && instruction.op1_kind() == OpKind::Register
             && self.holds_block(instruction.op1_register());
-        let only_reads = matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push);
-        if copies {
+        // The thread pointer, from `%fs:0` or a register, makes an address of a distance.
+        let adds = self.described && instruction.mnemonic() == Mnemonic::Add;
+        let completes =
+            adds && instruction.op1_kind() == OpKind::Memory && instruction.memory_segment() == Register::FS;
+        let completed =
+            adds && instruction.op1_kind() == OpKind::Register && self.holds_block(instruction.op1_register());
+        let only_reads = matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push) || completes;
+        if copies || completed {
             self.holders.push(written);
         } else if !only_reads {
             self.holders.retain(|holder| *holder != written);

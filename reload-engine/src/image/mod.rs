@@ -540,6 +540,15 @@ impl Analysis {
         (after.saturating_sub(8)..after).rev().find(|index| self.thread_locals[*index].contains(Vaddr(offset)))
     }
 
+    /// The slots of TLS descriptors of the module's block, or of the variable at its start, ascending.
+    pub fn descriptors_of_block(&self) -> impl Iterator<Item = Vaddr> {
+        let slots = self.tables.relocations.iter();
+        let of_block = |slot: &&Relocation| {
+            slot.kind == RelocationKind::TlsDescriptor && matches!(slot.resolves, Resolves::Here(Vaddr(0)))
+        };
+        slots.filter(of_block).map(|slot| slot.slot)
+    }
+
     /// The thread-locals that functions use, by index.
     pub fn thread_locals_by_user(&self) -> HashMap<u32, Vec<usize>> {
         let offset_in = |slot: Vaddr| match &self.relocation_at(slot)?.resolves {

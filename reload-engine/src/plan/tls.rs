@@ -5,7 +5,10 @@
 //! generation that owns its variables and its displacements are rewritten (psABI, "Thread-Local Storage"; FINDINGS 2.5).
 //! A program has neither: distances from the thread pointer stand in its code.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    ops::Range,
+};
 
 use super::{
     attribution::Decisions,
@@ -13,7 +16,7 @@ use super::{
     homes::{PlannedHomes, TlsHome},
 };
 use crate::{
-    image::{Image, Object, RelocationKind, Resolves, TlsUse, block_use, demangle, elf::word_at},
+    image::{Image, Object, RelocationKind, Resolves, TlsDisplacement, TlsUse, block_use, demangle, elf::word_at},
     model::Vaddr,
 };
 
@@ -93,6 +96,9 @@ pub fn plan(image: &Image, homes: &PlannedHomes, decisions: &Decisions) -> TlsPl
                 plan.pairs.push((slot, home_of(image, homes, here.0).unwrap_or(own), true));
             }
             RelocationKind::TlsModule => match word_at(&image.bytes, &image.tables.segments, Vaddr(slot.0 + 8)) {
+                Some(0) if of_first_variable(image, slot) => {
+                    plan.pairs.extend(home_of(image, homes, 0).map(|pair| (slot, pair, false)));
+                }
                 Some(0) | None => blocks.push(slot),
                 Some(offset) => plan.pairs.extend(home_of(image, homes, offset).map(|pair| (slot, pair, false))),
             },
@@ -113,9 +119,59 @@ pub fn plan(image: &Image, homes: &PlannedHomes, decisions: &Decisions) -> TlsPl
     match shift_of_all(image, homes) {
         Some(None) => {}
         Some(Some(pair)) => plan.pairs.extend(blocks.into_iter().map(|slot| (slot, pair, false))),
-        None => split_blocks(image, homes, decisions, &blocks, &mut plan),
+        None => {
+            split_blocks(image, homes, decisions, &blocks, &mut plan);
+            described_blocks(image, homes, decisions, &mut plan);
+        }
     }
     plan
+}
+
+/// A TLS descriptor of the block's start becomes that of a variable which is reached from there ([`FixedSlot`]), and what else
+/// functions reach from it gets its distance from that.
+fn described_blocks(image: &Image, homes: &PlannedHomes, decisions: &Decisions, plan: &mut TlsPlan) {
+    let mut seen: HashSet<u32> = HashSet::new();
+    for slot in image.descriptors_of_block() {
+        let uses = image.tls_uses.iter().filter(|tls_use| tls_use.pair == slot);
+        let functions: BTreeSet<u32> = uses.filter_map(|tls_use| tls_use.function).collect();
+        let sites = image.tls_displacements.iter().filter(|site| functions.contains(&site.function));
+        let meant = |site: &TlsDisplacement| decisions.thread_local(image, site.site, site.offset);
+        let Some(reached) = sites.clone().filter(|site| site.certain).find_map(meant) else { continue };
+        let first = image.thread_local_at(0).filter(|first| homes.thread_locals[*first] != TlsHome::Own);
+        let anchor = first.unwrap_or(reached);
+        let given = home_of(image, homes, image.thread_locals[anchor].address.0);
+        plan.fixed.retain(|fixed| fixed.slot != slot);
+        if given.is_some() {
+            plan.fixed.push(FixedSlot { slot, words: 2, thread_local: anchor, inside: 0 });
+        }
+        let mut apart: BTreeSet<u32> = functions.iter().copied().filter(|function| !seen.insert(*function)).collect();
+        for site in sites {
+            let home = meant(site).and_then(|variable| moved(image, homes, variable, site.offset));
+            match (given, home) {
+                (Some(given), Some(home)) if site.certain && given.module == home.module => {
+                    plan.displacements.push((site.site, home.offset.wrapping_sub(given.offset) as u32));
+                }
+                (None, None) => {}
+                // What only looks like a distance need not be one, save where a variable starts.
+                _ if site.certain || image.thread_locals.iter().any(|it| it.address.0 == site.offset) => {
+                    apart.insert(site.function);
+                }
+                _ => {}
+            }
+        }
+        plan.refusals.extend(apart.into_iter().map(|function| {
+            format!(
+                "`{}` reaches several thread-locals from where their block starts, and they no longer lie in one; access them from \
+                 separate functions, or build without -mtls-dialect=gnu2",
+                demangle(image.function_name(&image.functions[function as usize]))
+            )
+        }));
+    }
+}
+
+/// Whether a pair of offset 0 asks for the variable that lies there, and not for the block.
+fn of_first_variable(image: &Image, pair: Vaddr) -> bool {
+    image.thread_local_at(0).is_some() && image.tls_uses.iter().any(|tls_use| tls_use.pair == pair && tls_use.general)
 }
 
 /// A program's code has the distances of its thread-locals from the thread pointer built in. Those of variables that stay
