@@ -5,7 +5,7 @@
 //! another shows: a thread sees a version older than one that it has seen.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write,
     os::unix::fs::FileExt,
     path::Path,
@@ -16,8 +16,9 @@ use std::{
 use reload_tests::{
     dashboard::{Launched, Room},
     deadline,
-    hammer::{STAMP, hammered, stamped},
-    install,
+    greek::host,
+    hammer::{self, STAMP, hammered, stamped},
+    install, process,
 };
 
 const SAVES: u16 = 200;
@@ -95,4 +96,35 @@ fn copies_5_ms_apart() {
 #[test]
 fn files_written_over_5_ms_apart() {
     check(written_over, Duration::from_millis(5));
+}
+
+/// A library that was just loaded is looked at, and shielded, which stops the target's threads; on a busy machine that takes its
+/// time. Whoever saves in between must be noticed, although there was no event to notice it by.
+#[test]
+fn save_while_the_library_is_taken_up() {
+    let room = Room::new();
+    let config = room.path().join("config/reload-dashboard");
+    fs::create_dir(&config).expect("the folder is ours");
+    fs::write(config.join("reload-dashboard.toml"), "auto = \"all\"\n").expect("the folder is ours");
+    let (installed, first) = hammer::library(&room);
+    let halt = [("RELOAD_DASHBOARD_HALT", "staged")];
+    let mut target = room.launch_in(&halt, &[], &host(&room, "hammer"), &[]);
+    target.host.line_where(|line| line.starts_with("ready ").then_some(()));
+    assert_eq!(target.ask(&format!("open {}", installed.display())), "ok");
+    let dashboard = target.dashboard.pid();
+    let halted = || process::state(dashboard) == Some('T');
+    deadline::wait_for("the dashboard, about to shield the library", || halted().then_some(()));
+    install::bytes(&stamped(&first, 2), &installed);
+    assert_eq!(target.ask("go 2"), "ok");
+    let reached = deadline::until(deadline::PATIENCE, || {
+        // It halts in each commit.
+        if halted() {
+            process::signal(dashboard, libc::SIGCONT);
+        }
+        (target.ask("version") == "2").then_some(())
+    });
+    assert!(reached.is_some(), "the save was not noticed: {:#?}", target.events());
+    process::signal(dashboard, libc::SIGCONT);
+    assert_eq!(target.ask("stop"), "wrong 0 backwards 0 miscounted 0 lost 0");
+    assert_eq!(target.finish(), Some(0));
 }

@@ -172,10 +172,21 @@ impl Room {
 
     /// The same with options of `run`.
     pub fn launch_with(&self, options: &[&str], program: &Path, arguments: &[&str]) -> Launched<'_> {
+        self.launch_in(&[], options, program, arguments)
+    }
+
+    /// The same with more in the environment.
+    pub fn launch_in(
+        &self,
+        environment: &[(&str, &str)],
+        options: &[&str],
+        program: &Path,
+        arguments: &[&str],
+    ) -> Launched<'_> {
         let events = self.path().join(format!("events-{}", unique()));
         let mut command = self.dashboard();
         command.args(["run", "--headless", "--json", "--events"]).arg(&events).args(options);
-        command.arg("--").arg(program).args(arguments);
+        command.arg("--").arg(program).args(arguments).envs(environment.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
         let host = Conversation::new(child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));

@@ -12,12 +12,18 @@ use crate::{
 /// What version 1 of the library has in every function.
 pub const STAMP: [u8; 4] = 0x5a5a_0001u32.to_le_bytes();
 
-/// The program with its library, followed by the dashboard in auto mode `all`; the library and its first bytes.
-pub fn hammered<'a>(room: &'a Room, options: &[&str]) -> (Launched<'a>, PathBuf, Vec<u8>) {
+/// The library, and its first bytes.
+pub fn library(room: &Room) -> (PathBuf, Vec<u8>) {
     let library = Library::new("hammer", toolchain::hosts().join("hammer_library.c"), "-O2 -Wl,--build-id=none");
     let installed = room.path().join(library.file_name());
     library.build(1, room.path(), &installed);
     let first = fs::read(&installed).expect("just built");
+    (installed, first)
+}
+
+/// The program with its library, followed by the dashboard in auto mode `all`; the library and its first bytes.
+pub fn hammered<'a>(room: &'a Room, options: &[&str]) -> (Launched<'a>, PathBuf, Vec<u8>) {
+    let (installed, first) = library(room);
     let mut target = room.launch_with(options, &host(room, "hammer"), &[]);
     target.host.line_where(|line| line.starts_with("ready ").then_some(()));
     assert_eq!(target.ask(&format!("open {}", installed.display())), "ok");

@@ -179,8 +179,9 @@ impl Worker {
             self.tell(Event::Unloaded { module: module.name, path: module.path });
         }
         self.keep_originals(&[])?;
-        self.shield(&places, &mappings);
+        // Before threads are stopped, which may take its time: people save meanwhile.
         self.watch();
+        self.shield(&places, &mappings);
         self.dirty = true;
         Ok(())
     }
@@ -347,14 +348,20 @@ impl Worker {
         }
     }
 
-    /// Watches exactly what is worth it.
+    /// Watches exactly what is worth it. A file that has changed since it was looked at, and before anybody would have told of
+    /// it, is looked at again.
     pub fn watch(&mut self) {
         let watched = |module: &&Tracked| {
             let mark = self.record.module(&module.path).map_or(Mark::None, |ledger| ledger.mark);
             module.path.is_absolute() && is_watched(module.class, mark)
         };
         let paths = self.modules.iter().filter(watched).map(|module| module.path.clone()).collect();
-        self.watcher.watch(paths);
+        let new = self.watcher.watch(paths);
+        for module in &mut self.modules {
+            if new.get(&module.path).is_some_and(|now| now.as_ref() != module.stamp()) {
+                module.look.touch(Evidence::Touched, std::time::Instant::now());
+            }
+        }
         for message in self.watcher.notices() {
             self.tell(Event::Notice { message });
         }

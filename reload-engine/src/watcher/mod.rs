@@ -123,17 +123,19 @@ impl Watcher {
         self.directories.values().any(|watched| *watched == Watched::Polled)
     }
 
-    /// Watches exactly the files at these paths from now on.
-    pub fn watch(&mut self, modules: BTreeSet<PathBuf>) {
+    /// Watches exactly the files at these paths from now on. What each of those is that were not watched before: who looked at
+    /// one earlier and saw something else has missed a change, and will be told of none.
+    pub fn watch(&mut self, modules: BTreeSet<PathBuf>) -> BTreeMap<PathBuf, Option<FileStamp>> {
         if modules == self.modules {
-            return;
+            return BTreeMap::new();
         }
+        let new: Vec<PathBuf> = modules.difference(&self.modules).cloned().collect();
         self.stamps.retain(|path, _| modules.contains(path));
-        for path in modules.difference(&self.modules) {
-            self.stamps.insert(path.clone(), stamp(path).ok());
-        }
         self.modules = modules;
         self.follow_names();
+        let new: BTreeMap<_, _> = new.into_iter().map(|path| (path.clone(), stamp(&path).ok())).collect();
+        self.stamps.extend(new.clone());
+        new
     }
 
     /// The files that may have changed since the last call.
