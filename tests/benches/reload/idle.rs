@@ -37,6 +37,7 @@ pub fn measure(report: &mut Report) {
     let agent = AgentLink::connect(tool.target).expect("it has one").welcome().agent_threads.clone();
     assert!(!agent.is_empty(), "an agent without threads");
     let woken = || agent.iter().map(|id| switches(tool.target, *id) + processor_of(tool.target, *id)).sum::<f64>();
+    eprintln!("idle: until nothing happens any more...");
     for _ in 0..MOST_SETTLES {
         let before = woken();
         thread::sleep(SETTLE);
@@ -72,9 +73,10 @@ pub fn measure_memory(report: &mut Report) {
         (Language::C, 2_000, Changed::One),
         (Language::C, 2_000, Changed::All),
         (Language::Rust, 2_000, Changed::One),
-        (Language::C, 100_000, Changed::One),
+        (Language::C, 10_000, Changed::One),
     ];
     for (language, functions, changed) in cases {
+        eprintln!("memory of {RELOADS} reloads, {language:?}, {functions} functions, {changed:?} changed...");
         let library = Library::build(language, functions, &work_folder());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut save = Save::first(&library, changed, folder.path());

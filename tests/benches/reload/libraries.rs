@@ -239,6 +239,7 @@ fn cached(cache: &Path, name: &str, what: &impl Hash, build: impl FnOnce(&Path, 
     let folder = cache.join(format!("{:016x}", hasher.finish()));
     let output = folder.join(name);
     if !output.exists() {
+        eprintln!("building {name}, once...");
         fs::create_dir_all(&folder).expect("the folder is ours");
         let unfinished = output.with_extension("unfinished");
         build(&folder, &unfinished);

@@ -59,7 +59,7 @@ struct Options {
     /// Few reloads of the small libraries, without peers and the other parts.
     #[arg(long)]
     short: bool,
-    /// Only reloads of cases whose name contains this.
+    /// Only reloads of cases, and curves against a quantity, whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
     /// Reloads per case, instead of what suits its size.
@@ -116,7 +116,7 @@ fn main() -> ExitCode {
         idle::measure_memory(&mut report);
     }
     if wanted(Part::Scaling) {
-        scaling::measure(options.samples.unwrap_or(15), &mut report);
+        scaling::measure(options.samples.unwrap_or(15), &options.only, &mut report);
     }
     let slower = if options.check { check(&options, &mut report) } else { Vec::new() };
     print!("{}", report.table());

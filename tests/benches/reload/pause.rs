@@ -40,7 +40,6 @@ pub fn measure(samples: usize, report: &mut Report) {
         // The first prepares more than the others.
         save.measure(&mut tool);
         let (mut with, mut without) = (Vec::new(), Vec::new());
-        let said = tool.receipts.len();
         for _ in 0..samples {
             tool.number("gap");
             let took = save.measure(&mut tool);
@@ -51,7 +50,9 @@ pub fn measure(samples: usize, report: &mut Report) {
             thread::sleep(Duration::from_secs_f64(took / 1e3));
             without.push(tool.number("gap") / 1e6);
         }
-        let told = tool.receipts[said..].iter().filter_map(|receipt| receipt["timings"]["pause"].as_f64());
+        assert!(tool.receipts.len() >= samples, "{} receipts of {samples} reloads", tool.receipts.len());
+        let told = tool.receipts.iter().rev().take(samples);
+        let told = told.filter_map(|receipt| receipt["timings"]["pause"].as_f64());
         let kinds = [
             ("as it sees it", Samples::from_iter(with), promised),
             ("nothing reloaded", Samples::from_iter(without), false),

@@ -17,12 +17,21 @@ const MODULES: [usize; 5] = [10, 100, 500, 1_000, 5_000];
 const GENERATIONS: usize = 1_000;
 const THREADS: [usize; 5] = [1, 4, 16, 64, 256];
 
-pub fn measure(samples: usize, report: &mut Report) {
-    with_functions(samples, report);
-    with_changed_functions(samples, report);
-    with_modules(samples, report);
-    with_generations(report);
-    with_threads(samples, report);
+/// A quantity, and what measures the curves against it.
+type Against = (&'static str, fn(usize, &mut Report));
+
+/// Those curves against a quantity whose name contains `only`.
+pub fn measure(samples: usize, only: &str, report: &mut Report) {
+    let curves: [Against; 5] = [
+        ("functions", with_functions),
+        ("functions changed", with_changed_functions),
+        ("modules", with_modules),
+        ("generations", with_generations),
+        ("threads", with_threads),
+    ];
+    for (_, measure) in curves.iter().filter(|(against, _)| against.contains(only)) {
+        measure(samples, report);
+    }
 }
 
 /// Milliseconds, the median of some reloads after one that prepares more.
@@ -72,7 +81,7 @@ fn with_modules(samples: usize, report: &mut Report) {
 }
 
 /// The growth is what the last hundred take more than the first.
-fn with_generations(report: &mut Report) {
+fn with_generations(_: usize, report: &mut Report) {
     for functions in [1, 2_000] {
         let library = Library::build(Language::C, functions, &work_folder());
         let folder = tempfile::tempdir().expect("a temporary folder");

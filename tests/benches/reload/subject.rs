@@ -108,20 +108,28 @@ impl Subject {
 
     /// A number that the target answers.
     pub fn number(&mut self, command: &str) -> f64 {
-        self.talk.ask(command).parse().expect("a number")
+        self.talk.tell(command);
+        self.line_where(|line| line.strip_prefix('>').map(|answer| answer.parse().expect("a number")))
     }
 
     /// When `wanted` was first returned.
     pub fn value(&mut self, wanted: u16) -> i64 {
+        self.line_where(|line| {
+            let (value, at) = line.strip_prefix("value ")?.split_once(' ')?;
+            (value.parse() == Ok(wanted)).then(|| at.parse().expect("nanoseconds"))
+        })
+    }
+
+    /// The first line that `wanted` gives a value for. A receipt comes when it comes: the new value may be there before it.
+    fn line_where<T>(&mut self, mut wanted: impl FnMut(&str) -> Option<T>) -> T {
         let receipts = &mut self.receipts;
         self.talk.line_where(|line| {
             if let Some(receipt) = line.strip_prefix("receipt ") {
                 let receipt: Value = serde_json::from_str(receipt).expect("JSON");
-                assert_eq!(receipt["failure"], Value::Null, "version {wanted} was not loaded: {receipt}");
+                assert_eq!(receipt["failure"], Value::Null, "a version was not loaded: {receipt}");
                 receipts.push(receipt);
             }
-            let (value, at) = line.strip_prefix("value ")?.split_once(' ')?;
-            (value.parse() == Ok(wanted)).then(|| at.parse().expect("nanoseconds"))
+            wanted(line)
         })
     }
 }
