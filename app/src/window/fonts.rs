@@ -32,8 +32,23 @@ pub fn icons_filled() -> FontFamily {
 
 macro_rules! font {
     ($file:literal) => {
-        FontData::from_static(include_bytes!(concat!("../../../assets/fonts/", $file)))
+        include_bytes!(concat!("../../../assets/fonts/", $file))
     };
+}
+
+/// A font that draws every text as it is spelled: without its table of glyph substitutions. These would make a multiplication
+/// sign of the x in `0x10` and an arrow of `->`, and looking for them is most of what laying out a path costs; egui cannot
+/// switch them off one by one.
+fn as_spelled(font: &[u8]) -> FontData {
+    let mut font = font.to_vec();
+    // OpenType, "Table Directory": the number of tables at 4; from 12 a record of 16 bytes for each: tag, checksum, offset,
+    // length. A table at offset 0 is one that is not there.
+    let tables = usize::from(u16::from_be_bytes([font[4], font[5]]));
+    let mut records = font[12..].chunks_exact_mut(16).take(tables);
+    if let Some(record) = records.find(|record| record.starts_with(b"GSUB")) {
+        record[8..].fill(0);
+    }
+    FontData::from_owned(font)
 }
 
 /// The characters of `text` that the window has met for the first time and cannot draw.
@@ -57,12 +72,12 @@ pub fn lacking<'a>(
 pub fn definitions(system: &[Font]) -> FontDefinitions {
     let mut fonts = FontDefinitions::default();
     let files = [
-        ("Inter", font!("Inter-Regular.otf")),
-        ("Inter Medium", font!("Inter-Medium.otf")),
-        ("Inter SemiBold", font!("Inter-SemiBold.otf")),
-        ("JetBrains Mono", font!("JetBrainsMono-Regular.ttf")),
-        ("Phosphor", font!("Phosphor.ttf")),
-        ("Phosphor Fill", font!("Phosphor-Fill.ttf")),
+        ("Inter", as_spelled(font!("Inter-Regular.otf"))),
+        ("Inter Medium", as_spelled(font!("Inter-Medium.otf"))),
+        ("Inter SemiBold", as_spelled(font!("Inter-SemiBold.otf"))),
+        ("JetBrains Mono", as_spelled(font!("JetBrainsMono-Regular.ttf"))),
+        ("Phosphor", FontData::from_static(font!("Phosphor.ttf"))),
+        ("Phosphor Fill", FontData::from_static(font!("Phosphor-Fill.ttf"))),
     ];
     for (name, data) in files {
         fonts.font_data.insert(name.to_owned(), Arc::new(data));
@@ -91,4 +106,49 @@ pub fn definitions(system: &[Font]) -> FontDefinitions {
         }
     }
     fonts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use eframe::egui::{Color32, Context, FontData, FontDefinitions, FontId, RawInput, Vec2};
+
+    use super::definitions;
+    use crate::window::theme;
+
+    /// The sizes of the glyphs that a text is drawn with.
+    fn glyphs(text: &str, font: &FontId, fonts: &FontDefinitions) -> Vec<Vec2> {
+        let context = Context::default();
+        context.set_fonts(fonts.clone());
+        let mut sizes = Vec::new();
+        let mut output = context.run_ui(RawInput::default(), |ui| {
+            let galley = ui.painter().layout_no_wrap(text.to_owned(), font.clone(), Color32::WHITE);
+            sizes = galley.rows[0].glyphs.iter().map(|glyph| glyph.uv_rect.size).collect();
+        });
+        output.textures_delta.clear();
+        sizes
+    }
+
+    /// Whether its letters look as each does alone, but for the pixel that they may lie beside.
+    fn is_as_spelled(text: &str, font: &FontId, fonts: &FontDefinitions) -> bool {
+        let alone = text.chars().flat_map(|letter| glyphs(&letter.to_string(), font, fonts));
+        glyphs(text, font, fonts).into_iter().zip(alone).all(|(a, b)| (a - b).abs().max_elem() <= 1.0)
+    }
+
+    #[test]
+    fn names_are_drawn_as_they_are_spelled() {
+        let ours = definitions(&[]);
+        let mut published = ours.clone();
+        for (name, data) in [
+            ("JetBrains Mono", FontData::from_static(font!("JetBrainsMono-Regular.ttf"))),
+            ("Inter", FontData::from_static(font!("Inter-Regular.otf"))),
+        ] {
+            published.font_data.insert(name.to_owned(), Arc::new(data));
+        }
+        for font in [theme::code(), theme::body()] {
+            assert!(is_as_spelled("->", &font, &ours), "{font:?}");
+            assert!(!is_as_spelled("->", &font, &published), "{font:?}: nothing to be left out");
+        }
+    }
 }

@@ -100,7 +100,7 @@ fn glue(pieces: &mut Vec<Piece<'_>>) {
     pieces.retain(|piece| !piece.text.is_empty());
 }
 
-/// `0x3710`. In the font of the text some of them get a multiplication sign.
+/// `0x3710`: digits to be compared one by one.
 fn is_address(word: &str) -> bool {
     let digits = word.strip_prefix("0x").unwrap_or_default();
     !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
