@@ -314,36 +314,48 @@ pub fn line(painter: &Painter, at: Pos2, align: Align2, text: &str, font: FontId
     rect
 }
 
-/// Paints a number flush right, every digit as wide as the widest: Inter's digits differ in width, and egui cannot ask the font
-/// for its tabular ones.
-pub fn tabular(painter: &Painter, right_middle: Pos2, text: &str, font: &FontId, colour: Color32) {
-    let digit =
-        painter.fonts_mut(|fonts| ('0'..='9').map(|digit| fonts.glyph_width(font, digit)).fold(0.0_f32, f32::max));
-    let mut x = right_middle.x;
-    let mut paint = |part: &str, cell: Option<f32>| {
-        let galley = layout(painter, part, font.clone());
-        let width = cell.unwrap_or(galley.size().x);
-        x -= width;
-        let inset = (width - galley.size().x) / 2.0;
-        painter.galley(pos2(x + inset, right_middle.y - galley.size().y / 2.0), galley, colour);
-    };
-    let mut end = text.len();
-    let mut in_words = false;
-    for (start, character) in text.char_indices().rev() {
-        let after = start + character.len_utf8();
-        if character.is_ascii_digit() {
-            if in_words {
-                paint(&text[after..end], None);
-            }
-            paint(&text[start..after], Some(digit));
-            end = start;
-            in_words = false;
-        } else {
-            in_words = true;
-        }
+/// Numbers flush right, every digit as wide as the widest: Inter's digits differ in width, and egui cannot ask the font for its
+/// tabular ones.
+pub struct Tabular {
+    font: FontId,
+    digit: f32,
+}
+
+impl Tabular {
+    /// Asks the font; a table does that once for all its rows.
+    pub fn new(painter: &Painter, font: FontId) -> Tabular {
+        let widths = |digit| painter.fonts_mut(|fonts| fonts.glyph_width(&font, digit));
+        let digit = ('0'..='9').map(widths).fold(0.0_f32, f32::max);
+        Tabular { font, digit }
     }
-    if in_words {
-        paint(&text[..end], None);
+
+    pub fn paint(&self, painter: &Painter, right_middle: Pos2, text: &str, colour: Color32) {
+        let mut x = right_middle.x;
+        let mut paint = |part: &str, cell: Option<f32>| {
+            let galley = layout(painter, part, self.font.clone());
+            let width = cell.unwrap_or(galley.size().x);
+            x -= width;
+            let inset = (width - galley.size().x) / 2.0;
+            painter.galley(pos2(x + inset, right_middle.y - galley.size().y / 2.0), galley, colour);
+        };
+        let mut end = text.len();
+        let mut in_words = false;
+        for (start, character) in text.char_indices().rev() {
+            let after = start + character.len_utf8();
+            if character.is_ascii_digit() {
+                if in_words {
+                    paint(&text[after..end], None);
+                }
+                paint(&text[start..after], Some(self.digit));
+                end = start;
+                in_words = false;
+            } else {
+                in_words = true;
+            }
+        }
+        if in_words {
+            paint(&text[..end], None);
+        }
     }
 }
 
@@ -354,21 +366,23 @@ pub fn fit_path(painter: &Painter, path: &str, font: &FontId, width: f32) -> Str
 }
 
 /// The longest version of a name, its middle left out, that fits into `width`: names that begin alike differ at their ends.
-pub fn fit_name(painter: &Painter, name: &str, font: &FontId, width: f32) -> String {
-    let fits = |text: &str| layout(painter, text, font.clone()).size().x <= width;
-    if fits(name) {
-        return name.to_owned();
+/// Laid out, as that is most of what a row costs: to be painted as it is.
+pub fn fit_name(painter: &Painter, name: &str, font: &FontId, width: f32) -> Arc<Galley> {
+    let whole = layout(painter, name, font.clone());
+    if whole.size().x <= width {
+        return whole;
     }
+    let elided = |limit| layout(painter, &format::elide_middle(name, limit), font.clone());
     let (mut fitting, mut too_long) = (1, name.chars().count());
     while too_long - fitting > 1 {
         let limit = fitting.midpoint(too_long);
-        if fits(&format::elide_middle(name, limit)) {
+        if elided(limit).size().x <= width {
             fitting = limit;
         } else {
             too_long = limit;
         }
     }
-    format::elide_middle(name, fitting)
+    elided(fitting)
 }
 
 pub fn focus_ring(painter: &Painter, rect: Rect, radius: CornerRadius, response: &Response, palette: &Palette) {

@@ -1,6 +1,9 @@
 //! Which modules the table shows, and in which order: from a snapshot and a query to an index. Pure, cached by the caller.
 
-use std::{cmp::Ordering, ops::Range};
+use std::{
+    cmp::{Ordering, Reverse},
+    ops::Range,
+};
 
 use memchr::memmem::Finder;
 use reload_engine::model::{Change, Class, Mark, Module, Snapshot, Status};
@@ -94,7 +97,7 @@ pub struct Prepared {
     sort: Sort,
     /// All modules in the order of the table, and whether they are folded.
     order: Vec<(usize, bool)>,
-    /// Where each of these has its text: names and paths in lower case, one after the other.
+    /// Where each of these has its text: names and paths in lower case, each with an end of line, one after the other.
     texts: Vec<Range<usize>>,
     text: String,
     total: usize,
@@ -113,7 +116,7 @@ impl Prepared {
         for (position, folded) in &prepared.order {
             let module = &modules[*position];
             let start = prepared.text.len();
-            for part in [&module.name, "\n", &module.path.to_string_lossy()] {
+            for part in [&module.name, "\n", &module.path.to_string_lossy(), "\n"] {
                 if part.is_ascii() {
                     prepared.text.push_str(part);
                     let from = prepared.text.len() - part.len();
@@ -137,23 +140,43 @@ impl Prepared {
     pub fn serves(&self, query: &Query) -> bool {
         self.sort == query.sort
     }
+
+    /// Tells which of the order have all of these words, each without white space, in their texts.
+    fn each_having(&self, words: &[String], mut tell: impl FnMut(usize)) {
+        let mut finders: Vec<Finder<'_>> = words.iter().map(|word| Finder::new(word.as_bytes())).collect();
+        // One search goes through all texts at once: a longer word stops it less often.
+        finders.sort_by_key(|finder| Reverse(finder.needle().len()));
+        let Some((rarest, others)) = finders.split_first() else {
+            return (0..self.order.len()).for_each(tell);
+        };
+        let text = self.text.as_bytes();
+        let (mut row, mut from) = (0, 0);
+        while let Some(found) = rarest.find(&text[from..]) {
+            while self.texts[row].end <= from + found {
+                row += 1;
+            }
+            let own = self.texts[row].clone();
+            from = own.end;
+            if others.iter().all(|finder| finder.find(&text[own.clone()]).is_some()) {
+                tell(row);
+            }
+        }
+    }
 }
 
 impl Index {
     /// `prepared` is of this snapshot and serves this query.
     pub fn new(snapshot: &Snapshot, prepared: &Prepared, query: &Query) -> Index {
         let words: Vec<String> = query.text.split_whitespace().map(str::to_lowercase).collect();
-        let finders: Vec<Finder<'_>> = words.iter().map(|word| Finder::new(word.as_bytes())).collect();
         let Prepared { total, counts, pending, .. } = *prepared;
         let mut index = Index { total, counts, pending, ..Index::default() };
         let mut system = Vec::new();
-        for ((position, folded), text) in prepared.order.iter().zip(&prepared.texts) {
-            let wanted = query.status.is_none_or(|status| !folded && snapshot.modules[*position].status == status);
-            let text = &prepared.text.as_bytes()[text.clone()];
-            if wanted && finders.iter().all(|finder| finder.find(text).is_some()) {
-                if *folded { &mut system } else { &mut index.rows }.push(Row::Module(*position));
+        prepared.each_having(&words, |at| {
+            let (position, folded) = prepared.order[at];
+            if query.status.is_none_or(|status| !folded && snapshot.modules[position].status == status) {
+                if folded { &mut system } else { &mut index.rows }.push(Row::Module(position));
             }
-        }
+        });
         index.matching = index.rows.len() + system.len();
         // Whoever searches wants to see what was found.
         let open = query.system_open || !words.is_empty();

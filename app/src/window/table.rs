@@ -11,7 +11,7 @@ use reload_engine::model::{Class, Mark, Module, Outcome, Receipt, Snapshot, Stat
 
 use crate::window::{
     action::Action,
-    controls::{self, layout, palette, status_chip, tabular},
+    controls::{self, Tabular, layout, palette, status_chip},
     format, icons, row_menu,
     rows::{self, Column, Row, Sort},
     scene::{Scene, View, table_id, toggled},
@@ -136,6 +136,7 @@ fn rows_and_header(
     let cells = cells(area.width(), widths);
     let selected = view.selected.as_ref().and_then(|path| tab.module(path)).map(|(position, _)| position);
     ui.spacing_mut().item_spacing = vec2(0.0, 0.0);
+    let [figure, generation] = [theme::body(), theme::medium()].map(|font| Tabular::new(ui.painter(), font));
     // The number of columns is part of the identity: kept widths of another set would not fit.
     let mut table = TableBuilder::new(ui).id_salt(("modules", cells.len())).auto_shrink([false, false]).vscroll(true);
     table = table.min_scrolled_height(0.0).animate_scrolling(false);
@@ -150,6 +151,7 @@ fn rows_and_header(
         table = table.scroll_to_row(if below { row + 1 } else { row }, None);
     }
     let cells_ref = &cells;
+    let numbers = Numbers { figure, generation };
     table
         .header(TABLE_HEADER, |mut row| {
             for cell in cells_ref {
@@ -162,7 +164,7 @@ fn rows_and_header(
                 Row::System { count, open } => system_row(&mut row, cells_ref.len(), width, count, open, actions),
                 Row::Module(position) => {
                     let module = &snapshot.modules[position];
-                    let line = Line { module, selected: selected == Some(position), scene, width };
+                    let line = Line { module, selected: selected == Some(position), scene, width, numbers: &numbers };
                     line.show(&mut row, cells_ref, actions);
                 }
             });
@@ -291,6 +293,13 @@ struct Line<'a> {
     selected: bool,
     scene: &'a Scene<'a>,
     width: Rangef,
+    numbers: &'a Numbers,
+}
+
+/// How the numbers of all rows are painted.
+struct Numbers {
+    figure: Tabular,
+    generation: Tabular,
 }
 
 impl Line<'_> {
@@ -388,22 +397,22 @@ impl Line<'_> {
                 };
                 let fresh = module.mtime.is_some_and(|time| is_fresh(time, self.scene.now));
                 let colour = if fresh { palette.text } else { palette.text_secondary };
-                tabular(ui.painter(), right, &text, &theme::body(), colour);
+                self.numbers.figure.paint(ui.painter(), right, &text, colour);
                 if let Some(exact) = exact {
                     hover(ui, rect, &module.path, "modified").on_hover_text(exact);
                 }
             }
             Cell::Size => {
                 let text = module.size.map_or_else(|| "–".to_owned(), format::size);
-                tabular(ui.painter(), right, &text, &theme::body(), palette.text_secondary);
+                self.numbers.figure.paint(ui.painter(), right, &text, palette.text_secondary);
             }
             Cell::Generation => {
                 let colour = if module.generation.0 > 0 { palette.text } else { palette.text_secondary };
-                tabular(ui.painter(), right, &module.generation.to_string(), &theme::medium(), colour);
+                self.numbers.generation.paint(ui.painter(), right, &module.generation.to_string(), colour);
             }
             Cell::Last => {
                 let text = module.last_ms.map_or_else(|| "–".to_owned(), format::milliseconds);
-                tabular(ui.painter(), right, &text, &theme::body(), palette.text_secondary);
+                self.numbers.figure.paint(ui.painter(), right, &text, palette.text_secondary);
             }
             Cell::Reload => {
                 let enabled =
@@ -471,9 +480,9 @@ impl Line<'_> {
         let name = controls::fit_name(painter, &module.name, &theme::medium(), room);
         let middle = rect.center().y;
         if self.scene.settings.compact {
-            let at = pos2(rect.left(), middle);
-            let name = painter.text(at, Align2::LEFT_CENTER, name, theme::medium(), colour);
-            let left = name.right() + 12.0;
+            let at = Align2::LEFT_CENTER.anchor_size(pos2(rect.left(), middle), name.size());
+            painter.galley(at.min, name, colour);
+            let left = at.right() + 12.0;
             if rect.right() - left > 80.0 {
                 // The file is named beside it.
                 let folder = path.strip_suffix(module.name.as_str()).and_then(|folder| folder.strip_suffix('/'));
@@ -482,8 +491,8 @@ impl Line<'_> {
                 painter.text(pos2(left, middle), Align2::LEFT_CENTER, folder, font, palette.text_weak);
             }
         } else {
-            let at = pos2(rect.left(), middle + 0.5);
-            painter.text(at, Align2::LEFT_BOTTOM, name, theme::medium(), colour);
+            let at = Align2::LEFT_BOTTOM.anchor_size(pos2(rect.left(), middle + 0.5), name.size());
+            painter.galley(at.min, name, colour);
             let path = controls::fit_path(painter, &path, &font, room);
             painter.text(pos2(rect.left(), middle + 2.0), Align2::LEFT_TOP, path, font, palette.text_weak);
         }

@@ -5,7 +5,7 @@ use reload_engine::model::{Change, HistoryEntry, Module, Outcome, Timings};
 
 use crate::window::{
     action::Action,
-    controls::{self, Button, palette, tabular},
+    controls::{self, Button, Tabular, palette},
     details::{
         Tab, card, changes, nothing, pair,
         timeline::{self, dot, stage_colour, stages},
@@ -76,7 +76,8 @@ fn line(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, open: bool) -> boo
             room,
         );
         let total = format::milliseconds(receipt.timings_ms.total);
-        tabular(painter, pos2(rect.right() - 4.0, upper), &total, &theme::body(), palette.text_secondary);
+        let right = pos2(rect.right() - 4.0, upper);
+        Tabular::new(painter, theme::body()).paint(painter, right, &total, palette.text_secondary);
         let lower = rect.top() + 34.0;
         painter.text(pos2(rect.left() + 26.0, lower), Align2::LEFT_CENTER, &age, theme::small(), palette.text_weak);
         let bar = Rect::from_min_max(pos2(rect.left() + 130.0, lower - 3.0), pos2(rect.right() - 4.0, lower + 3.0));
@@ -128,7 +129,8 @@ fn entry_details(
                     let (rect, cell) = ui.allocate_exact_size(vec2(ui.available_width(), 16.0), Sense::hover());
                     let figure = format!("{ms:.2} ms");
                     cell.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{stage}: {figure}")));
-                    tabular(ui.painter(), rect.right_center(), &figure, &theme::body(), palette.text);
+                    let numbers = Tabular::new(ui.painter(), theme::body());
+                    numbers.paint(ui.painter(), rect.right_center(), &figure, palette.text);
                 });
             }
         }

@@ -158,7 +158,8 @@ fn name(ui: &mut Ui, module: &Module) {
     response.widget_info(|| WidgetInfo::labeled(Role::Heading, true, &module.name));
     let at = rect.left_center();
     let shown = controls::fit_name(ui.painter(), &module.name, &theme::title(), rect.width() + 1.0);
-    ui.painter().text(at, Align2::LEFT_CENTER, shown, theme::title(), palette.text);
+    let start = Align2::LEFT_CENTER.anchor_size(at, shown.size()).min;
+    ui.painter().galley(start, shown, palette.text);
     status_chip(ui.painter(), palette, pos2(edge - chip, at.y), module.status, palette.panel);
     response.on_hover_text(&module.name);
 }
