@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use eframe::egui::{Key, Modifiers, Role, Theme, accesskit::Toggled};
+use eframe::egui::{
+    Key, Modifiers, Role, Theme,
+    accesskit::{Action, Toggled},
+};
 use egui_kittest::kittest::{NodeT, Queryable};
 use reload_engine::model::Connection;
 
 use crate::{
     peer::{NARROW, WIDE, Window},
-    sample, states,
+    sample, targets,
 };
 
 fn window() -> Window {
@@ -59,7 +62,7 @@ fn the_table_tells_where_the_keyboard_stands() {
 #[test]
 fn the_palette_tells_which_entry_would_be_chosen() {
     let mut window = window();
-    window.candidates(states::candidates());
+    window.candidates(targets::candidates());
     window.keys(Modifiers::COMMAND, Key::K);
     window.key(Key::ArrowDown);
     let entry = window.harness.root().children_recursive().find(|node| node.is_focused()).expect("an entry");
@@ -167,4 +170,42 @@ fn a_control_that_has_the_focus_is_pressed_by_the_keyboard() {
     window.run();
     window.key(Key::Enter);
     window.assert_sees("Load bias");
+}
+
+#[test]
+fn every_control_has_a_name() {
+    for tabs in ["Trace", "Changes", "History", "Info"] {
+        let mut window = Window::attached(sample::snapshot());
+        window.candidates(targets::candidates());
+        window.click(tabs);
+        let unnamed: Vec<String> = window
+            .harness
+            .root()
+            .children_recursive()
+            .filter(|node| {
+                let node = node.accesskit_node();
+                let acts = node.data().supports_action(Action::Click) || node.data().supports_action(Action::Focus);
+                // What is egui's own, and text, which can be selected.
+                let own = matches!(node.role(), Role::Label | Role::TextRun | Role::ScrollBar);
+                acts && !own && node.label().is_none_or(|label| label.is_empty()) && node.data().placeholder().is_none()
+            })
+            .map(|node| format!("{:?} at {:?}", node.accesskit_node().role(), node.rect()))
+            .collect();
+        assert!(unnamed.is_empty(), "{tabs}: {unnamed:?}");
+        // Icons are characters of a private area, which nobody can read aloud.
+        let private = |name: &String| name.chars().any(|letter| ('\u{e000}'..='\u{f8ff}').contains(&letter));
+        let nodes = window.harness.root().children_recursive();
+        let unreadable: Vec<String> = nodes.filter_map(|node| node.accesskit_node().label()).filter(private).collect();
+        assert!(unreadable.is_empty(), "{tabs}: {unreadable:?}");
+    }
+}
+
+#[test]
+fn nothing_moves_by_itself() {
+    let window = Window::attached(sample::snapshot());
+    for theme in [Theme::Dark, Theme::Light] {
+        let style = window.harness.ctx.style_of(theme);
+        assert_eq!(style.animation_time, 0.0);
+        assert!(!style.visuals.text_cursor.blink);
+    }
 }

@@ -4,6 +4,7 @@
 mod accessibility;
 mod commands;
 mod contrast;
+mod details;
 mod peer;
 mod pictures;
 mod raster;
@@ -11,3 +12,4 @@ mod receipts;
 mod sample;
 mod states;
 mod table;
+mod targets;

@@ -29,7 +29,7 @@ use reload_engine::{
 use crate::{
     contrast::assert_readable,
     peer::{NARROW, Peer, WIDE, Window},
-    sample, states,
+    sample, targets,
 };
 
 const CTRL: Modifiers = Modifiers::COMMAND;
@@ -143,7 +143,7 @@ fn twice_as_many_pixels() {
 fn dialogs() {
     for (theme, word) in THEMES {
         let mut window = window(MIDDLE, theme);
-        window.candidates(states::candidates());
+        window.candidates(targets::candidates());
         window.keys(CTRL, Key::K);
         look(&mut window, &format!("palette-{word}"));
         window.key(Key::Escape);
@@ -187,7 +187,7 @@ fn tabs_of_the_details() {
 fn states_without_a_table() {
     for (theme, word) in THEMES {
         let mut window = bare(Vec::new(), theme);
-        window.candidates(states::candidates());
+        window.candidates(targets::candidates());
         window.file("[program.aurora]\nlaunch = ['./build/aurora', '--level', '3']");
         look(&mut window, &format!("not-attached-{word}"));
         let mut window = bare(vec![TargetTab::new(9, "daemon", Link::Opening)], theme);
@@ -250,7 +250,7 @@ fn another_controller_and_a_module_that_recovered() {
 fn several_targets_and_news() {
     for (theme, word) in THEMES {
         let mut window = window(MIDDLE, theme);
-        window.candidates(states::candidates());
+        window.candidates(targets::candidates());
         window.keys(CTRL, Key::T);
         window.click("demo · 4711, /home/ada/demo");
         window.keys(CTRL, Key::PageDown);
