@@ -139,7 +139,7 @@ pub fn summary(receipt: &Receipt) -> String {
                 (functions.changed, "changed"),
                 (functions.added, "added"),
                 (functions.removed, "removed"),
-                (functions.unpatchable, "unpatchable"),
+                (functions.unpatchable, "still old for some callers"),
             ];
             let counts: Vec<String> =
                 counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();

@@ -16,7 +16,7 @@ use crate::{
         action::Action,
         dashboard::Dashboard,
         dialogs::Dialog,
-        report,
+        format, report,
         rows::Row,
         scene::table_id,
         table,
@@ -242,6 +242,7 @@ impl Dashboard {
 
     /// News in the corner of the window.
     pub fn toast(&mut self, message: String, failed: bool) {
+        let message = format::capital(&message);
         toasts::add(&mut self.toasts, Toast { message, failed, since: self.now });
     }
 

@@ -66,6 +66,23 @@ pub fn seconds(span: Duration) -> String {
     if seconds < 9.95 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
 }
 
+/// With a capital letter, unless it begins with a name: of a file, a module, a setting.
+pub fn capital(text: &str) -> String {
+    let word = text.split_whitespace().next().unwrap_or_default().trim_end_matches([',', ';']);
+    let is_word = word.chars().all(|letter| letter.is_ascii_lowercase() || matches!(letter, '-' | '\''));
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) if is_word => format!("{}{}", first.to_ascii_uppercase(), letters.as_str()),
+        _ => text.to_owned(),
+    }
+}
+
+/// With a capital letter, unless it begins with a name, and a full stop.
+pub fn sentence(text: &str) -> String {
+    let stop = if text.ends_with(['.', '!', '?', '`']) { "" } else { "." };
+    format!("{}{stop}", capital(text))
+}
+
 /// `1 module`, `2 modules`.
 pub fn count(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
@@ -123,7 +140,7 @@ pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{age, age_lasts, elide_middle, elide_path, percentile, size};
+    use super::{age, age_lasts, elide_middle, elide_path, percentile, sentence, size};
 
     #[test]
     fn ages_have_one_unit() {
@@ -154,6 +171,15 @@ mod tests {
         check(933_888, "912 KiB");
         check(1024 * 1024, "1.0 MiB");
         check(5 * 1024 * 1024 * 1024, "5.0 GiB");
+    }
+
+    #[test]
+    fn sentences_leave_names_as_they_are() {
+        assert_eq!(sentence("process 7 is reloading this target"), "Process 7 is reloading this target.");
+        assert_eq!(sentence("no, it is not!"), "No, it is not!");
+        assert_eq!(sentence("libfoo.so: no such file"), "libfoo.so: no such file.");
+        assert_eq!(sentence("fs.inotify.max_user_watches is used up"), "fs.inotify.max_user_watches is used up.");
+        assert_eq!(sentence("e_machine is 183"), "e_machine is 183.");
     }
 
     #[test]

@@ -13,7 +13,6 @@ use crate::{
         carry_out::path_dialog,
         chooser::{self, Entry},
         controls::{self, Button, Weight, palette},
-        details::trace::sentence,
         format, icons,
         news::signal_name,
         scene::{Scene, View},
@@ -38,7 +37,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Actio
     };
     match (&tab.link, &tab.snapshot) {
         (Link::Refused { message, detail }, None) => {
-            let mut text = sentence(message);
+            let mut text = format::sentence(message);
             for line in detail {
                 text.push('\n');
                 text.push_str(line);
@@ -232,7 +231,8 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
                 banner(ui, "connection", icons::ATTACHED, palette.reloading, &opening(tab), &[], &[other], actions);
             }
             (Link::Refused { message, detail }, _) => {
-                banner(ui, "connection", icons::WARNING, palette.failed, message, detail, &[retry, other], actions);
+                let text = format::sentence(message);
+                banner(ui, "connection", icons::WARNING, palette.failed, &text, detail, &[retry, other], actions);
             }
             (Link::Closed, _) => {
                 let text = "Connection lost: the session has ended. The program runs on as it is.";
@@ -266,7 +266,8 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         if notice.again.is_some() && tab.is_live() {
             steps.insert(0, ("Repeat the command", Action::TryAgain));
         }
-        banner(ui, "notice", icons::WARNING, colour, &notice.message, &notice.detail, &steps, actions);
+        let text = format::sentence(&notice.message);
+        banner(ui, "notice", icons::WARNING, colour, &text, &notice.detail, &steps, actions);
     }
 }
 

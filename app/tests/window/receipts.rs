@@ -79,6 +79,9 @@ fn leaves(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
         Value::Number(number) if key == "generation" => {
             found.insert(path.to_owned(), format!("generation {number}"));
         }
+        Value::Number(number) if key == "unpatchable" => {
+            found.insert(path.to_owned(), format!("{number} still old for some callers"));
+        }
         Value::Number(number) if key == "retained_bytes" => {
             assert_eq!(number.as_u64(), Some(96 * 1024));
             found.insert(path.to_owned(), "96.0 KiB".to_owned());

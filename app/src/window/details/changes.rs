@@ -60,12 +60,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, ac
         ("Functions changed", &details.changed, receipt.functions.changed, palette.text),
         ("Functions added", &details.added, receipt.functions.added, palette.current),
         ("Functions removed", &details.removed, receipt.functions.removed, palette.text_secondary),
-        (
-            "Functions that callers of the old code do not reach",
-            &details.unpatchable,
-            receipt.functions.unpatchable,
-            palette.failed,
-        ),
+        ("Functions still old for some callers", &details.unpatchable, receipt.functions.unpatchable, palette.failed),
         ("Constructors that were run", &details.constructors, details.constructors.len(), palette.current),
         ("Destructors for the program's end", &details.destructors, details.destructors.len(), palette.text),
         ("New statics", &details.new_statics, receipt.statics.new, palette.current),
@@ -150,12 +145,11 @@ fn counts(ui: &mut Ui, receipt: &Receipt) {
                 }
             });
         };
-        let parts = [
-            (functions.changed, "changed"),
-            (functions.added, "added"),
-            (functions.removed, "removed"),
-            (functions.unpatchable, "unpatchable"),
-        ];
+        let mut parts =
+            vec![(functions.changed, "changed"), (functions.added, "added"), (functions.removed, "removed")];
+        if functions.unpatchable > 0 {
+            parts.push((functions.unpatchable, "still old for some callers"));
+        }
         line("Functions", &parts);
         line(
             "Statics",
