@@ -27,15 +27,19 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
             (_, Some(snapshot)) if snapshot.connection == Connection::Detached => "Detached, not watching".to_owned(),
             _ => "Not watching".to_owned(),
         };
-        ui.horizontal(|ui| {
-            ui.spacing_mut().item_spacing.x = 6.0;
-            controls::icon(ui, icons::WATCH, icons::outline(15.0), palette.text_secondary);
-            ui.label(text(watching));
-        });
-        let Some(tab) = scene.tab().filter(|_| scene.snapshot().is_some()) else {
+        let tab = scene.tab().filter(|_| scene.snapshot().is_some());
+        let work = tab.and_then(|tab| tab.long_work(scene.now));
+        // What is going on comes before everything else.
+        if work.is_none() || width >= 800.0 {
+            ui.horizontal(|ui| {
+                ui.spacing_mut().item_spacing.x = 6.0;
+                controls::icon(ui, icons::WATCH, icons::outline(15.0), palette.text_secondary);
+                ui.label(text(watching));
+            });
+        }
+        let Some(tab) = tab else {
             return;
         };
-        let work = tab.long_work();
         if let Some((doing, age)) = work {
             let what = if doing.ahead { "Analysing" } else { "Reloading" };
             let module = format::elide_middle(&doing.module, if width < 800.0 { 20 } else { 40 });
@@ -50,12 +54,8 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         if stats.failed > 0 {
             totals = format!("{totals} · {} failed", stats.failed);
         }
-        // What is going on comes before what has been.
-        if work.is_none() || width >= 1000.0 {
+        if work.is_none() || has_room(ui, &totals) {
             ui.label(text(totals));
-        }
-        if work.is_some() && width < 800.0 {
-            return;
         }
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let help = Button::icon(icons::HELP, "Keyboard shortcuts").hint("Keyboard shortcuts (?)");
@@ -71,18 +71,31 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
             {
                 times = format!("{times} · pause {}", format::milliseconds(pause));
             }
+            if !has_room(ui, &times) {
+                return;
+            }
             ui.label(text(times)).on_hover_text(
                 "How long a reload took from noticing the change to running the new code, and in the median how long \
                  the program stood still",
             );
-            if width > 640.0 {
+            if width > 640.0 && ui.available_width() > spark_width(stats) {
                 sparkline(ui, stats, scene);
             }
-            if width > 900.0 {
+            if width > 900.0 && has_room(ui, "Reload time") {
                 ui.label(text("Reload time".to_owned()));
             }
         });
     });
+}
+
+/// Whether a text still fits on the bar, and the button at its end, too.
+fn has_room(ui: &Ui, text: &str) -> bool {
+    let width = controls::layout(ui.painter(), text, theme::small()).size().x;
+    ui.available_width() >= width + 60.0
+}
+
+fn spark_width(stats: &Stats) -> f32 {
+    (stats.recent.len() as f32 * bar_width(stats.recent.len())).max(40.0)
 }
 
 /// A bar and its gap; wider while there are few.
@@ -93,8 +106,7 @@ fn bar_width(bars: usize) -> f32 {
 fn sparkline(ui: &mut Ui, stats: &Stats, scene: &Scene<'_>) {
     let palette = palette(ui);
     let bar_width = bar_width(stats.recent.len());
-    let width = (stats.recent.len() as f32 * bar_width).max(40.0);
-    let (rect, response) = ui.allocate_exact_size(vec2(width, 18.0), Sense::hover());
+    let (rect, response) = ui.allocate_exact_size(vec2(spark_width(stats), 18.0), Sense::hover());
     let name = format!("Times of the last {}", format::count(stats.recent.len(), "reload", "reloads"));
     response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &name));
     let most = stats.recent.iter().filter_map(|sample| sample.total_ms).fold(1.0_f64, f64::max);

@@ -72,6 +72,8 @@ pub struct TargetTab {
     command_told: bool,
     /// What the session is busy with.
     pub doing: Option<Doing>,
+    /// When that began, by the window's clock.
+    doing_since: Option<SystemTime>,
     /// When it ended.
     pub ended_at: Option<SystemTime>,
     /// Since when its session is being opened.
@@ -110,6 +112,7 @@ impl TargetTab {
             command: Vec::new(),
             command_told: false,
             doing: None,
+            doing_since: None,
             ended_at: None,
             opening_since: None,
             selected: None,
@@ -223,10 +226,15 @@ impl TargetTab {
     pub fn drain(&mut self, now: SystemTime) -> Vec<News> {
         let mut news = Vec::new();
         self.opening_since = matches!(self.link, Link::Opening).then(|| self.opening_since.unwrap_or(now));
-        self.doing = match &self.link {
+        let doing = match &self.link {
             Link::Open(session) => session.progress.doing(),
             _ => None,
         };
+        let began = |doing: &Option<Doing>| doing.as_ref().map(|doing| doing.since);
+        if began(&doing) != began(&self.doing) {
+            self.doing_since = began(&doing).and_then(|since| now.checked_sub(since.elapsed()));
+        }
+        self.doing = doing;
         loop {
             let Link::Open(session) = &self.link else {
                 return news;
@@ -349,9 +357,9 @@ impl TargetTab {
     }
 
     /// What has been going on for so long that people begin to wonder, and since when.
-    pub fn long_work(&self) -> Option<(&Doing, Duration)> {
+    pub fn long_work(&self, now: SystemTime) -> Option<(&Doing, Duration)> {
         let doing = self.doing.as_ref()?;
-        let age = doing.since.elapsed();
+        let age = now.duration_since(self.doing_since?).ok()?;
         (age >= LONG).then_some((doing, age))
     }
 

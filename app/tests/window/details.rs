@@ -1,5 +1,7 @@
 //! The details of the selected module: what happened to it, what happens just now, and what the user may do about it.
 
+use std::time::Duration;
+
 use eframe::egui::{Key, Modifiers};
 use reload_engine::{
     model::{Change, Stage},
@@ -32,6 +34,20 @@ fn the_failure_tells_what_still_runs_and_what_happens_next() {
     window.assert_sees("Generation 41 still runs, with its state untouched.");
     window.assert_sees("tried again when the file changes");
     window.assert_sees("Link what is missing and build again");
+}
+
+#[test]
+fn a_hook_that_says_no_is_not_overruled_and_what_was_put_back_is_said() {
+    let mut snapshot = sample::snapshot();
+    sample::put_back(&mut snapshot);
+    let mut window = Window::attached(snapshot);
+    window.click("libecs.so, Refused");
+    window.assert_sees("Generation 23 runs again: the new code had run for a moment.");
+    window.assert_sees("see to what it checks, then try again");
+    assert!(!window.sees("Reload anyway…"));
+    assert!(!window.sees("Further reasons"), "all is told already");
+    window.click("libsave_format.so, Refused");
+    assert!(window.sees("Reload anyway…"));
 }
 
 #[test]
@@ -111,7 +127,7 @@ fn long_reloads_tell_their_stage_and_can_be_cancelled() {
     underway.enter(Stage::Plan).unwrap();
     window.run();
     assert!(!window.sees("Cancel the reload"), "most reloads are over before one could read of them");
-    std::thread::sleep(std::time::Duration::from_millis(320));
+    sample::wait(Duration::from_millis(300));
     window.run();
     window.assert_sees("Reloading librender_passes.so · comparing it with what runs");
     window.click("librender_passes.so, Reloading");

@@ -12,6 +12,7 @@ use std::{
     env, fs,
     io::BufWriter,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use eframe::egui::{Key, Modifiers, Theme, Vec2, vec2};
@@ -22,7 +23,7 @@ use reload_dashboard::{
 };
 use reload_engine::{
     error::Error,
-    model::{Connection, HistoryEntry, Outcome, Snapshot, Status},
+    model::{Connection, HistoryEntry, Outcome, Snapshot, Stage, Status},
     session::{Event, Update},
 };
 
@@ -131,11 +132,46 @@ fn wide_narrow_and_smallest() {
 #[test]
 fn twice_as_many_pixels() {
     for (theme, word) in THEMES {
-        let (session, peer) = Peer::new();
-        let tab = TargetTab::new(48213, "aurora", Link::Open(session));
-        peer.updates.send(Update::Snapshot(std::sync::Arc::new(sample::snapshot()))).unwrap();
-        let mut window = Window::scaled(vec![tab], Some(peer), sample::snapshot(), (SMALL, 2.0), theme);
-        look(&mut window, &format!("twice-{word}"));
+        for (size, name) in [(WIDE, "wide"), (NARROW, "narrow"), (SMALL, "smallest")] {
+            let (session, peer) = Peer::new();
+            let tab = TargetTab::new(48213, "aurora", Link::Open(session));
+            peer.updates.send(Update::Snapshot(std::sync::Arc::new(sample::snapshot()))).unwrap();
+            let mut window = Window::scaled(vec![tab], Some(peer), sample::snapshot(), (size, 2.0), theme);
+            look(&mut window, &format!("{name}-twice-{word}"));
+        }
+    }
+}
+
+/// A reload that takes long: outside of the program first, where it can be cancelled, then inside.
+#[test]
+fn a_reload_under_way() {
+    for (theme, word) in THEMES {
+        for (stage, size, name) in
+            [(Stage::Plan, MIDDLE, "outside"), (Stage::Bind, NARROW, "inside"), (Stage::Stop, SMALL, "stopping")]
+        {
+            let mut window = window(size, theme);
+            let progress = window.peer.as_ref().unwrap().progress.clone();
+            let underway = progress.begin("librender_passes.so", false);
+            underway.enter(stage).unwrap();
+            for _ in 0..4 {
+                window.key(Key::ArrowDown);
+            }
+            sample::wait(Duration::from_secs(12));
+            window.run();
+            look(&mut window, &format!("{name}-{word}"));
+        }
+    }
+}
+
+#[test]
+fn traces_of_a_missing_file_and_of_what_was_put_back() {
+    for (theme, word) in THEMES {
+        let mut window = window(MIDDLE, theme);
+        window.click("libanim_blend.so, Missing");
+        look(&mut window, &format!("missing-{word}"));
+        window.update(sample::put_back);
+        window.click("libecs.so, Refused");
+        look(&mut window, &format!("put-back-{word}"));
     }
 }
 

@@ -1,15 +1,28 @@
 //! A target as a session would describe it: real values of the engine's own types.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    cell::Cell,
+    time::{Duration, SystemTime},
+};
 
 use reload_engine::model::{
     Change, Class, Connection, Details, Failure, FunctionCounts, Generation, HistoryEntry, LoadBias, Mark, Mode,
     Module, Outcome, Receipt, Snapshot, Stage, StaticCounts, Status, Target, Timings,
 };
 
+thread_local! {
+    /// How much later than at its beginning this test is.
+    static LATER: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
 /// When all of this is looked at: pictures show ages and times.
 pub fn now() -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_253_400)
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_253_400) + LATER.get()
+}
+
+/// Lets time pass for the window of this test.
+pub fn wait(time: Duration) {
+    LATER.set(LATER.get() + time);
 }
 
 pub fn path(name: &str) -> String {
@@ -125,6 +138,27 @@ pub fn refusal() -> Failure {
         ],
         mtime: Some(now() - Duration::from_secs(95)),
     }
+}
+
+/// Has the last change of `libecs.so` taken back by its hook, in the words of the engine.
+pub fn put_back(snapshot: &mut Snapshot) {
+    let module = snapshot.modules.iter_mut().find(|module| module.name == "libecs.so").expect("of the sample");
+    let message = "libecs.so: `superreload_after` returned 1 for generation 24";
+    let failure = Failure {
+        stage: Stage::Hook,
+        message: message.to_owned(),
+        trace: vec![
+            message.to_owned(),
+            "the new generation ran for a moment, and generation 23 was put back".to_owned(),
+            "generation 23 of libecs.so is still running, untouched".to_owned(),
+            "the library's own hook says no: see to what it checks, then try again".to_owned(),
+        ],
+        mtime: module.mtime,
+    };
+    let mut tried = entry("libecs.so", now() - Duration::from_secs(248), Outcome::Refused, 23, 61.0);
+    tried.receipt.failure = Some(failure.clone());
+    module.history.push(tried);
+    (module.status, module.failure) = (Status::Refused, Some(failure));
 }
 
 pub fn snapshot() -> Snapshot {

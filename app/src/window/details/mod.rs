@@ -205,8 +205,8 @@ fn buttons(
     };
     let anyway = |ui: &mut Ui, actions: &mut Vec<Action>| {
         let hint = "Reload although it was refused; first it is told what that risks";
-        if module.status == Status::Refused && Button::new("Reload anyway…").enabled(live).hint(hint).show(ui).clicked()
-        {
+        let offered = module.status == Status::Refused && module.failure.as_ref().is_some_and(trace::can_be_forced);
+        if offered && Button::new("Reload anyway…").enabled(live).hint(hint).show(ui).clicked() {
             actions.push(Action::Dialog(Dialog::Anyway(module.path.clone())));
         }
     };

@@ -19,7 +19,10 @@ use crate::window::{
 const SIDE_BY_SIDE: f32 = 680.0;
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>) {
-    underway::show(ui, scene, module, actions);
+    let told = underway::show(ui, scene, module, actions);
+    if told && module.status == Status::Reloading {
+        return;
+    }
     let Some(failure) = module.failure.as_ref().filter(|_| module.status != Status::Reloading) else {
         no_failure(ui, scene, module);
         return;
@@ -51,8 +54,20 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
 /// What led to the failure, without what the summary says already.
 pub fn causes(failure: &Failure) -> Vec<&str> {
     let body = failure.trace.split_last().map(|(_, body)| body).unwrap_or_default();
-    let is_told = |line: &&String| **line == failure.message || line.ends_with("is still running, untouched");
+    let is_told = |line: &&String| {
+        **line == failure.message || line.ends_with("is still running, untouched") || is_put_back(line)
+    };
     body.iter().filter(|line| !is_told(line)).map(String::as_str).collect()
+}
+
+/// Whether the line tells that the new code ran and was taken back.
+fn is_put_back(line: &str) -> bool {
+    line.starts_with("the new generation ran for a moment") && line.ends_with("was put back")
+}
+
+/// Whether the user may insist: a hook that says no, for one, is not overruled.
+pub fn can_be_forced(failure: &Failure) -> bool {
+    failure.trace.last().is_some_and(|remedy| remedy.contains("--force"))
 }
 
 /// What to do, in the window's words, and without what happens by itself: that depends on the mode, and is told below.
@@ -91,7 +106,7 @@ fn summary(ui: &mut Ui, module: &Module, failure: &Failure, scene: &Scene<'_>, a
             }
         });
         let message = without_module(&failure.message, module);
-        passage::show(ui, &sentence(message), palette.text, &module.path, actions);
+        passage::show(ui, &format::sentence(message), palette.text, &module.path, actions);
     });
 }
 
@@ -99,7 +114,7 @@ fn summary(ui: &mut Ui, module: &Module, failure: &Failure, scene: &Scene<'_>, a
 fn outlook(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, actions: &mut Vec<Action>) {
     let palette = palette(ui);
     card(ui, palette.canvas, palette.line, |ui| {
-        let (running, next) = consequence(scene, module);
+        let (running, next) = consequence(scene, module, failure);
         let ended = matches!(scene.snapshot().map(|snapshot| &snapshot.connection), Some(Connection::Exited(_)));
         let (icon, colour) =
             if ended { (icons::EXITED, palette.text_secondary) } else { (icons::CURRENT, palette.current) };
@@ -108,7 +123,7 @@ fn outlook(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, a
         });
         if let Some(remedy) = remedy(failure) {
             point(ui, icons::REMEDY, palette.accent_text, |ui| {
-                passage::show(ui, &sentence(&remedy), palette.text, &module.path, actions);
+                passage::show(ui, &format::sentence(&remedy), palette.text, &module.path, actions);
             });
         }
         if let Some(next) = next {
@@ -150,20 +165,14 @@ fn title(status: Status, failure: &Failure) -> String {
     format!("{verb} while {}", format::step(failure.stage))
 }
 
-/// With a capital letter and a full stop.
-pub fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
-    let stop = if text.ends_with(['.', '!', '?', '`']) { "" } else { "." };
-    format!("{first}{}{stop}", letters.as_str())
-}
-
 /// What still runs, and what happens next.
-fn consequence(scene: &Scene<'_>, module: &Module) -> (String, Option<&'static str>) {
+fn consequence(scene: &Scene<'_>, module: &Module, failure: &Failure) -> (String, Option<&'static str>) {
     if let Some(Connection::Exited(_)) = scene.snapshot().map(|snapshot| &snapshot.connection) {
         return ("The program has ended since.".to_owned(), None);
     }
-    let running = if module.generation.0 == 0 {
+    let running = if failure.trace.iter().any(|line| is_put_back(line)) {
+        format!("Generation {} runs again: the new code had run for a moment.", module.generation)
+    } else if module.generation.0 == 0 {
         "The code the program was started with still runs, with its state untouched.".to_owned()
     } else {
         format!("Generation {} still runs, with its state untouched.", module.generation)
@@ -195,7 +204,7 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
         (Status::Missing, _) => nothing(
             ui,
             "The file is gone",
-            "The program keeps running what it has loaded. When the file appears again it is looked at anew.",
+            "The program keeps running what it has loaded. Build it again: as soon as the file is back it is looked at anew.",
         ),
         (Status::Changed, _) if is_rolled_back(module) => nothing(
             ui,

@@ -33,10 +33,11 @@ const STAGES: [Stage; 11] = [
 ];
 const OUTSIDE: usize = 5;
 
-pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>) {
-    let work = scene.tab().and_then(|tab| tab.long_work());
+/// Whether there was something to show.
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>) -> bool {
+    let work = scene.tab().and_then(|tab| tab.long_work(scene.now));
     let Some((doing, age)) = work.filter(|(doing, _)| doing.module == module.name) else {
-        return;
+        return false;
     };
     let palette = palette(ui);
     card(ui, palette.canvas, palette.line, |ui| {
@@ -58,7 +59,9 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
         let where_ = if at(doing) < OUTSIDE { "outside of the program" } else { "in the program" };
         let text = format!("Step {} of {}: {}, {where_}", at(doing) + 1, STAGES.len(), format::step(doing.stage));
         ui.label(RichText::new(text).color(palette.text_secondary));
+        ui.label(RichText::new("The code that runs now goes on until the last step.").color(palette.text_secondary));
     });
+    true
 }
 
 fn at(doing: &Doing) -> usize {
