@@ -288,7 +288,7 @@ fn ended(ui: &mut Ui, tab: &TargetTab, snapshot: &Snapshot, status: Option<i32>,
     {
         let (name, generation) = (&entry.receipt.name, entry.receipt.generation);
         let after = format::seconds(after);
-        detail.push(format!("{name} had gone to generation {generation} {after} before: look at its changes first."));
+        detail.push(format!("{name} had gone to generation {generation}, {after} before: look at its changes first."));
     }
     let mut steps = vec![("Choose another target", Action::PickTarget)];
     if tab.command.is_empty() {
