@@ -318,14 +318,16 @@ impl Judge<'_> {
             let plain = self.new.owner(reference.target) == Some(owner);
             return if plain { Verdict::Plain } else { Verdict::Means(vec![owner]) };
         }
-        if let Some(objects) = self.by_walk(reference) {
-            return Verdict::Means(objects);
+        if let Some(object) = self.by_dereference(reference, &readings).or_else(|| self.by_walk(reference)) {
+            return Verdict::Means(vec![object]);
         }
         let partner = self.partner(reference);
         if let Some(old) = partner.and_then(|partner| self.counterpart(reference, partner)) {
             let before = self.old_readings(&old);
-            let fitting: Vec<Reading> =
-                readings.iter().copied().filter(|new| before.iter().any(|old| self.same(*old, *new))).collect();
+            // What is new is ruled out by nothing that was before.
+            let fits =
+                |new: &Reading| self.previous()[new.0].is_none() || before.iter().any(|old| self.same(*old, *new));
+            let fitting: Vec<Reading> = readings.iter().copied().filter(fits).collect();
             if let Some(objects) = self.told(reference, &fitting) {
                 return Verdict::Means(objects);
             }
@@ -389,14 +391,18 @@ impl Judge<'_> {
         readings
     }
 
-    /// Whether both mean the same place of the same object: counted from its start or, if it has grown, from its end.
-    fn same(&self, old: Reading, new: Reading) -> bool {
-        let previous = match self.new.kind {
+    /// Which object of the running generation each of the new ones continues.
+    fn previous(&self) -> &[Option<usize>] {
+        match self.new.kind {
             Kind::Objects => &self.homes.previous_objects,
             Kind::ThreadLocals => &self.homes.previous_thread_locals,
-        };
+        }
+    }
+
+    /// Whether both mean the same place of the same object: counted from its start or, if it has grown, from its end.
+    fn same(&self, old: Reading, new: Reading) -> bool {
         let (before, after) = (&self.old_table().objects()[old.0], &self.new.objects()[new.0]);
-        previous[new.0] == Some(old.0)
+        self.previous()[new.0] == Some(old.0)
             && (old.1 == new.1 || old.1.wrapping_sub(before.size as i64) == new.1.wrapping_sub(after.size as i64))
     }
 
@@ -420,9 +426,16 @@ impl Judge<'_> {
         readings.iter().copied().filter(|reading| explains(reading)).collect()
     }
 
+    /// What lies where the code then reads or writes, at a fixed distance. That the reference meant something else before is no
+    /// evidence against it: this may be new.
+    fn by_dereference(&self, reference: &Reference, readings: &[Reading]) -> Option<usize> {
+        let access = self.access(reference).filter(|access| matches!(access, Access::At(_)))?;
+        self.accessed(reference, access, readings)
+    }
+
     /// A pointer that walks ends in the object where it starts, if only one before its beginning: where an access tells the
     /// one end, it tells the other.
-    fn by_walk(&self, reference: &Reference) -> Option<Vec<usize>> {
+    fn by_walk(&self, reference: &Reference) -> Option<usize> {
         if reference.exact {
             return None;
         }
@@ -439,7 +452,7 @@ impl Judge<'_> {
                 && object.address.0.saturating_sub(reference.target.0) <= object.size.max(BIAS)
         };
         let object = other_ends.find_map(|end| self.accessed(end, self.access(end)?, &self.new.readings(end)))?;
-        reaches(object).then(|| vec![object])
+        reaches(object).then_some(object)
     }
 
     /// What the code does next with the address tells who is meant, where it reads or writes there; where it only compares,

@@ -226,6 +226,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<
         let homes = &lineage.placed(parent).homes.thread_locals;
         planned.thread_locals =
             homes.iter().map(|(module, offset)| TlsHome::At { module: *module, offset: *offset }).collect();
+        planned.previous_thread_locals = (0..homes.len()).map(Some).collect();
         return planned;
     }
     let mut paired = vec![false; image.thread_locals.len()];
