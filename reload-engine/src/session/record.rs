@@ -24,6 +24,8 @@ pub const BUSY_PAUSE: Duration = Duration::from_millis(15);
 pub struct Record {
     pub revision: u64,
     pub ledger: Ledger,
+    /// What another controller has done that was met while changing it, and that is still to be told.
+    pub missed: Vec<Event>,
 }
 
 impl Record {
@@ -31,7 +33,7 @@ impl Record {
     pub fn read(link: &mut AgentLink) -> Result<Record> {
         let (revision, bytes) = link.ledger()?;
         if bytes.is_empty() {
-            return Ok(Record { revision, ledger: Ledger::default() });
+            return Ok(Record { revision, ..Record::default() });
         }
         let ledger = Ledger::from_bytes(&bytes, link.space()).map_err(|error| {
             Error::Unsupported(format!(
@@ -39,7 +41,13 @@ impl Record {
                 link.pid()
             ))
         })?;
-        Ok(Record { revision, ledger })
+        Ok(Record { revision, ledger, ..Record::default() })
+    }
+
+    /// The ledger as this controller has just written it.
+    pub fn replace(&mut self, revision: u64, ledger: Ledger) {
+        self.revision = revision;
+        self.ledger = ledger;
     }
 
     /// Changes the ledger at the agent and here. Where another controller was faster, its change is read and `change` is
@@ -55,10 +63,14 @@ impl Record {
             let bytes = next.to_bytes(link.space())?;
             match link.set_ledger(self.revision, bytes) {
                 Ok(revision) => {
-                    *self = Record { revision, ledger: next };
+                    self.replace(revision, next);
                     return Ok(());
                 }
-                Err(Error::Stale) => *self = Record::read(link)?,
+                Err(Error::Stale) => {
+                    let now = Record::read(link)?;
+                    self.missed.extend(differences(&self.ledger, &now.ledger));
+                    self.replace(now.revision, now.ledger);
+                }
                 Err(Error::Busy { .. }) if Instant::now() < deadline => thread::sleep(BUSY_PAUSE),
                 Err(error) => return Err(error),
             }

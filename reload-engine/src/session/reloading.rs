@@ -276,10 +276,10 @@ impl Worker {
                 stamp: reading.stamp.clone(),
                 content: reading.content.clone(),
             };
-            let Record { revision, ledger } = &self.record;
+            let Record { revision, ledger, .. } = &self.record;
             match self.engine.reload(&mut self.link, *revision, ledger, &path, candidate, force) {
                 Ok(Reloaded { receipt, ledger, revision }) => {
-                    self.record = Record { revision, ledger };
+                    self.record.replace(revision, ledger);
                     if receipt.outcome == Outcome::Reloaded {
                         self.note(index, Change::Reload, &receipt);
                     }
@@ -359,7 +359,7 @@ impl Worker {
             let next = self.rolled_back(index, ledger);
             match self.engine.rollback(&mut self.link, self.record.revision, &next, &path, to) {
                 Ok(Reloaded { receipt, ledger, revision }) => {
-                    self.record = Record { revision, ledger };
+                    self.record.replace(revision, ledger);
                     self.note(index, Change::Rollback, &receipt);
                     self.dirty = true;
                     if let Some(event) = told(Change::Rollback, receipt.clone()) {

@@ -50,7 +50,7 @@ impl Worker {
         if replacements.is_empty() {
             return;
         }
-        let Record { revision, ledger } = &self.record;
+        let Record { revision, ledger, .. } = &self.record;
         match self.engine.shield(&mut self.link, *revision, ledger, replacements) {
             Ok((revision, ms, pause_ms)) => {
                 self.shielded(&covered);
@@ -107,7 +107,7 @@ impl Worker {
         // Not where another dashboard has done so.
         let Some(header) = mappings.iter().find(is_header).filter(|header| !header.writable) else { return Ok(()) };
         let Some(replacement) = copy.to_str().map(|copy| replacement(header, copy)) else { return Ok(()) };
-        let Record { revision, ledger } = &self.record;
+        let Record { revision, ledger, .. } = &self.record;
         let (revision, ..) = self.engine.shield(&mut self.link, *revision, ledger, vec![replacement])?;
         self.record.revision = revision;
         Ok(())

@@ -377,6 +377,9 @@ impl Worker {
     /// Reads the ledger and tells what is new in it.
     pub fn reread(&mut self) -> Result<()> {
         let record = Record::read(&mut self.link)?;
+        for event in std::mem::take(&mut self.record.missed) {
+            self.tell(event);
+        }
         if record.revision == self.record.revision {
             return Ok(());
         }
