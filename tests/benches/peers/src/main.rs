@@ -75,7 +75,10 @@ fn dynamic(folder: &str, name: &str) -> ! {
     }
 }
 
-/// The function that the patches replace.
+/// The function that the patches replace, as a pointer: the table is asked for what is called, and of a function's own type
+/// that is a method around it.
+const VALUE: fn() -> i64 = value;
+
 fn value() -> i64 {
     std::hint::black_box(1)
 }
@@ -92,8 +95,8 @@ fn patched_cost(path: &Path) {
     let table = table(path, path);
     // SAFETY: a patch with a `main`, and a table made from it.
     unsafe { subsecond::apply_patch(table) }.expect("a complete library");
-    let mut current = subsecond::HotFn::current(value);
-    let held: fn() -> i64 = std::hint::black_box(value);
+    let mut current = subsecond::HotFn::current(VALUE);
+    let held = std::hint::black_box(VALUE);
     tell_cost(|| held(), || current.call(()));
 }
 
@@ -122,7 +125,7 @@ fn patched(path: &Path) -> ! {
     let inode = || fs::metadata(path).map_or(0, |metadata| metadata.ino());
     let mut loaded = inode();
     let mut teller = Teller::default();
-    let mut current = subsecond::HotFn::current(value);
+    let mut current = subsecond::HotFn::current(VALUE);
     teller.tell(current.call(()), Duration::ZERO);
     let mut count = 0;
     loop {
@@ -154,7 +157,7 @@ fn table(path: &Path, patch: &Path) -> JumpTable {
     }
     let address = |name: &str| file.symbol_by_name(name).map_or(0, |symbol| symbol.address());
     let reference = subsecond::aslr_reference() as u64;
-    map.insert(value as fn() -> i64 as usize as u64, address("value"));
+    map.insert(VALUE as usize as u64, address("value"));
     let base = address("main");
     JumpTable { lib: PathBuf::from(patch), map, aslr_reference: reference, new_base_address: base, ifunc_count: 0 }
 }
