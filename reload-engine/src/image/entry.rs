@@ -6,7 +6,7 @@
 //!
 //! Not by `int3`: a thread that blocks SIGTRAP dies of it whatever handler there is (the kernel forces synchronous signals,
 //! `signal(7)`), a host's own handler or debugger would have to be told apart from ours, and so it is with every other
-//! instruction of one byte that faults. `a_trap_would_end_a_thread_that_blocks_its_signal` in `tests/target.rs` shows it.
+//! instruction of one byte that faults. `a_trap_would_end_a_thread_that_blocks_its_signal` in `tests/target/commits.rs` shows it.
 
 use std::collections::HashSet;
 
