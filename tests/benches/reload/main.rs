@@ -100,6 +100,8 @@ fn main() -> ExitCode {
         for case in reloads::CASES.iter().filter(|case| !options.short || case.short) {
             if case.name().contains(&options.only) {
                 case.measure(&options, peers.as_ref(), &mut report);
+                // So that a run that is stopped has told what it knows.
+                write(&report);
             }
         }
     }
@@ -120,15 +122,20 @@ fn main() -> ExitCode {
     }
     let slower = if options.check { check(&options, &mut report) } else { Vec::new() };
     print!("{}", report.table());
-    let output = work_folder().join("reload.json");
-    fs::write(&output, format!("{:#}\n", report.json())).expect("the target folder is ours");
-    println!("written to {}", output.display());
+    println!("written to {}", write(&report).display());
     if options.record {
         let ratios = serde_json::to_string_pretty(&report.ratios()).expect("numbers");
         fs::write(recorded(), ratios + "\n").expect("the sources can be written");
     }
     slower.iter().for_each(|line| eprintln!("slower than recorded: {line}"));
     if slower.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The report as it is so far; where.
+fn write(report: &Report) -> PathBuf {
+    let output = work_folder().join("reload.json");
+    fs::write(&output, format!("{:#}\n", report.json())).expect("the target folder is ours");
+    output
 }
 
 /// What is slower than recorded whenever it is measured.

@@ -1,6 +1,9 @@
 //! The first table: from a complete file in place to the first call that returns the new value.
 
-use std::fs;
+use std::{
+    fs,
+    panic::{self, AssertUnwindSafe},
+};
 
 use crate::{
     Options,
@@ -83,15 +86,20 @@ impl Case {
         }
         // In turns, so that what else the machine does befalls all alike. The first save of each is not counted.
         for sample in 0..=samples {
-            for peer in &mut all {
-                if sample > MOST_OF_PEERS && ![TOOL, FLOOR].contains(&peer.name) {
-                    continue;
+            all.retain_mut(|peer| {
+                let own = [TOOL, FLOOR].contains(&peer.name);
+                if sample > MOST_OF_PEERS && !own {
+                    return true;
                 }
-                let time = peer.save.measure(&mut peer.subject);
+                let Some(time) = attempt(own, || peer.save.measure(&mut peer.subject)) else {
+                    eprintln!("{name}: {} failed at save {sample} and is left out from there on", peer.name);
+                    return false;
+                };
                 if sample > 0 {
                     report.add(&name, peer.name, time);
                 }
-            }
+                true
+            });
             if let Some(save) = &mut restarted {
                 let time = save.measure_restart();
                 if sample > 0 {
@@ -103,4 +111,9 @@ impl Case {
             report.add_receipts(&name, &tool.subject.receipts);
         }
     }
+}
+
+/// What somebody else's program fails in is no reason to lose what was measured; what our own fails in is.
+fn attempt(own: bool, measure: impl FnOnce() -> f64) -> Option<f64> {
+    if own { Some(measure()) } else { panic::catch_unwind(AssertUnwindSafe(measure)).ok() }
 }
