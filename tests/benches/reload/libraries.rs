@@ -196,6 +196,7 @@ fn build_rust(functions: usize, layout: usize, cache: &Path) -> PathBuf {
     let mut text = String::from("use std::sync::atomic::{AtomicI64, Ordering::Relaxed};\nuse std::hint::black_box;\n");
     let longer = if layout == 1 { "black_box([1u8; 24]); " } else { "" };
     writeln!(text, "#[unsafe(no_mangle)] pub extern \"C\" fn value() -> i64 {{ {longer}{VALUE} }}").expect("memory");
+    text += "#[unsafe(no_mangle)] pub extern \"C\" fn main() {}\n";
     for index in 1..functions {
         if index % 10 == 1 {
             writeln!(text, "static STATE_{index}: AtomicI64 = AtomicI64::new({index});").expect("memory");

@@ -84,14 +84,19 @@ impl Case {
         if self.language != Language::Program {
             all.extend(peers.iter().flat_map(|peers| peers.start(&library, save)));
         }
-        // In turns, so that what else the machine does befalls all alike. The first save of each is not counted.
+        // In turns, so that what else the machine does befalls all alike. The first save of each is not counted. All but the tool
+        // are a single process that looks every few microseconds, and one that is not measured takes no time from the others.
+        all.iter().filter(|peer| peer.name != TOOL).for_each(|peer| peer.subject.rest(true));
         for sample in 0..=samples {
             all.retain_mut(|peer| {
                 let own = [TOOL, FLOOR].contains(&peer.name);
                 if sample > MOST_OF_PEERS && !own {
                     return true;
                 }
-                let Some(time) = attempt(own, || peer.save.measure(&mut peer.subject)) else {
+                peer.subject.rest(false);
+                let measured = attempt(own, || peer.save.measure(&mut peer.subject));
+                peer.subject.rest(peer.name != TOOL);
+                let Some(time) = measured else {
                     eprintln!("{name}: {} failed at save {sample} and is left out from there on", peer.name);
                     return false;
                 };

@@ -82,6 +82,13 @@ impl Subject {
         self.child.id()
     }
 
+    /// Stops it, so that it takes no time from others, or lets it go on.
+    pub fn rest(&self, rests: bool) {
+        let signal = if rests { libc::SIGSTOP } else { libc::SIGCONT };
+        // SAFETY: a child of ours that has not been waited for.
+        unsafe { libc::kill(self.pid() as libc::pid_t, signal) };
+    }
+
     /// Has the target open libraries, and waits until the tool has seen them.
     pub fn open<'a>(&mut self, libraries: impl IntoIterator<Item = &'a Path>) {
         let mut unseen = BTreeSet::new();
@@ -137,6 +144,7 @@ impl Subject {
 impl Drop for Subject {
     fn drop(&mut self) {
         self.talk.close();
+        self.rest(false);
         // A target whose input has ended ends by itself, and its dashboard with it.
         for _ in 0..500 {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
