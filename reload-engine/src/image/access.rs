@@ -48,7 +48,7 @@ enum Use {
     Compare(Option<Held>, Option<Held>),
 }
 
-/// Those of the references at `sites` in a function which are the two ends of a walk: a pointer that starts at the one is
+/// Those of the references at `sites`, ascending, in a function which are the two ends of a walk: a pointer that starts at the one is
 /// moved on and compared with the other. Both then belong to one object (C17 6.5.9, 6.5.6).
 pub fn walks(image: &Image, function: u32, sites: &[Vaddr]) -> Vec<(Vaddr, Vaddr)> {
     let mut decoder = decoder_of(image, function);
@@ -63,13 +63,14 @@ pub fn walks(image: &Image, function: u32, sites: &[Vaddr]) -> Vec<(Vaddr, Vaddr
         {
             ends.push((one.origin, other.origin));
         }
-        let here = |site: &&Vaddr| (instruction.ip()..instruction.next_ip()).contains(&site.0);
+        let next = sites.partition_point(|site| site.0 < instruction.ip());
+        let here = sites.get(next).filter(|site| site.0 < instruction.next_ip());
         let takes = match instruction.mnemonic() {
             Mnemonic::Lea => instruction.memory_index() == Register::None,
             Mnemonic::Add => instruction.op0_kind() == OpKind::Register,
             _ => false,
         };
-        if takes && let Some(site) = sites.iter().find(here) {
+        if takes && let Some(site) = here {
             trail.start(instruction.op0_register(), *site);
         }
     }

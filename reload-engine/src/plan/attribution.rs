@@ -5,6 +5,8 @@
 //! place of the same function meant in the running generation decides: its counterpart where the instructions are the same,
 //! else whatever of the old function only one of the readings explains. What stays open is named, to be refused.
 
+use std::cell::OnceCell;
+
 use foldhash::HashMap;
 use tracing::debug;
 
@@ -66,18 +68,27 @@ pub fn decide(
         if shifts.iter().flatten().all(|shift| Some(shift) == shifts.iter().flatten().next()) {
             continue;
         }
-        let judge = Judge { lineage, parent, partners, homes, old: lineage.placed(parent), new, shifts };
-        for reference in judge.new.references() {
-            match judge.judge(&reference) {
-                Verdict::Plain => {}
-                Verdict::Means(objects) => {
-                    if let Some(object) = objects.first() {
-                        let meant = image.object_name(&new.objects()[*object]);
-                        debug!("{:?}: {:?} means `{meant}`", reference.site, reference.target);
+        let old = lineage.placed(parent);
+        let mut references = new.references();
+        references.sort_by_key(|reference| reference.function);
+        for references in references.chunk_by(|one, other| one.function == other.function) {
+            let partner = references[0].function.and_then(|function| partners[function as usize]).and_then(|family| {
+                lineage.instances(family).iter().copied().find(|instance| instance.generation == parent)
+            });
+            let (before, walks) = Default::default();
+            let judge = Judge { lineage, homes, old, new, shifts: &shifts, references, partner, before, walks };
+            for reference in references {
+                match judge.judge(reference) {
+                    Verdict::Plain => {}
+                    Verdict::Means(objects) => {
+                        if let Some(object) = objects.first() {
+                            let meant = image.object_name(&new.objects()[*object]);
+                            debug!("{:?}: {:?} means `{meant}`", reference.site, reference.target);
+                        }
+                        decisions.meant.insert(reference.site, objects);
                     }
-                    decisions.meant.insert(reference.site, objects);
+                    Verdict::Open(one, other) => decisions.open.push(describe(&new, reference, one, other)),
                 }
-                Verdict::Open(one, other) => decisions.open.push(describe(&judge.new, &reference, one, other)),
             }
         }
     }
@@ -296,14 +307,21 @@ enum Verdict {
     Open(usize, usize),
 }
 
+/// What the references of one function are judged by.
 struct Judge<'a> {
     lineage: &'a Lineage,
-    parent: usize,
-    partners: &'a [Option<u32>],
     homes: &'a PlannedHomes,
     old: &'a Placed,
     new: Table<'a>,
-    shifts: Vec<Option<Shift>>,
+    shifts: &'a [Option<Shift>],
+    /// All of the function.
+    references: &'a [Reference],
+    /// The function in the running generation.
+    partner: Option<Instance>,
+    /// All of that.
+    before: OnceCell<Vec<Reference>>,
+    /// The two ends of each pointer that walks.
+    walks: OnceCell<Vec<(Vaddr, Vaddr)>>,
 }
 
 impl Judge<'_> {
@@ -321,9 +339,8 @@ impl Judge<'_> {
         if let Some(object) = self.by_dereference(reference, &readings).or_else(|| self.by_walk(reference)) {
             return Verdict::Means(vec![object]);
         }
-        let partner = self.partner(reference);
-        if let Some(old) = partner.and_then(|partner| self.counterpart(reference, partner)) {
-            let before = self.old_readings(&old);
+        if let Some(old) = self.counterpart(reference) {
+            let before = self.old_readings(old);
             // What is new is ruled out by nothing that was before.
             let fits =
                 |new: &Reading| self.previous()[new.0].is_none() || before.iter().any(|old| self.same(*old, *new));
@@ -332,8 +349,7 @@ impl Judge<'_> {
                 return Verdict::Means(objects);
             }
         }
-        let supported = partner.map(|partner| self.supported(reference, &readings, partner.function));
-        let supported = supported.unwrap_or_default();
+        let supported = self.supported(reference, &readings);
         match self.told(reference, &supported).or_else(|| self.by_access(reference, &readings)) {
             Some(objects) => Verdict::Means(objects),
             None => self.by_use(reference, &readings, &supported),
@@ -365,21 +381,21 @@ impl Judge<'_> {
         Table { image: &self.old.image, kind: self.new.kind }
     }
 
-    /// The function in the running generation.
-    fn partner(&self, reference: &Reference) -> Option<Instance> {
-        let family = self.partners[reference.function? as usize]?;
-        self.lineage.instances(family).iter().copied().find(|instance| instance.generation == self.parent)
+    /// The references of the function in the running generation.
+    fn before(&self) -> &[Reference] {
+        let of = |partner: Instance| self.old_table().of_function(partner.function);
+        self.before.get_or_init(|| self.partner.map(of).unwrap_or_default())
     }
 
     /// The reference at the same place of the same instructions.
-    fn counterpart(&self, reference: &Reference, partner: Instance) -> Option<Reference> {
+    fn counterpart(&self, reference: &Reference) -> Option<&Reference> {
         let new = &self.new.image.functions[reference.function? as usize];
-        let old = self.lineage.function(partner);
+        let old = self.lineage.function(self.partner?);
         if new.skeleton != old.skeleton || new.size != old.size {
             return None;
         }
         let site = Vaddr(old.address.0 + (reference.site.0 - new.address.0));
-        self.old_table().of_function(partner.function).into_iter().find(|other| other.site == site)
+        self.before().iter().find(|other| other.site == site)
     }
 
     /// What a reference of the running generation may mean, or was decided to mean.
@@ -407,12 +423,12 @@ impl Judge<'_> {
     }
 
     /// The readings that explain a reference of the old function which nothing else in the new one explains.
-    fn supported(&self, reference: &Reference, readings: &[Reading], partner: u32) -> Vec<Reading> {
+    fn supported(&self, reference: &Reference, readings: &[Reading]) -> Vec<Reading> {
         // An access to a neighbour says nothing about an address that is taken.
-        let others = self.others(reference).into_iter().filter(|other| !other.exact);
-        let others: Vec<Vec<Reading>> = others.map(|other| self.new.readings(&other)).collect();
-        let old = self.old_table().of_function(partner).into_iter().filter(|old| !old.exact);
-        let old: Vec<Vec<Reading>> = old.map(|old| self.old_readings(&old)).collect();
+        let others = self.others(reference).filter(|other| !other.exact);
+        let others: Vec<Vec<Reading>> = others.map(|other| self.new.readings(other)).collect();
+        let old = self.before().iter().filter(|old| !old.exact);
+        let old: Vec<Vec<Reading>> = old.map(|old| self.old_readings(old)).collect();
         let explains = |new: &Reading| {
             old.iter().any(|before| {
                 before.iter().any(|old| self.same(*old, *new))
@@ -439,12 +455,16 @@ impl Judge<'_> {
         if reference.exact {
             return None;
         }
-        let others: Vec<Reference> = self.others(reference).into_iter().filter(|other| !other.exact).collect();
-        let sites: Vec<Vaddr> = others.iter().map(|other| other.site).chain([reference.site]).collect();
-        let ends = walks(self.new.image, reference.function?, &sites).into_iter();
-        let mut other_ends = ends.filter_map(|(one, other)| {
-            let end = if one == reference.site { other } else { (other == reference.site).then_some(one)? };
-            others.iter().find(|it| it.site == end)
+        let function = reference.function?;
+        let walks = self.walks.get_or_init(|| {
+            let taken = self.references.iter().filter(|other| !other.exact);
+            let mut sites: Vec<Vaddr> = taken.map(|other| other.site).collect();
+            sites.sort_unstable();
+            walks(self.new.image, function, &sites)
+        });
+        let mut other_ends = walks.iter().filter_map(|(one, other)| {
+            let end = if *one == reference.site { other } else { (*other == reference.site).then_some(one)? };
+            self.references.iter().find(|it| it.site == *end)
         });
         let reaches = |object: usize| {
             let object = &self.new.objects()[object];
@@ -460,8 +480,7 @@ impl Judge<'_> {
     fn by_access(&self, reference: &Reference, readings: &[Reading]) -> Option<Vec<usize>> {
         let access = self.access(reference)?;
         if access == Access::Compared {
-            let others = self.others(reference);
-            let used = |(object, _): &&Reading| others.iter().any(|other| self.means(other, *object));
+            let used = |(object, _): &&Reading| self.others(reference).any(|other| self.means(other, *object));
             return self.agree(&readings.iter().filter(used).copied().collect::<Vec<_>>());
         }
         self.accessed(reference, access, readings).map(|only| vec![only])
@@ -491,9 +510,11 @@ impl Judge<'_> {
     }
 
     /// The other references of the same function.
-    fn others(&self, reference: &Reference) -> Vec<Reference> {
-        let all = reference.function.map(|function| self.new.of_function(function)).unwrap_or_default();
-        all.into_iter().filter(|other| other.site != reference.site).collect()
+    fn others(&self, reference: &Reference) -> impl Iterator<Item = &Reference> {
+        // What stands in no function stands beside nothing.
+        let all = if reference.function.is_some() { self.references } else { &[] };
+        let site = reference.site;
+        all.iter().filter(move |other| other.site != site)
     }
 
     fn means(&self, reference: &Reference, object: usize) -> bool {
@@ -505,8 +526,7 @@ impl Judge<'_> {
     /// before, and then nobody can tell.
     fn by_use(&self, reference: &Reference, readings: &[Reading], supported: &[Reading]) -> Verdict {
         let (owner, inside) = readings[0];
-        let others = self.others(reference);
-        let uses = |object: usize| others.iter().any(|other| self.new.used_at(other.target) == Some(object));
+        let uses = |object: usize| self.others(reference).any(|other| self.new.used_at(other.target) == Some(object));
         let rival = readings.iter().skip(1).find(|(object, offset)| {
             self.shifts[*object] != self.shifts[owner]
                 && (supported.iter().any(|(supported, _)| supported == object)
