@@ -12,6 +12,8 @@ use super::{
     layout::in_parallel,
     local_exec::LocalExec,
     recurring::{FieldKind, Filled, Record, Recurring},
+    switches::{self, TableTracker},
+    tls_block::{OPERAND_SIZE, TlsPairs, TlsTracker},
 };
 use crate::model::Vaddr;
 
@@ -153,36 +155,6 @@ fn cut<'a>(image: &Image, start: u64, code: &'a [u8], stretches: &mut Vec<Stretc
         let body = if size == 0 { bytes.len() } else { (size as usize).min(bytes.len()) };
         stretches.push(Stretch { functions: here.then_some(first..index), start: at, bytes, body });
         at = next;
-    }
-}
-
-/// The prefix with which `lea x@tlsgd(%rip), %rdi` is padded (System V psABI for AMD64, "General Dynamic TLS Model").
-const OPERAND_SIZE: u8 = 0x66;
-
-/// The pairs of the GOT that stand for thread-locals.
-struct TlsPairs {
-    /// Slots of `DTPMOD64` relocations, ascending.
-    all: Vec<Vaddr>,
-    /// Those of them that give the module's whole block, or the variable that lies first in it.
-    local_dynamic: Vec<Vaddr>,
-    /// TLS descriptors of offset 0, by which gcc comes by the block (`_TLS_MODULE_BASE_`) or by the variable that lies first.
-    descriptors: Vec<Vaddr>,
-}
-
-impl TlsPairs {
-    fn of(image: &Image) -> TlsPairs {
-        let pairs = || image.tables.relocations.iter().filter(|slot| slot.kind == RelocationKind::TlsModule);
-        let block = |slot: &&super::elf::Relocation| {
-            let second = Vaddr(slot.slot.0 + 8);
-            matches!(slot.resolves, Resolves::Here(_))
-                && image.relocation_at(second).is_none()
-                && super::elf::word_at(&image.bytes, &image.tables.segments, second) == Some(0)
-        };
-        TlsPairs {
-            all: pairs().map(|slot| slot.slot).collect(),
-            local_dynamic: pairs().filter(block).map(|slot| slot.slot).collect(),
-            descriptors: image.descriptors_of_block().collect(),
-        }
     }
 }
 
@@ -535,21 +507,6 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The cases of a switch: a table of 32-bit distances from its start into the function that takes its address.
-fn cases(image: &Image, mut possible_tables: Vec<(u32, Vaddr)>) -> Vec<Vaddr> {
-    possible_tables.sort_unstable();
-    possible_tables.dedup();
-    let mut found = Vec::new();
-    for (function, table) in possible_tables {
-        let owner = &image.functions[function as usize];
-        let entries = image.bytes_from(table).chunks_exact(4).take(MOST_CASES - found.len());
-        let distances = entries.map(|entry| i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]));
-        let cases = distances.map(|distance| Vaddr(table.0.wrapping_add_signed(distance.into())));
-        found.extend(cases.take_while(|case| *case >= owner.address && *case < owner.end));
-    }
-    found
-}
-
 /// What all parts found, in the order of the file, and what follows from the whole of it.
 fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Scan {
     let references = parts.iter().map(|part| part.scan.references.len()).sum();
@@ -588,7 +545,7 @@ fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Sca
             scan.bodies[last] = body;
         }
     }
-    stray_targets.extend(cases(image, possible_tables));
+    stray_targets.extend(switches::cases(image, possible_tables));
     stray_targets.sort_unstable();
     stray_targets.dedup();
     for target in stray_targets {
@@ -606,168 +563,9 @@ fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Sca
     scan
 }
 
-/// How many cases of switches are looked at in one file; compilers write far fewer than a tenth of its bytes.
-const MOST_CASES: usize = 1 << 24;
-
 /// Registers that survive a call (psABI, 3.2.1).
 pub const CALLEE_SAVED: [Register; 6] =
     [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
-
-/// Follows, in a straight line, which registers hold the start of the module's TLS block.
-#[derive(Default)]
-pub struct TlsTracker {
-    uses_block: bool,
-    /// The next call is `__tls_get_addr` for the block.
-    requested: bool,
-    /// It is that of a TLS descriptor, which gives the distance from the thread pointer and keeps all other registers.
-    described: bool,
-    holders: Vec<Register>,
-}
-
-impl TlsTracker {
-    pub fn block_requested(&mut self) {
-        self.uses_block = true;
-        self.requested = true;
-    }
-
-    fn block_described(&mut self) {
-        self.block_requested();
-        self.described = true;
-    }
-
-    pub fn is_requested(&self) -> bool {
-        self.requested
-    }
-
-    pub fn holds_block(&self, register: Register) -> bool {
-        self.holders.contains(&register)
-    }
-
-    pub fn after(&mut self, instruction: &Instruction) {
-        if self.holders.is_empty() && !self.requested {
-            return;
-        }
-        match instruction.flow_control() {
-            FlowControl::Call | FlowControl::IndirectCall => {
-                let requested = std::mem::take(&mut self.requested);
-                if requested && self.described {
-                    self.holders.retain(|holder| *holder != Register::RAX);
-                } else {
-                    self.holders.retain(|holder| CALLEE_SAVED.contains(holder));
-                }
-                if requested {
-                    self.holders.push(Register::RAX);
-                }
-                return;
-            }
-            FlowControl::Next => {}
-            // What comes next in memory does not come next in time.
-            FlowControl::UnconditionalBranch | FlowControl::IndirectBranch | FlowControl::Return => {
-                self.holders.clear();
-                return;
-            }
-            _ => return,
-        }
-        if instruction.op_count() == 0 || instruction.op0_kind() != OpKind::Register {
-            return;
-        }
-        let written = instruction.op0_register().full_register();
-        let copies = instruction.mnemonic() == Mnemonic::Mov
-            && instruction.op_count() == 2
-            && instruction.op1_kind() == OpKind::Register
-            && self.holds_block(instruction.op1_register());
-        // The thread pointer, from `%fs:0` or a register, makes an address of a distance.
-        let adds = self.described && instruction.mnemonic() == Mnemonic::Add;
-        let completes =
-            adds && instruction.op1_kind() == OpKind::Memory && instruction.memory_segment() == Register::FS;
-        let completed =
-            adds && instruction.op1_kind() == OpKind::Register && self.holds_block(instruction.op1_register());
-        let only_reads = matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push) || completes;
-        if copies || completed {
-            self.holders.push(written);
-        } else if !only_reads {
-            self.holders.retain(|holder| *holder != written);
-        }
-    }
-}
-
-/// Follows, in a straight line, which registers hold the address of a table and which an entry of it.
-#[derive(Default)]
-struct TableTracker {
-    known: Vec<(Register, Held)>,
-    /// Addresses that were loaded by different instructions have been compared.
-    mixed: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Held {
-    Table(Loaded),
-    Entry(Loaded),
-}
-
-/// An address, and what follows the instruction that loaded it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Loaded {
-    address: Vaddr,
-    next: u64,
-}
-
-impl TableTracker {
-    fn held(&self, register: Register) -> Option<Held> {
-        self.known.iter().find(|(known, _)| *known == register).map(|(_, held)| *held)
-    }
-
-    /// The table that this instruction proves to be one of distances: `add entry, table`, in either order.
-    fn after(&mut self, instruction: &Instruction) -> Option<Loaded> {
-        if self.known.is_empty() && instruction.code() != Code::Lea_r64_m {
-            return None;
-        }
-        match instruction.flow_control() {
-            FlowControl::Next | FlowControl::ConditionalBranch => {}
-            _ => {
-                self.known.clear();
-                return None;
-            }
-        }
-        if instruction.op_count() == 0 || instruction.op0_kind() != OpKind::Register {
-            return None;
-        }
-        let written = instruction.op0_register();
-        let mut proven = None;
-        let holds = match instruction.code() {
-            Code::Lea_r64_m if instruction.is_ip_rel_memory_operand() => {
-                let (address, next) = (Vaddr(instruction.ip_rel_memory_address()), instruction.next_ip());
-                Some(Held::Table(Loaded { address, next }))
-            }
-            Code::Mov_r64_rm64 | Code::Mov_rm64_r64 if instruction.op1_kind() == OpKind::Register => {
-                self.held(instruction.op1_register())
-            }
-            Code::Movsxd_r64_rm32 if instruction.op1_kind() == OpKind::Memory => {
-                let scaled = instruction.memory_index_scale() == 4 && instruction.memory_displacement64() == 0;
-                match self.held(instruction.memory_base()) {
-                    Some(Held::Table(table)) if scaled => Some(Held::Entry(table)),
-                    _ => None,
-                }
-            }
-            Code::Add_r64_rm64 | Code::Add_rm64_r64 if instruction.op1_kind() == OpKind::Register => {
-                proven = match (self.held(written), self.held(instruction.op1_register())) {
-                    (Some(Held::Entry(entry)), Some(Held::Table(table)))
-                    | (Some(Held::Table(table)), Some(Held::Entry(entry))) => {
-                        self.mixed |= entry != table;
-                        (entry.address == table.address).then_some(table)
-                    }
-                    _ => None,
-                };
-                None
-            }
-            _ if matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push) => return None,
-            _ => None,
-        };
-        self.known.retain(|(known, _)| *known != written.full_register());
-        self.known.extend(holds.map(|holds| (written, holds)));
-        proven
-    }
-}
 
 fn adds_constant(instruction: &Instruction) -> bool {
     matches!(instruction.code(), Code::Add_rm64_imm32 | Code::Add_RAX_imm32)

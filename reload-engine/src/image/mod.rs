@@ -32,6 +32,8 @@ mod names;
 mod places;
 mod pool;
 mod recurring;
+mod switches;
+mod tls_block;
 mod tls_code;
 mod unnamed;
 

@@ -3,7 +3,7 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
-use super::{Image, code::TlsTracker};
+use super::{Image, tls_block::TlsTracker};
 use crate::model::Vaddr;
 
 /// An instruction that reaches into the block through a register.
