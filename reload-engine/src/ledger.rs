@@ -1,53 +1,44 @@
 //! What has been done to a target: the one memory that outlives a dashboard.
 //!
-//! The agent keeps these bytes with a revision and does not look inside. Everything not in here is derived again from the
+//! The agent keeps it in parts ([`parts`]) under one revision and does not look inside. Everything not in here is derived again from the
 //! generations' files by replay, so a dashboard that starts anew reaches the same decisions as the one before it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::{Error, Result},
-    model::{Addr, Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Place, Shield, Status},
-    target::space::Space,
-};
+use crate::model::{Addr, Failure, FileStamp, Generation, HistoryEntry, LoadBias, Mark, Mode, Place, Shield, Status};
 
-/// The whole ledger of one target.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub mod parts;
+
+/// The whole ledger of one target. What it holds is shared between copies, so that one costs little however much there is.
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Ledger {
     pub mode: Mode,
     /// `detach` was called: no session may reload by itself until someone attaches again.
     pub detached: bool,
-    #[serde(default)]
     pub wishes: Wishes,
     /// By the path of the module's file: here as we open it, in the agent's keeping as the target loaded it.
-    pub modules: BTreeMap<PathBuf, ModuleLedger>,
+    pub modules: BTreeMap<Arc<Path>, Arc<ModuleLedger>>,
 }
 
 impl Ledger {
-    /// For the agent of a target that lives in `space`.
-    ///
-    /// # Errors
-    /// It cannot be encoded.
-    pub fn to_bytes(&self, space: &Space) -> Result<Vec<u8>> {
-        let bytes = if space.is_other() {
-            serde_json::to_vec(&self.clone().renamed(|path| space.from_there(&path).to_owned()))
-        } else {
-            serde_json::to_vec(self)
-        };
-        bytes.map_err(|error| Error::Unsupported(format!("the ledger cannot be written: {error}")))
+    pub fn module(&self, path: &Path) -> Option<&ModuleLedger> {
+        self.modules.get(path).map(|module| &**module)
     }
 
-    /// What the agent of a target that lives in `space` has kept.
-    pub fn from_bytes(bytes: &[u8], space: &Space) -> serde_json::Result<Ledger> {
-        let ledger: Ledger = serde_json::from_slice(bytes)?;
-        Ok(if space.is_other() { ledger.renamed(|path| space.from_here(&path)) } else { ledger })
+    /// To be changed, if there is one.
+    pub fn module_mut(&mut self, path: &Path) -> Option<&mut ModuleLedger> {
+        self.modules.get_mut(path).map(Arc::make_mut)
     }
 
-    fn renamed(mut self, rename: impl Fn(PathBuf) -> PathBuf) -> Ledger {
-        self.modules = self.modules.into_iter().map(|(path, module)| (rename(path), module)).collect();
-        self
+    /// To be changed, a new one if there is none.
+    pub fn entry(&mut self, path: &Path) -> &mut ModuleLedger {
+        Arc::make_mut(self.modules.entry(path.into()).or_default())
     }
 }
 
@@ -97,20 +88,19 @@ pub enum Missed {
     Refuse,
 }
 
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct ModuleLedger {
     pub mark: Mark,
     /// Every generation ever committed, ascending; 0 first.
-    pub generations: Vec<GenerationRecord>,
+    pub generations: Vec<Arc<GenerationRecord>>,
     /// The generation that runs.
     pub active: Generation,
     /// The state of the file that must not be tried again by itself, and why.
     pub rejected: Option<Rejected>,
     /// What it took to make the module independent of its file on disk.
-    #[serde(default)]
     pub shield: Option<Shield>,
     /// Newest last, at most [`ModuleLedger::HISTORY`].
-    pub history: Vec<HistoryEntry>,
+    pub history: Vec<Arc<HistoryEntry>>,
 }
 
 impl ModuleLedger {

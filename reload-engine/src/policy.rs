@@ -216,7 +216,7 @@ fn unknown(wanted: &str, modules: &[Name<'_>]) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, time::SystemTime};
+    use std::{path::Path, sync::Arc, time::SystemTime};
 
     use super::{Decision, Disk, Facts, Name, Trigger, decide, resolve_module, status};
     use crate::{
@@ -235,7 +235,7 @@ mod tests {
     fn ledger(mark: Mark, rejected: Option<(Status, Option<&str>)>) -> ModuleLedger {
         ModuleLedger {
             mark,
-            generations: vec![GenerationRecord {
+            generations: vec![Arc::new(GenerationRecord {
                 number: Generation(0),
                 parent: Generation(0),
                 file: "/store/original".into(),
@@ -245,7 +245,7 @@ mod tests {
                 stamp: stamp(1),
                 content: "old".into(),
                 merged: Vec::new(),
-            }],
+            })],
             active: Generation(0),
             rejected: rejected.map(|(status, content)| Rejected {
                 stamp: Some(stamp(2)),

@@ -11,13 +11,13 @@ use std::{
     time::Instant,
 };
 
-use reload_protocol::{Merge, Range, Replacement, Segment, Transaction};
+use reload_protocol::{Merge, Part, Range, Replacement, Segment, Transaction};
 use tracing::{debug, info};
 
 use crate::{
     error::{Error, Result},
     image::{self, demangle},
-    ledger::{GenerationRecord, Ledger, ModuleLedger},
+    ledger::{GenerationRecord, Ledger, ModuleLedger, Rejected, parts},
     model::{Addr, Details, FileStamp, Generation, LoadBias, Outcome, Receipt, Stage, Timings, file_name},
     plan::{
         self, Objections, Plan,
@@ -28,7 +28,7 @@ use crate::{
     },
     progress::Progress,
     target::{
-        link::AgentLink,
+        link::{AgentLink, LedgerParts},
         stop::{self, StopHelper},
     },
 };
@@ -203,7 +203,7 @@ impl Engine {
         Ok(Reloaded { receipt, ledger, revision })
     }
 
-    /// Makes generation `to` run again.
+    /// Makes generation `to` run again; `rejected` is noted with it, at the same instant.
     ///
     /// # Errors
     /// The generation is unknown, or the threads cannot be stopped; the target runs what it ran before.
@@ -214,6 +214,7 @@ impl Engine {
         ledger: &Ledger,
         module: &Path,
         to: Generation,
+        rejected: Rejected,
     ) -> Result<Reloaded> {
         let mut clock = Clock::start();
         let entry = module_ledger(ledger, module)?;
@@ -230,9 +231,10 @@ impl Engine {
         note_entries(lineage, &step, &mut receipt);
         note_merged(lineage, entry, (from, target), &mut receipt);
         let mut next = ledger.clone();
-        if let Some(entry) = next.modules.get_mut(module) {
-            entry.active = to;
+        if let Some(entry) = next.module_mut(module) {
+            (entry.active, entry.rejected) = (to, Some(rejected));
         }
+        let changes = parts::changes(ledger, &next, link.space())?;
         let extension = !registration::python_modules(&lineage.placed(from).image).is_empty();
         let there = link.space().from_there(module).to_owned();
         let input = python::to_roll_back(lineage, &there, to);
@@ -249,7 +251,7 @@ impl Engine {
                 python::prepare(link, &python::install(&shadows)?, &name, input, &mut receipt)?;
                 clock.lap(|timings| &mut timings.adapt);
             }
-            let staged = stage(link, lineage, step, &next, &mut clock)?;
+            let staged = stage(link, lineage, step, changes, &mut clock)?;
             let revision = commit(link, &mut helper, staged, &mut receipt, &mut clock)?;
             if let Some(hook) = Hook::After.of(lineage.placed(target))
                 && let Err(error) = participation::call(link, Hook::After, hook, to, module)
@@ -287,15 +289,13 @@ impl Engine {
         &mut self,
         link: &mut AgentLink,
         revision: u64,
-        ledger: &Ledger,
         replacements: Vec<Replacement>,
     ) -> Result<(u64, f64, f64)> {
         // A signal would interrupt the target's waits, and nobody has asked for that.
         stop::is_possible_from_outside(link.pid())?;
         let clock = Clock::start();
         let mut helper = self.take_helper()?;
-        let transaction =
-            Transaction { replacements, ledger: ledger.to_bytes(link.space())?, ..Transaction::default() };
+        let transaction = Transaction { replacements, ..Transaction::default() };
         link.begin(revision)?;
         let go = || {
             helper.prepare(link);
@@ -421,11 +421,12 @@ impl Attempt<'_> {
         note_entries(self.lineage, &step, &mut receipt);
 
         let mut next = self.ledger.clone();
-        let entry = next.modules.get_mut(self.module).ok_or_else(|| unknown(self.module))?;
+        let entry = next.module_mut(self.module).ok_or_else(|| unknown(self.module))?;
         entry.active = record.number;
         entry.rejected = None;
-        entry.generations.push(record);
-        let staged = stage(self.link, self.lineage, step, &next, self.clock)?;
+        entry.generations.push(Arc::new(record));
+        let changes = parts::changes(self.ledger, &next, self.link.space())?;
+        let staged = stage(self.link, self.lineage, step, changes, self.clock)?;
         participation::construct(self.link, self.plan, place.bias, self.module, &mut receipt)?;
         self.clock.lap(|timings| &mut timings.hooks);
         let revision = commit(self.link, helper, staged, &mut receipt, self.clock)?;
@@ -465,7 +466,7 @@ impl Attempt<'_> {
         bias: LoadBias,
         receipt: &mut Receipt,
     ) -> Result<Vec<Merge>> {
-        let left = left_generations(self.lineage, self.plan.parent, self.ledger.modules.get(self.module));
+        let left = left_generations(self.lineage, self.plan.parent, self.ledger.module(self.module));
         let questions = merge::questions(self.plan, &left);
         if questions.is_empty() {
             return Ok(Vec::new());
@@ -493,7 +494,7 @@ impl Attempt<'_> {
     fn note_unmerged(&mut self, receipt: &mut Receipt) -> Result<()> {
         if receipt.statics.merged > 0 {
             let unmerged = self.link.unmerged()?;
-            let left = left_generations(self.lineage, self.plan.parent, self.ledger.modules.get(self.module));
+            let left = left_generations(self.lineage, self.plan.parent, self.ledger.module(self.module));
             for question in merge::questions(self.plan, &left) {
                 if unmerged.contains(&question.home.0) {
                     let name = demangle(self.plan.image.object_name(&self.plan.image.objects[question.object]));
@@ -509,9 +510,12 @@ impl Attempt<'_> {
 
     /// An error may have come after the agent had been told to go: the ledger says what really happened.
     fn after_failure(&mut self, error: Error, record: &GenerationRecord) -> Result<(Receipt, Ledger, u64)> {
-        let Ok((revision, ledger)) = self.link.ledger() else { return Err(error) };
-        let Ok(ledger) = Ledger::from_bytes(&ledger, self.link.space()) else { return Err(error) };
-        let entry = ledger.modules.get(self.module);
+        let Ok(LedgerParts { revision, parts, .. }) = self.link.ledger(0) else { return Err(error) };
+        let mut ledger = Ledger::default();
+        if parts::apply(&mut ledger, &parts, self.link.space()).is_err() {
+            return Err(error);
+        }
+        let entry = ledger.module(self.module);
         let known = entry.is_some_and(|entry| entry.generations.iter().any(|known| known.file == record.file));
         if known && entry.is_some_and(|entry| entry.active != record.number) {
             // It was committed and taken back.
@@ -536,8 +540,14 @@ fn live_value_stays(name: &str) -> String {
     format!("`{name}` has a new initial value, but the program has changed it: the live value stays")
 }
 
-/// Stages a transition together with the ledger that records it; the transaction's number.
-fn stage(link: &mut AgentLink, lineage: &Lineage, step: Transition, ledger: &Ledger, clock: &mut Clock) -> Result<u64> {
+/// Stages a transition together with what of the ledger records it; the transaction's number.
+fn stage(
+    link: &mut AgentLink,
+    lineage: &Lineage,
+    step: Transition,
+    ledger: Vec<Part>,
+    clock: &mut Clock,
+) -> Result<u64> {
     let text = text_segments(lineage, &step);
     let transaction = Transaction {
         patches: step.patches,
@@ -545,7 +555,7 @@ fn stage(link: &mut AgentLink, lineage: &Lineage, step: Transition, ledger: &Led
         merges: step.merges,
         text,
         forbidden: step.forbidden,
-        ledger: ledger.to_bytes(link.space())?,
+        ledger,
         ..Transaction::default()
     };
     let staged = link.stage(transaction)?;
@@ -575,16 +585,18 @@ fn take_back(
     lineage: &Lineage,
     module: &Path,
     (from, to): (usize, usize),
-    mut ledger: Ledger,
+    ledger: Ledger,
     refusal: Error,
 ) -> Error {
     let before = lineage.placed(to).number;
-    if let Some(entry) = ledger.modules.get_mut(module) {
+    let mut back = ledger.clone();
+    if let Some(entry) = back.module_mut(module) {
         entry.active = before;
     }
     let (mut receipt, mut clock) = (Receipt::empty("", Outcome::Reloaded, before), Clock::start());
     let step = transition(lineage, from, to, None);
-    let taken_back = stage(link, lineage, step, &ledger, &mut clock)
+    let taken_back = parts::changes(&ledger, &back, link.space())
+        .and_then(|changes| stage(link, lineage, step, changes, &mut clock))
         .and_then(|staged| commit(link, helper, staged, &mut receipt, &mut clock));
     match (taken_back, refusal) {
         (Err(error), refusal) => {
@@ -666,17 +678,18 @@ fn unchanged(
     content: String,
     clock: Clock,
 ) -> Result<Reloaded> {
-    let mut ledger = ledger.clone();
-    let entry = ledger.modules.get_mut(module).ok_or_else(|| unknown(module))?;
+    let mut next = ledger.clone();
+    let entry = next.module_mut(module).ok_or_else(|| unknown(module))?;
     entry.rejected = None;
     let active = entry.active;
     if let Some(record) = entry.generations.iter_mut().find(|record| record.number == active) {
+        let record = Arc::make_mut(record);
         (record.stamp, record.content) = (stamp, content);
     }
-    let revision = link.set_ledger(revision, ledger.to_bytes(link.space())?)?;
+    let revision = link.set_ledger(revision, parts::changes(ledger, &next, link.space())?)?;
     let mut receipt = Receipt::empty(file_name(module), Outcome::Unchanged, active);
     receipt.timings_ms = clock.finish();
-    Ok(Reloaded { receipt, ledger, revision })
+    Ok(Reloaded { receipt, ledger: next, revision })
 }
 
 /// Tells what a rollback does not take back: initial values that statics were given on the way.
@@ -705,7 +718,7 @@ fn left_generations<'a>(lineage: &Lineage, running: usize, entry: Option<&'a Mod
 }
 
 fn module_ledger<'a>(ledger: &'a Ledger, module: &Path) -> Result<&'a ModuleLedger> {
-    ledger.modules.get(module).ok_or_else(|| unknown(module))
+    ledger.module(module).ok_or_else(|| unknown(module))
 }
 
 fn index_of(lineage: &Lineage, number: Generation, name: &str) -> Result<usize> {

@@ -13,7 +13,8 @@ use std::{
 };
 
 use reload_protocol::{
-    File, FromAgent, MAX_FRAME, Notice, Range, Reply, Request, Routine, SignalStop, VERSION, Welcome, receive, send,
+    File, FromAgent, MAX_FRAME, Notice, Part, Range, Reply, Request, Routine, SignalStop, VERSION, Welcome, receive,
+    send,
 };
 
 use crate::{
@@ -298,8 +299,11 @@ impl Server {
         Answer::Reply(match request {
             Request::Hello { version } => self.hello(id, version),
             Request::Modules => Reply::Modules(modules::loaded()),
-            Request::Ledger => Reply::Ledger { revision: ledger::revision(), ledger: ledger::bytes() },
-            Request::SetLedger { expected, ledger } => self.set_ledger(id, expected, ledger),
+            Request::Ledger { since } => {
+                let (whole, parts) = ledger::changed_since(since);
+                Reply::Ledger { revision: ledger::revision(), whole, parts }
+            }
+            Request::SetLedger { expected, parts } => self.set_ledger(id, expected, parts),
             Request::Begin { expected } => self.begin(id, peer, expected),
             Request::End => {
                 if self.owner.as_ref().is_some_and(|owner| owner.connection == id) {
@@ -399,20 +403,17 @@ impl Server {
         })
     }
 
-    fn set_ledger(&mut self, id: ConnectionId, expected: u64, ledger: Vec<u8>) -> Reply {
+    fn set_ledger(&mut self, id: ConnectionId, expected: u64, parts: Vec<Part>) -> Reply {
         if expected != ledger::revision() {
             return Reply::Stale { revision: ledger::revision() };
         }
         if let Some(owner) = self.owner.as_ref().filter(|owner| owner.connection != id) {
             return Reply::Busy { pid: owner.peer };
         }
-        self.replace_ledger(id, ledger);
+        ledger::prepare(parts);
+        ledger::publish();
+        self.tell_ledger(id);
         self.done()
-    }
-
-    fn replace_ledger(&mut self, cause: ConnectionId, ledger: Vec<u8>) {
-        ledger::replace(ledger);
-        self.tell_ledger(cause);
     }
 
     /// Tells the other connections that it has changed.

@@ -3,7 +3,7 @@
 use std::{fs::OpenOptions, ops::Range, os::unix::fs::FileExt, ptr, sync::atomic::AtomicBool};
 
 use libc::c_int;
-use reload_protocol::{Merge, Patch, Segment, Transaction, Write};
+use reload_protocol::{Merge, Part, Patch, Segment, Transaction, Write};
 
 use crate::{
     fd::GuestFd,
@@ -25,8 +25,8 @@ pub struct Staged {
     pub covers: Vec<Cover>,
     /// Where no thread may stand: ascending, merged.
     pub forbidden: Vec<Range<u64>>,
-    /// Swapped with the agent's ledger when committed.
-    pub ledger: Vec<u8>,
+    /// What of the ledger changes with it.
+    pub ledger: Vec<Part>,
 }
 
 impl Staged {

@@ -7,7 +7,7 @@
 //!
 //! Beside that, the one thing that both sides must read alike in the target's memory: [`signal_frame`].
 //!
-//! Deliberately absent: any knowledge of ELF, of policy or of what the ledger's bytes mean.
+//! Deliberately absent: any knowledge of ELF, of policy or of what the ledger's parts mean.
 
 use std::io::{self, Read};
 
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub mod signal_frame;
 
 /// Version of this protocol; controller and agent must agree exactly.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Largest accepted frame in bytes. A larger length prefix is an error, not an allocation.
 pub const MAX_FRAME: usize = 256 << 20;
@@ -43,15 +43,11 @@ pub enum Request {
     Hello { version: u32 },
     /// The link map as `dl_iterate_phdr(3)` gives it.
     Modules,
-    /// The ledger and its revision.
-    Ledger,
-    /// Replaces the ledger if its revision is still `expected`, and notifies the other connections. [`Reply::Busy`] while
-    /// another connection holds the right of [`Request::Begin`]: its commit will replace the ledger as a whole.
-    SetLedger {
-        expected: u64,
-        #[serde(with = "serde_bytes")]
-        ledger: Vec<u8>,
-    },
+    /// The parts of the ledger that are others than at revision `since`, 0 being before the first.
+    Ledger { since: u64 },
+    /// Changes parts of the ledger if its revision is still `expected`, and notifies the other connections. [`Reply::Busy`]
+    /// while another connection holds the right of [`Request::Begin`]: its commit changes the ledger too.
+    SetLedger { expected: u64, parts: Vec<Part> },
     /// Takes the exclusive right to load and stage, if the ledger's revision is still `expected`. Ends with
     /// [`Request::End`] or the connection. `Load`, `Bind`, `SafePoint`, `Call` and `Stage` need it.
     Begin { expected: u64 },
@@ -109,8 +105,10 @@ pub enum Reply {
     Modules(Vec<LoadedModule>),
     Ledger {
         revision: u64,
-        #[serde(with = "serde_bytes")]
-        ledger: Vec<u8>,
+        /// These are all parts there are, and not only those that have changed.
+        whole: bool,
+        /// Each key once.
+        parts: Vec<Part>,
     },
     /// Done; for writes of the ledger, its new revision.
     Done {
@@ -172,6 +170,17 @@ pub enum Notice {
 pub enum FromAgent {
     Reply(Reply),
     Notice(Notice),
+}
+
+/// A part of the ledger: what the engine keeps under a key of its own. A change sends and stores the parts that are others, not
+/// the whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    #[serde(with = "serde_bytes")]
+    pub key: Vec<u8>,
+    /// `None`: there is none any more.
+    #[serde(with = "serde_bytes")]
+    pub value: Option<Vec<u8>>,
 }
 
 /// Who the agent is and what must not be stopped.
@@ -294,9 +303,8 @@ pub struct Transaction {
     pub replacements: Vec<Replacement>,
     /// Address ranges in which no thread may stand when the patches are written.
     pub forbidden: Vec<Range>,
-    /// Becomes the ledger at the same instant.
-    #[serde(with = "serde_bytes")]
-    pub ledger: Vec<u8>,
+    /// Parts of the ledger that change at the same instant.
+    pub ledger: Vec<Part>,
 }
 
 /// What a commit by signal cost.

@@ -44,7 +44,7 @@ impl Elsewhere {
         if names.is_empty() {
             return lines;
         }
-        for (path, of) in ledger.modules.iter().filter(|(path, _)| *path != reloaded) {
+        for (path, of) in ledger.modules.iter().filter(|(path, _)| ***path != *reloaded) {
             let Some(file) = running(of) else { continue };
             let inlines = self.of(file);
             for name in &names {

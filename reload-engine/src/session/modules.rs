@@ -1,6 +1,6 @@
 //! The modules of the target: which there are, what is known of each one's file, and the row that shows it.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
 use super::{
     Event,
@@ -12,7 +12,7 @@ use crate::{
     classes::classify,
     error::{Error, Result},
     ledger::{GenerationRecord, ModuleLedger, Rejected},
-    model::{Addr, Class, Failure, FileStamp, LoadBias, Mark, Module, Outcome, Stage, Status, file_name},
+    model::{Addr, Class, Failure, FileStamp, HistoryEntry, LoadBias, Mark, Module, Outcome, Stage, Status, file_name},
     policy::{Disk, Facts, Name, is_watched, status},
     target::maps,
     watcher::{Evidence, Look, Reading, Sight, content_hash, stamp},
@@ -78,7 +78,7 @@ impl Tracked {
             last_ms: last_reload.map(|line| line.receipt.timings_ms.total),
             failure,
             shield: ledger.shield,
-            history: ledger.history.clone(),
+            history: ledger.history.iter().map(|line| HistoryEntry::clone(line)).collect(),
             generations: ledger.generations.iter().map(|record| record.number).collect(),
             soname: self.soname.clone(),
             bias: self.bias,
@@ -189,7 +189,7 @@ impl Worker {
     /// The module whose copy in the store this is.
     fn original_of(&self, copy: &std::path::Path) -> Option<PathBuf> {
         let is_copy = |ledger: &ModuleLedger| ledger.generations.first().is_some_and(|record| record.file == copy);
-        self.record.ledger.modules.iter().find(|(_, ledger)| is_copy(ledger)).map(|(path, _)| path.clone())
+        self.record.ledger.modules.iter().find(|(_, ledger)| is_copy(ledger)).map(|(path, _)| path.to_path_buf())
     }
 
     /// Keeps the originals of modules that have become worth following, as a marked library of the system, and of those
@@ -231,7 +231,7 @@ impl Worker {
     }
 
     fn first_record(&self, path: &std::path::Path) -> Option<&GenerationRecord> {
-        self.record.module(path)?.generations.first()
+        self.record.module(path)?.generations.first().map(|record| &**record)
     }
 
     /// Whether the module was closed and opened again from another file: its generations then mean nothing any more.
@@ -265,12 +265,12 @@ impl Worker {
         let seen = self.first_record(mapped.path).map(|record| record.bias);
         let changed = match kept {
             Ok(record) => self.record.change(&mut self.link, |ledger| {
-                let module = ledger.modules.entry(path.clone()).or_default();
+                let module = ledger.entry(&path);
                 // Another controller was quicker, and may have reloaded it already.
                 if module.generations.first().map(|first| first.bias) != seen {
                     return;
                 }
-                module.generations = vec![record.clone()];
+                module.generations = vec![Arc::new(record.clone())];
                 module.shield = None;
                 module.active = record.number;
                 module.rejected = None;
@@ -293,7 +293,7 @@ impl Worker {
                 let rejected =
                     Rejected { stamp: on_disk, content: None, status: Status::Refused, failure: Some(failure) };
                 self.record.change(&mut self.link, |ledger| {
-                    let module = ledger.modules.entry(path.clone()).or_default();
+                    let module = ledger.entry(&path);
                     if module.generations.first().map(|first| first.bias) != seen {
                         return;
                     }

@@ -124,7 +124,7 @@ impl Worker {
             paths.iter().map(|path| self.record.module(path).map_or(Mark::None, |of| of.mark)).collect();
         self.record.change(&mut self.link, |ledger| {
             for path in &paths {
-                ledger.modules.entry(path.clone()).or_default().mark = mark;
+                ledger.entry(path).mark = mark;
             }
         })?;
         for (&index, before) in indexes.iter().zip(before) {

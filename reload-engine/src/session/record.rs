@@ -2,6 +2,7 @@
 
 use std::{
     path::Path,
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -9,9 +10,9 @@ use std::{
 use super::Event;
 use crate::{
     error::{Error, Result},
-    ledger::{Ledger, ModuleLedger, NewWishes, Rejected},
+    ledger::{Ledger, ModuleLedger, NewWishes, Rejected, parts},
     model::{Change, HistoryEntry, Outcome, Receipt, Status, file_name},
-    target::link::AgentLink,
+    target::link::{AgentLink, LedgerParts},
 };
 
 /// How long to wait for another controller's reload before giving up.
@@ -31,17 +32,23 @@ pub struct Record {
 impl Record {
     /// What the agent holds now.
     pub fn read(link: &mut AgentLink) -> Result<Record> {
-        let (revision, bytes) = link.ledger()?;
-        if bytes.is_empty() {
-            return Ok(Record { revision, ..Record::default() });
-        }
-        let ledger = Ledger::from_bytes(&bytes, link.space()).map_err(|error| {
+        let mut record = Record::default();
+        record.refresh(link)?;
+        Ok(record)
+    }
+
+    /// Takes over what has changed since it was read.
+    pub fn refresh(&mut self, link: &mut AgentLink) -> Result<()> {
+        let LedgerParts { revision, whole, parts } = link.ledger(self.revision)?;
+        let mut ledger = if whole { Ledger::default() } else { self.ledger.clone() };
+        parts::apply(&mut ledger, &parts, link.space()).map_err(|error| {
             Error::Unsupported(format!(
                 "the ledger of process {} cannot be read ({error}); it was written by another version: restart the target",
                 link.pid()
             ))
         })?;
-        Ok(Record { revision, ledger, ..Record::default() })
+        self.replace(revision, ledger);
+        Ok(())
     }
 
     /// The ledger as this controller has just written it.
@@ -57,19 +64,19 @@ impl Record {
         loop {
             let mut next = self.ledger.clone();
             change(&mut next);
-            if next == self.ledger {
+            let parts = parts::changes(&self.ledger, &next, link.space())?;
+            if parts.is_empty() {
                 return Ok(());
             }
-            let bytes = next.to_bytes(link.space())?;
-            match link.set_ledger(self.revision, bytes) {
+            match link.set_ledger(self.revision, parts) {
                 Ok(revision) => {
                     self.replace(revision, next);
                     return Ok(());
                 }
                 Err(Error::Stale) => {
-                    let now = Record::read(link)?;
-                    self.missed.extend(differences(&self.ledger, &now.ledger));
-                    self.replace(now.revision, now.ledger);
+                    let before = self.ledger.clone();
+                    self.refresh(link)?;
+                    self.missed.extend(differences(&before, &self.ledger));
                 }
                 Err(Error::Busy { .. }) if Instant::now() < deadline => thread::sleep(BUSY_PAUSE),
                 Err(error) => return Err(error),
@@ -78,7 +85,7 @@ impl Record {
     }
 
     pub fn module(&self, path: &Path) -> Option<&ModuleLedger> {
-        self.ledger.modules.get(path)
+        self.ledger.module(path)
     }
 }
 
@@ -93,9 +100,12 @@ pub fn set_wishes(link: &mut AgentLink, new: NewWishes) -> Result<()> {
     Record::read(link)?.change(link, |ledger| ledger.wishes = new.applied_to(ledger.wishes))
 }
 
-/// Adds a line to a module's history. It is as old as this moment, so that lines are in order whoever adds them.
+/// Adds a line to a module's history. It is as old as this moment, so that lines are in order whoever adds them, and newer than
+/// the last though a clock may be set back: it is known by its time.
 pub fn remember(module: &mut ModuleLedger, what: Change, receipt: &Receipt) {
-    module.history.push(HistoryEntry { time: SystemTime::now(), what, receipt: receipt.clone() });
+    let least = module.history.last().map_or(SystemTime::UNIX_EPOCH, |last| last.time + Duration::from_nanos(1));
+    let time = SystemTime::now().max(least);
+    module.history.push(Arc::new(HistoryEntry { time, what, receipt: receipt.clone() }));
     let excess = module.history.len().saturating_sub(ModuleLedger::HISTORY);
     module.history.drain(..excess);
 }
@@ -127,8 +137,9 @@ pub fn differences(old: &Ledger, new: &Ledger) -> Vec<Event> {
         events.push(Event::Detached);
     }
     let nothing = ModuleLedger::default();
-    for (path, now) in &new.modules {
-        let before = old.modules.get(path).unwrap_or(&nothing);
+    for (path, before, now) in parts::modules(old, new) {
+        let Some(now) = now else { continue };
+        let before = before.unwrap_or(&nothing);
         if before.mark != now.mark {
             events.push(Event::Mark { module: file_name(path), mark: now.mark });
         }
@@ -153,6 +164,7 @@ pub fn differences(old: &Ledger, new: &Ledger) -> Vec<Event> {
 mod tests {
     use std::{
         path::Path,
+        sync::Arc,
         time::{Duration, SystemTime},
     };
 
@@ -162,19 +174,19 @@ mod tests {
         model::{Change, Generation, HistoryEntry, Mark, Mode, Outcome, Receipt, Status},
     };
 
-    fn line(second: u64, what: Change, outcome: Outcome) -> HistoryEntry {
-        HistoryEntry {
+    fn line(second: u64, what: Change, outcome: Outcome) -> Arc<HistoryEntry> {
+        Arc::new(HistoryEntry {
             time: SystemTime::UNIX_EPOCH + Duration::from_secs(second),
             what,
             receipt: Receipt::empty("libfoo.so", outcome, Generation(1)),
-        }
+        })
     }
 
-    fn ledger(mode: Mode, mark: Mark, failing: bool, history: Vec<HistoryEntry>) -> Ledger {
+    fn ledger(mode: Mode, mark: Mark, failing: bool, history: Vec<Arc<HistoryEntry>>) -> Ledger {
         let rejected =
             failing.then_some(Rejected { stamp: None, content: None, status: Status::Failed, failure: None });
         let module = ModuleLedger { mark, rejected, history, ..ModuleLedger::default() };
-        let modules = [("/p/libfoo.so".into(), module)].into();
+        let modules = [(Path::new("/p/libfoo.so").into(), Arc::new(module))].into();
         Ledger { mode, modules, ..Ledger::default() }
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    ledger::{Ledger, ModuleLedger, Rejected},
+    ledger::{ModuleLedger, Rejected},
     model::{Change, Generation, Outcome, Receipt, Stage, Status},
     policy::{Decision, Disk, Trigger, concerns_reload_now, decide},
     reloader::{Candidate, Reloaded},
@@ -156,7 +156,7 @@ impl Worker {
         }
         let path = self.modules[index].path.clone();
         let changed = self.record.change(&mut self.link, |ledger| {
-            if let Some(module) = ledger.modules.get_mut(&path) {
+            if let Some(module) = ledger.module_mut(&path) {
                 module.rejected = None;
             }
         });
@@ -307,7 +307,7 @@ impl Worker {
     fn reject(&mut self, index: usize, rejected: Rejected, receipt: &Receipt) {
         let path = self.modules[index].path.clone();
         let changed = self.record.change(&mut self.link, |ledger| {
-            let module = ledger.modules.entry(path.clone()).or_default();
+            let module = ledger.entry(&path);
             module.rejected = Some(rejected.clone());
             remember(module, Change::Reload, receipt);
         });
@@ -320,7 +320,7 @@ impl Worker {
     fn note(&mut self, index: usize, what: Change, receipt: &Receipt) {
         let path = self.modules[index].path.clone();
         let changed = self.record.change(&mut self.link, |ledger| {
-            if let Some(module) = ledger.modules.get_mut(&path) {
+            if let Some(module) = ledger.module_mut(&path) {
                 remember(module, what, receipt);
             }
         });
@@ -356,8 +356,9 @@ impl Worker {
             if to == ledger.active {
                 return unsuitable(format!("generation {to} is running already"));
             }
-            let next = self.rolled_back(index, ledger);
-            match self.engine.rollback(&mut self.link, self.record.revision, &next, &path, to) {
+            let rejected = self.left_alone(index, ledger);
+            let Record { revision, ledger, .. } = &self.record;
+            match self.engine.rollback(&mut self.link, *revision, ledger, &path, to, rejected) {
                 Ok(Reloaded { receipt, ledger, revision }) => {
                     self.record.replace(revision, ledger);
                     self.note(index, Change::Rollback, &receipt);
@@ -372,19 +373,15 @@ impl Worker {
         }
     }
 
-    /// The ledger in which the file as it is now is left alone, to be committed together with the rollback: between two
-    /// steps another controller in auto mode would reload it.
-    fn rolled_back(&self, index: usize, of: &ModuleLedger) -> Ledger {
+    /// That the file as it is now is left alone, to be committed together with the rollback: between two steps another
+    /// controller in auto mode would reload it.
+    fn left_alone(&self, index: usize, of: &ModuleLedger) -> Rejected {
         let active = of.generations.iter().find(|record| record.number == of.active);
         let (stamp, content) = match &self.modules[index].disk {
             Disk::Present { stamp, content } if !content.is_empty() => (Some(stamp.clone()), Some(content.clone())),
             _ => (active.map(|record| record.stamp.clone()), active.map(|record| record.content.clone())),
         };
-        let mut next = self.record.ledger.clone();
-        if let Some(module) = next.modules.get_mut(&self.modules[index].path) {
-            module.rejected = Some(Rejected { stamp, content, status: Status::Changed, failure: None });
-        }
-        next
+        Rejected { stamp, content, status: Status::Changed, failure: None }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{fs, path::PathBuf};
 use memchr::memmem;
 use reload_protocol::{File, Range, Replacement, Segment};
 
-use super::{Event, modules::Tracked, originals, record::Record, worker::Worker};
+use super::{Event, modules::Tracked, originals, worker::Worker};
 use crate::{
     error::{Error, Result},
     ledger::GenerationRecord,
@@ -50,14 +50,13 @@ impl Worker {
         if replacements.is_empty() {
             return;
         }
-        let Record { revision, ledger, .. } = &self.record;
-        match self.engine.shield(&mut self.link, *revision, ledger, replacements) {
+        match self.engine.shield(&mut self.link, self.record.revision, replacements) {
             Ok((revision, ms, pause_ms)) => {
                 self.shielded(&covered);
                 self.record.revision = revision;
                 let noted = self.record.change(&mut self.link, |ledger| {
                     for (path, bytes) in &covered {
-                        if let Some(module) = ledger.modules.get_mut(path) {
+                        if let Some(module) = ledger.module_mut(path) {
                             module.shield = Some(Shield { bytes: *bytes, ms, pause_ms });
                         }
                     }
@@ -107,8 +106,7 @@ impl Worker {
         // Not where another dashboard has done so.
         let Some(header) = mappings.iter().find(is_header).filter(|header| !header.writable) else { return Ok(()) };
         let Some(replacement) = copy.to_str().map(|copy| replacement(header, copy)) else { return Ok(()) };
-        let Record { revision, ledger, .. } = &self.record;
-        let (revision, ..) = self.engine.shield(&mut self.link, *revision, ledger, vec![replacement])?;
+        let (revision, ..) = self.engine.shield(&mut self.link, self.record.revision, vec![replacement])?;
         self.record.revision = revision;
         Ok(())
     }
@@ -141,7 +139,7 @@ impl Worker {
         let module = &self.modules[index];
         let generations = &self.record.module(&module.path)?.generations;
         let wanted = module.class == Class::Executable && self.record.ledger.wishes.shield;
-        generations.first().filter(|_| wanted && generations.len() == 1)
+        generations.first().filter(|_| wanted && generations.len() == 1).map(|record| &**record)
     }
 
     fn shielded(&mut self, covered: &[(PathBuf, u64)]) {

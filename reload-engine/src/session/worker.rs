@@ -168,9 +168,11 @@ impl Worker {
             }
         }
         self.record.change(&mut self.link, |ledger| {
-            for record in ledger.modules.values_mut().flat_map(|module| &mut module.generations) {
-                if let Some(own) = moved.get(&record.file) {
-                    record.file.clone_from(own);
+            for module in ledger.modules.values_mut().map(Arc::make_mut) {
+                for record in &mut module.generations {
+                    if let Some(own) = moved.get(&record.file) {
+                        Arc::make_mut(record).file.clone_from(own);
+                    }
                 }
             }
         })
@@ -239,7 +241,7 @@ impl Worker {
         (self.wake)();
         let module = &mut self.modules[index];
         module.prepared = true;
-        if let Some(ledger) = self.record.ledger.modules.get(&module.path)
+        if let Some(ledger) = self.record.ledger.module(&module.path)
             && let Err(error) = self.engine.prepare(&mut self.link, &module.path, ledger)
         {
             // The reload will fail by the same reason, and tell it.
@@ -376,18 +378,19 @@ impl Worker {
 
     /// Reads the ledger and tells what is new in it.
     pub fn reread(&mut self) -> Result<()> {
-        let record = Record::read(&mut self.link)?;
+        let before = (self.record.revision, self.record.ledger.clone());
+        self.record.refresh(&mut self.link)?;
         for event in std::mem::take(&mut self.record.missed) {
             self.tell(event);
         }
-        if record.revision == self.record.revision {
+        let (revision, ledger) = before;
+        if self.record.revision == revision {
             return Ok(());
         }
-        let was_detached = self.record.ledger.detached;
-        for event in differences(&self.record.ledger, &record.ledger) {
+        let was_detached = ledger.detached;
+        for event in differences(&ledger, &self.record.ledger) {
             self.tell(event);
         }
-        self.record = record;
         if was_detached && !self.record.ledger.detached {
             self.tell_attached();
         }
@@ -511,7 +514,7 @@ fn carry_over(from: &Ledger, to: &mut Ledger) {
     to.wishes = from.wishes;
     for (path, module) in &from.modules {
         if module.mark != Default::default() {
-            to.modules.entry(path.clone()).or_default().mark = module.mark;
+            to.entry(path).mark = module.mark;
         }
     }
 }

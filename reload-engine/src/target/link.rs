@@ -16,7 +16,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt::PeerCredentials};
 use reload_protocol::{
-    File, FromAgent, LoadedModule, MOST_PASSED, Notice, Range, Reply, Request, Routine, SOCKET_NAME, Segment,
+    File, FromAgent, LoadedModule, MOST_PASSED, Notice, Part, Range, Reply, Request, Routine, SOCKET_NAME, Segment,
     SignalStop, Transaction, VERSION, Welcome, Write, is_name_of_passed, receive, send,
 };
 
@@ -48,6 +48,16 @@ pub struct AgentLink {
     notices: Receiver<Notice>,
     halt: Halt,
     space: Space,
+}
+
+/// What the agent keeps of the ledger.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LedgerParts {
+    /// 0: nothing has been written yet.
+    pub revision: u64,
+    /// These are all there are, and not only those that have changed.
+    pub whole: bool,
+    pub parts: Vec<Part>,
 }
 
 impl AgentLink {
@@ -202,18 +212,18 @@ impl AgentLink {
         LoadedModule { path, ..module }
     }
 
-    /// The ledger's revision and bytes; revision 0 means that there is none yet.
-    pub fn ledger(&mut self) -> Result<(u64, Vec<u8>)> {
-        self.ask(Request::Ledger, |reply| match reply {
-            Reply::Ledger { revision, ledger } => Ok((revision, ledger)),
+    /// The parts of the ledger that are others than at revision `since`; 0 for all.
+    pub fn ledger(&mut self, since: u64) -> Result<LedgerParts> {
+        self.ask(Request::Ledger { since }, |reply| match reply {
+            Reply::Ledger { revision, whole, parts } => Ok(LedgerParts { revision, whole, parts }),
             other => Err(other),
         })
     }
 
-    /// Replaces the ledger if its revision is still `expected`; its new revision. [`Error::Stale`] if it has moved on,
+    /// Changes parts of the ledger if its revision is still `expected`; its new revision. [`Error::Stale`] if it has moved on,
     /// [`Error::Busy`] while another connection reloads.
-    pub fn set_ledger(&mut self, expected: u64, ledger: Vec<u8>) -> Result<u64> {
-        self.ask(Request::SetLedger { expected, ledger }, done)
+    pub fn set_ledger(&mut self, expected: u64, parts: Vec<Part>) -> Result<u64> {
+        self.ask(Request::SetLedger { expected, parts }, done)
     }
 
     /// Takes the exclusive right to load and stage. [`Error::Stale`] and [`Error::Busy`] as for the ledger.

@@ -215,7 +215,10 @@ fn damaged_files_are_errors_and_nothing_worse() {
     let mut frames = Vec::new();
     let requests = [Request::Hello { version: 1 }, Request::Load { file: File::Path("/a".into()), low: 1, high: 2 }];
     requests.iter().for_each(|request| send(&mut frames, request).expect("into memory"));
-    send(&mut frames, &FromAgent::Reply(Reply::Ledger { revision: 1, ledger: vec![1; 40] })).expect("into memory");
+    let part = |key, value| reload_protocol::Part { key: vec![key; 5], value };
+    let parts = vec![part(1, Some(vec![1; 40])), part(2, None)];
+    let reply = Reply::Ledger { revision: 1, whole: true, parts };
+    send(&mut frames, &FromAgent::Reply(reply)).expect("into memory");
     complaints.extend(each("frames", seeds(3000), MEMORY, move |seed| {
         let mut random = Random::new(seed);
         let mut bytes = frames.clone();

@@ -6,7 +6,10 @@ use libtest_mimic::Failed;
 use nix::sys::signal::Signal;
 use reload_engine::{
     error::Error,
-    target::stop::{StopHelper, commit},
+    target::{
+        link::LedgerParts,
+        stop::{StopHelper, commit},
+    },
 };
 use reload_protocol::{Merge, Patch, Range, Segment, Transaction, Write as DataWrite};
 
@@ -34,8 +37,10 @@ fn commit_from_outside() -> Outcome {
         check(receipt.method == "ptrace", &format!("from outside, not {}", receipt.method))?;
         check(receipt.threads == 5, &format!("all five threads, not {}", receipt.threads))?;
         check(target.version()? == version + 1, "the new version")?;
-        let ledger = format!("version {}", version + 1).into_bytes();
-        check(target.link.ledger()? == (receipt.revision, ledger), "the ledger with it")?;
+        let parts = vec![part("version", format!("version {}", version + 1).as_bytes())];
+        let whole = version == 1;
+        let expected = LedgerParts { revision: receipt.revision, whole, parts };
+        check(target.link.ledger(receipt.revision - 1)? == expected, "the ledger with it")?;
         target.link.end()?;
         pauses.push(receipt.pause);
     }
@@ -88,7 +93,7 @@ fn thread_inside_the_patch() -> Outcome {
     check(matches!(from_outside, Err(Error::Stop { .. })), "it is never safe from outside")?;
     let by_signal = target.link.commit_by_signal(number);
     check(matches!(by_signal, Err(Error::Stop { .. })), "nor by signal")?;
-    check(target.version()? == 1 && target.link.ledger()?.0 == 0, "nothing changed")?;
+    check(target.version()? == 1 && target.link.ledger(0)?.revision == 0, "nothing changed")?;
     check(!target.catches_sigsegv()?, "SIGSEGV is the host's again")?;
     target.sweep()
 }
@@ -103,7 +108,7 @@ fn hammered_patch() -> Outcome {
     let (mut pauses, mut attempts) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS as u64 {
         let (before, after) = if round % 2 == 0 { (itself, jump) } else { (jump, itself) };
-        let (revision, _) = target.link.ledger()?;
+        let revision = target.link.ledger(0)?.revision;
         target.link.begin(revision)?;
         let mut transaction = target.transaction(1, 2, b"")?;
         transaction.patches = vec![Patch { address: several, len: 5, before, after }];
@@ -149,11 +154,11 @@ fn merged_value() -> Outcome {
     let mut target = Target::start(&[])?;
     let storage = target.address("storage")?;
     let staged = |target: &mut Target, before: i32, after: i32| -> Result<u64, Failed> {
-        let (revision, _) = target.link.ledger()?;
+        let revision = target.link.ledger(0)?.revision;
         target.link.begin(revision)?;
         let (before, after) = (before.to_le_bytes().to_vec(), after.to_le_bytes().to_vec());
         let merges = vec![Merge { address: storage, before, after }];
-        Ok(target.link.stage(Transaction { merges, ledger: b"ledger".to_vec(), ..Transaction::default() })?)
+        Ok(target.link.stage(Transaction { merges, ledger: vec![part("a", b"ledger")], ..Transaction::default() })?)
     };
     let holds = |target: &mut Target| -> Result<Vec<Vec<u8>>, Failed> {
         Ok(target.link.read_memory(vec![Range { start: storage, len: 4 }])?)

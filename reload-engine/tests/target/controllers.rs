@@ -18,9 +18,12 @@ use reload_engine::{
     error::Error,
     model::{self, Mark, Mode},
     session::{Command, Event, Session, Update},
-    target::{link::AgentLink, store::TargetFolder},
+    target::{
+        link::{AgentLink, LedgerParts},
+        store::TargetFolder,
+    },
 };
-use reload_protocol::{Notice, Reply, Request, VERSION, receive, send};
+use reload_protocol::{Notice, Part, Reply, Request, VERSION, receive, send};
 
 use crate::{Case, Outcome, host::*};
 
@@ -39,22 +42,33 @@ fn ledger_of_two_controllers() -> Outcome {
     let mut target = Target::start(&[])?;
     let mut other = AgentLink::connect(target.launched.pid)?;
     let notices = other.notices();
-    check(target.link.ledger()? == (0, Vec::new()), "no ledger at first")?;
-    check(target.link.set_ledger(0, b"one".to_vec())? == 1, "the first revision")?;
+    let ledger = |revision, whole, parts| LedgerParts { revision, whole, parts };
+    check(target.link.ledger(0)? == ledger(0, true, Vec::new()), "no ledger at first")?;
+    check(target.link.set_ledger(0, vec![part("a", b"one"), part("b", b"one")])? == 1, "the first revision")?;
     check(notices.recv_timeout(PATIENCE)? == Notice::LedgerChanged { revision: 1 }, "the other one is told")?;
-    check(matches!(other.set_ledger(0, b"two".to_vec()), Err(Error::Stale)), "the loser must read again")?;
-    check(other.ledger()? == (1, b"one".to_vec()), "and finds this")?;
+    check(matches!(other.set_ledger(0, vec![part("a", b"two")]), Err(Error::Stale)), "the loser must read again")?;
+    check(other.ledger(0)?.parts.contains(&part("a", b"one")), "and finds this")?;
+    check(other.set_ledger(1, vec![part("a", b"two")])? == 2, "then it may")?;
+    let gone = Part { key: b"b".to_vec(), value: None };
+    check(target.link.set_ledger(2, vec![gone.clone(), part("c", b"three")])? == 3, "parts come and go")?;
+    check(other.ledger(3)? == ledger(3, false, Vec::new()), "who has seen all learns nothing")?;
+    check(other.ledger(2)?.parts == [gone.clone(), part("c", b"three")], "who has not, what has changed")?;
+    check(other.ledger(1)?.parts == [gone, part("c", b"three"), part("a", b"two")], "by several revisions too")?;
+    let all = ledger(3, true, vec![part("c", b"three"), part("a", b"two")]);
+    check(other.ledger(0)? == all, "all there is")?;
+    check(other.ledger(9)? == all, "also for somebody who comes from another program")?;
     check(matches!(other.begin(0), Err(Error::Stale)), "begin with an old revision")?;
-    target.link.begin(1)?;
+    target.link.begin(3)?;
     let own = std::process::id();
-    check(matches!(other.begin(1), Err(Error::Busy { pid }) if pid == own), "only one may reload")?;
-    check(matches!(other.set_ledger(1, Vec::new()), Err(Error::Busy { .. })), "nor change what it will replace")?;
+    check(matches!(other.begin(3), Err(Error::Busy { pid }) if pid == own), "only one may reload")?;
+    check(matches!(other.set_ledger(3, Vec::new()), Err(Error::Busy { .. })), "nor change what it will change")?;
     target.link.end()?;
-    other.begin(1)?;
-    check(target.link.notices().is_empty(), "nobody changed the ledger for this one")?;
+    other.begin(3)?;
+    let heard: Vec<Notice> = target.link.notices().try_iter().collect();
+    check(heard == [Notice::LedgerChanged { revision: 2 }], "told of the other's changes and of no others")?;
     drop(other);
     let deadline = Instant::now() + PATIENCE;
-    while matches!(target.link.begin(1), Err(Error::Busy { .. })) {
+    while matches!(target.link.begin(3), Err(Error::Busy { .. })) {
         check(Instant::now() < deadline, "the right ends with the connection")?;
     }
     Ok(())

@@ -45,7 +45,7 @@ fn one_helper() -> Outcome {
         target.sweep()?;
     }
     // A preparation that leads to nothing ends with its process.
-    let (revision, _) = target.link.ledger()?;
+    let revision = target.link.ledger(0)?.revision;
     target.link.begin(revision)?;
     helper.prepare(&mut target.link);
     helper.stand_down(&mut target.link);
@@ -148,7 +148,7 @@ fn helper_cut_off() -> Outcome {
         let receipt = receipt?;
         check(receipt.method.contains("ended early"), &format!("cut off at {step}: {}", receipt.method))?;
         check(target.version()? == version + 1, &format!("cut off at {step}: the new version is whole"))?;
-        check(target.link.ledger()?.0 == receipt.revision, "and the ledger is that of the receipt")?;
+        check(target.link.ledger(0)?.revision == receipt.revision, "and the ledger is that of the receipt")?;
         target.link.end()?;
         target.sweep()?;
     }

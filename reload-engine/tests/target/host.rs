@@ -17,7 +17,7 @@ use reload_engine::target::{
     process,
     store::StoreRoot,
 };
-use reload_protocol::{LoadedModule, Patch, Range, Segment, Transaction};
+use reload_protocol::{LoadedModule, Part, Patch, Range, Segment, Transaction};
 
 use crate::Outcome;
 
@@ -122,13 +122,13 @@ impl Target {
         Ok(Transaction {
             patches: (0..COUNT).map(patch).collect(),
             text: vec![self.text()?],
-            ledger: ledger.to_vec(),
+            ledger: vec![part("version", ledger)],
             ..Transaction::default()
         })
     }
 
     pub fn stage(&mut self, from: u32, to: u32) -> Result<u64, Failed> {
-        let (revision, _) = self.link.ledger()?;
+        let revision = self.link.ledger(0)?.revision;
         self.link.begin(revision)?;
         let transaction = self.transaction(from, to, format!("version {to}").as_bytes())?;
         Ok(self.link.stage(transaction)?)
@@ -162,6 +162,11 @@ impl Drop for Target {
         let _ = self.launched.child.kill();
         let _ = self.launched.child.wait();
     }
+}
+
+/// Of a ledger.
+pub fn part(key: &str, value: &[u8]) -> Part {
+    Part { key: key.into(), value: Some(value.to_vec()) }
 }
 
 pub fn options(folder: &Path) -> Result<LaunchOptions, Failed> {
