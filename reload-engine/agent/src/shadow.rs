@@ -7,7 +7,7 @@
 
 use std::{
     error::Error,
-    ffi::{c_int, c_void},
+    ffi::{CStr, c_int, c_void},
     fs::File,
     ops::Range,
     os::unix::fs::FileExt,
@@ -18,10 +18,7 @@ use std::{
 use libloading::os::unix::Library;
 use reload_protocol::{LoadedModule, Segment, Write};
 
-use crate::{
-    memory::{self, LOWEST, PAGE, intersect, page_ceil, page_floor},
-    modules,
-};
+use crate::memory::{self, LOWEST, PAGE, intersect, page_ceil, page_floor};
 
 /// How far from the module a reservation may lie; leaves the other GiB of a jump's reach to the sizes of both.
 const REACH: u64 = 1 << 30;
@@ -83,22 +80,16 @@ impl Arenas {
     /// `dlopen`s `path` so that all of it lies in `bounds`.
     pub fn load(&mut self, path: &str, bounds: Range<u64>) -> Result<Shadow, String> {
         let extent = Extent::read(Path::new(path))?;
+        if let Some(name) = known_as(path) {
+            return Err(format!("{path}: the loader takes it for {name}, which is loaded already"));
+        }
         let mut landed = Vec::new();
         for _ in 0..LOAD_ATTEMPTS {
-            let hole = self.open_hole(&bounds, extent.size, extent.with_room())?;
-            let mut plugs = plug_above(hole.end, extent.size);
+            let hole = self.open_hole(&bounds, extent.size(), extent.with_room())?;
+            let mut plugs = plug_above(hole.end, extent.size());
             // Where an earlier attempt went although nothing seemed to fit there.
             plugs.0.extend(landed.iter().filter(|range| memory::reserve_at(range)).cloned());
-            // A library that is loaded already, by its name or by device and inode, is what the loader answers with: nothing new.
-            let before = modules::loaded();
-            let opened =
-                open(path).and_then(|(library, module)| match before.iter().any(|old| old.bias == module.bias) {
-                    false => Ok((library, module)),
-                    true => {
-                        let _ = library.close();
-                        Err(format!("{path}: the loader takes it for {}, which is loaded already", module.path))
-                    }
-                });
+            let opened = open(path, &extent);
             drop(plugs);
             let (library, module) = match opened {
                 Ok(opened) => opened,
@@ -283,10 +274,22 @@ fn plug_above(limit: u64, size: u64) -> Plugs {
 
 /// `struct link_map` of `<link.h>`, the public part.
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct LinkMap {
     bias: u64,
     name: *const libc::c_char,
     dynamic: u64,
+}
+
+impl LinkMap {
+    /// While its library is open.
+    fn name(&self) -> String {
+        if self.name.is_null() {
+            return String::new();
+        }
+        // SAFETY: a terminated string that the loader keeps as long as the entry.
+        unsafe { CStr::from_ptr(self.name) }.to_string_lossy().into_owned()
+    }
 }
 
 /// What the loader says of a failed `dlopen`: it names the file and the symbol.
@@ -294,34 +297,56 @@ pub fn loader_message(error: &libloading::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-fn open(path: &str) -> Result<(Library, LoadedModule), String> {
+/// Under which name a library is loaded that the loader would answer with, instead of something new: it goes by names, and by
+/// device and inode.
+fn known_as(path: &str) -> Option<String> {
+    // SAFETY: loads nothing, and so runs nothing.
+    let library = unsafe { Library::open(Some(path), libc::RTLD_NOW | libc::RTLD_LOCAL | libc::RTLD_NOLOAD) }.ok()?;
+    let (library, map) = link_map(library);
+    let name = map.map_or_else(String::new, |map| map.name());
+    let _ = library.close();
+    Some(name)
+}
+
+/// The loader is not asked for all it has loaded: there may be thousands.
+fn open(path: &str, extent: &Extent) -> Result<(Library, LoadedModule), String> {
     // SAFETY: loading runs the file's constructors and resolvers. The engine has suppressed the constructors in a shadow
     // and everything else in it was already running in this process; that it did so cannot be checked here.
     let library = unsafe { Library::open(Some(path), libc::RTLD_NOW | libc::RTLD_LOCAL) }
         .map_err(|error| loader_message(&error))?;
-    let handle = library.into_raw();
-    let mut map: *const LinkMap = ptr::null();
-    // SAFETY: a valid handle, and a place for the pointer that RTLD_DI_LINKMAP answers.
-    let found = unsafe { libc::dlinfo(handle, libc::RTLD_DI_LINKMAP, ptr::from_mut(&mut map).cast::<c_void>()) } == 0;
-    // SAFETY: the handle that `into_raw` gave.
-    let library = unsafe { Library::from_raw(handle) };
-    if !found || map.is_null() {
-        return Err(format!("{path}: loaded, but not in the link map"));
+    let (library, map) = link_map(library);
+    let Some(map) = map else { return Err(format!("{path}: loaded, but not in the link map")) };
+    let (library, tls_module) = asked(library, libc::RTLD_DI_TLS_MODID, 0usize);
+    let (start, end) = (map.bias.wrapping_add(extent.start), map.bias.wrapping_add(extent.end));
+    if !(start..end).contains(&map.dynamic) {
+        let _ = library.close();
+        return Err(format!("{path}: the loader has put it elsewhere than it says"));
     }
+    let tls_module = tls_module.unwrap_or(0) as u64;
+    Ok((library, LoadedModule { path: map.name(), bias: map.bias, start, end, tls_module }))
+}
+
+fn link_map(library: Library) -> (Library, Option<LinkMap>) {
+    let (library, map) = asked(library, libc::RTLD_DI_LINKMAP, ptr::null::<LinkMap>());
     // SAFETY: the loader keeps the entry while `library` is open, and never changes these fields.
-    let (bias, dynamic) = unsafe { ((*map).bias, (*map).dynamic) };
-    let module = modules::loaded()
-        .into_iter()
-        .find(|module| module.bias == bias && (module.start..module.end).contains(&dynamic));
-    match module {
-        Some(module) => Ok((library, module)),
-        None => Err(format!("{path}: loaded, but dl_iterate_phdr does not tell of it")),
-    }
+    let map = map.filter(|map| !map.is_null()).map(|map| unsafe { *map });
+    (library, map)
+}
+
+/// What dlinfo(3) answers to a request that has an answer of this type.
+fn asked<T>(library: Library, request: c_int, mut answer: T) -> (Library, Option<T>) {
+    let handle = library.into_raw();
+    // SAFETY: a valid handle, and a place for the answer.
+    let found = unsafe { libc::dlinfo(handle, request, ptr::from_mut(&mut answer).cast::<c_void>()) } == 0;
+    // SAFETY: the handle that `into_raw` gave.
+    (unsafe { Library::from_raw(handle) }, found.then_some(answer))
 }
 
 /// How much address space a file takes.
 struct Extent {
-    size: u64,
+    /// First address of its segments, as stated in the file, and the one behind the last.
+    start: u64,
+    end: u64,
     alignment: u64,
 }
 
@@ -329,8 +354,13 @@ impl Extent {
     const HEADER: usize = 64;
     const PROGRAM_HEADER: usize = 56;
 
+    /// In whole pages.
+    fn size(&self) -> u64 {
+        page_ceil(self.end) - page_floor(self.start)
+    }
+
     fn with_room(&self) -> u64 {
-        page_ceil(self.size + self.alignment + SLACK)
+        page_ceil(self.size() + self.alignment + SLACK)
     }
 
     /// From the program headers; the loader itself will check the rest.
@@ -353,15 +383,15 @@ impl Extent {
         for header in headers.chunks_exact(Self::PROGRAM_HEADER) {
             if number(&header[..4]) == u64::from(libc::PT_LOAD) {
                 let vaddr = number(&header[16..24]);
-                start = start.min(page_floor(vaddr));
-                end = end.max(page_ceil(vaddr.saturating_add(number(&header[40..48]))));
+                start = start.min(vaddr);
+                end = end.max(vaddr.saturating_add(number(&header[40..48])));
                 alignment = alignment.max(number(&header[48..56]));
             }
         }
         if start >= end || end - start > REACH || alignment > REACH {
             return Err(failed(&"has no loadable segments of a sensible size"));
         }
-        Ok(Extent { size: end - start, alignment })
+        Ok(Extent { start, end, alignment })
     }
 }
 
