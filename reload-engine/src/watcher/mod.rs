@@ -4,11 +4,11 @@
 //! What changed is not decided here: an event is only a reason to [`look`] at a file.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     fs,
     ops::Bound::{Excluded, Unbounded},
     os::unix::fs::MetadataExt,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,13 +18,16 @@ use notify::{
     event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode},
 };
 
-use crate::model::{FileStamp, split_root};
+use crate::model::FileStamp;
 
 mod completeness;
 mod lease;
 mod look;
+mod names;
 #[cfg(test)]
 mod writers;
+
+use names::{Names, deciding_names};
 
 pub use completeness::{Completeness, completeness};
 pub use look::{Evidence, Look, PATIENCE, Reading, Sight, content_hash, stamp, stamp_of};
@@ -58,12 +61,11 @@ enum Watched {
 /// What the thread of notify shares with ours.
 #[derive(Default)]
 struct Shared {
-    /// From every name whose change may change what a module's path means, to the modules it decides.
-    names: HashMap<PathBuf, BTreeSet<PathBuf>>,
-    watched: BTreeSet<PathBuf>,
+    /// Whose change may change what a module's path means.
+    names: Names,
     touched: BTreeMap<PathBuf, Evidence>,
-    /// Names came or went: the directories have to be looked up anew.
-    structure_changed: bool,
+    /// A name of these modules came or went: where it leads has to be looked up anew.
+    moved: BTreeSet<PathBuf>,
     /// Directories whose watch has ended with them. One that is made again may get the same inode number.
     lost: BTreeSet<PathBuf>,
     /// The kernel's queue overflowed: anything may have changed.
@@ -130,9 +132,10 @@ impl Watcher {
             return BTreeMap::new();
         }
         let new: Vec<PathBuf> = modules.difference(&self.modules).cloned().collect();
+        let others = modules.symmetric_difference(&self.modules).cloned().collect();
         self.stamps.retain(|path, _| modules.contains(path));
         self.modules = modules;
-        self.follow_names();
+        self.follow_names(others);
         let new: BTreeMap<_, _> = new.into_iter().map(|path| (path.clone(), stamp(&path).ok())).collect();
         self.stamps.extend(new.clone());
         new
@@ -140,18 +143,22 @@ impl Watcher {
 
     /// The files that may have changed since the last call.
     pub fn touched(&mut self) -> BTreeMap<PathBuf, Evidence> {
-        let (mut touched, structure_changed, overflowed) = {
+        let (mut touched, mut moved, lost, overflowed) = {
             let mut shared = lock(&self.shared);
             let shared = &mut *shared;
             (
                 std::mem::take(&mut shared.touched),
-                std::mem::take(&mut shared.structure_changed),
+                std::mem::take(&mut shared.moved),
+                !shared.lost.is_empty(),
                 std::mem::take(&mut shared.overflowed),
             )
         };
-        if structure_changed {
+        if overflowed {
+            moved.clone_from(&self.modules);
+        }
+        if lost || !moved.is_empty() {
             // A directory that came back may hold files already, for which there will be no event.
-            for path in self.follow_names() {
+            for path in self.follow_names(moved) {
                 touched.entry(path).or_insert(Evidence::Touched);
             }
         }
@@ -191,48 +198,41 @@ impl Watcher {
         let stale = self
             .directories
             .iter()
-            .any(|(path, watched)| *watched != Watched::Polled && identity(path) != Some(*watched));
-        if stale {
-            for path in self.follow_names() {
+            .filter(|(path, watched)| **watched != Watched::Polled && identity(path) != Some(**watched));
+        let stale: Vec<&PathBuf> = stale.map(|(path, _)| path).collect();
+        if !stale.is_empty() {
+            let inside = |path: &PathBuf| lock(&self.shared).names.in_directory(path).cloned().unwrap_or_default();
+            let moved = stale.into_iter().flat_map(inside).collect();
+            for path in self.follow_names(moved) {
                 touched.entry(path).or_insert(Evidence::Touched);
             }
         }
         touched
     }
 
-    /// Brings names and watched directories up to date; returns the modules under directories that are newly watched.
-    fn follow_names(&mut self) -> BTreeSet<PathBuf> {
+    /// Brings the names of these modules and their directories up to date; returns the modules under directories that are newly
+    /// watched.
+    fn follow_names(&mut self, mut modules: BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
         let mut affected = BTreeSet::new();
         let lost = std::mem::take(&mut lock(&self.shared).lost);
         for path in lost {
+            modules.extend(lock(&self.shared).names.in_directory(&path).into_iter().flatten().cloned());
             self.unwatch(&path);
         }
         // A watch is set after looking: what appears in between is found by looking again until nothing is new.
         for _ in 0..8 {
-            let mut names: HashMap<PathBuf, BTreeSet<PathBuf>> = HashMap::new();
-            for module in &self.modules {
-                for name in deciding_names(module) {
-                    names.entry(name).or_default().insert(module.clone());
-                }
-            }
-            let mut wanted: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
-            for (name, modules) in &names {
-                if let Some(parent) = name.parent() {
-                    wanted.entry(parent.to_owned()).or_default().extend(modules.iter().cloned());
-                }
-            }
-            {
-                let mut shared = lock(&self.shared);
-                shared.names = names;
-                shared.watched = wanted.keys().cloned().collect();
-            }
-            let gone: Vec<PathBuf> =
-                self.directories.keys().filter(|path| !wanted.contains_key(*path)).cloned().collect();
-            for path in gone {
-                self.unwatch(&path);
+            let mut directories = BTreeSet::new();
+            for module in &modules {
+                let names = if self.modules.contains(module) { deciding_names(module) } else { Vec::new() };
+                directories.extend(lock(&self.shared).names.replace(module, names));
             }
             let mut grew = false;
-            for (path, modules) in &wanted {
+            for path in &directories {
+                let inside = lock(&self.shared).names.in_directory(path).cloned();
+                let Some(inside) = inside else {
+                    self.unwatch(path);
+                    continue;
+                };
                 let now = identity(path);
                 match self.directories.get(path) {
                     Some(Watched::Polled) => continue,
@@ -244,7 +244,8 @@ impl Watcher {
                 if let Some(watched) = now.and_then(|now| self.set_watch(path, now)) {
                     self.directories.insert(path.clone(), watched);
                 }
-                affected.extend(modules.iter().cloned());
+                modules.extend(inside.iter().cloned());
+                affected.extend(inside);
                 grew = true;
             }
             if !grew {
@@ -300,7 +301,6 @@ fn note(shared: &mut Shared, wake: &Sender<()>, event: notify::Result<notify::Ev
     };
     if event.need_rescan() {
         shared.overflowed = true;
-        shared.structure_changed = true;
         let _ = wake.try_send(());
         return;
     }
@@ -316,7 +316,7 @@ fn note(shared: &mut Shared, wake: &Sender<()>, event: notify::Result<notify::Ev
         EventKind::Modify(_) => (Evidence::Touched, false),
         EventKind::Access(AccessKind::Open(_)) => {
             let library = |path: &PathBuf| {
-                !shared.names.contains_key(path)
+                shared.names.decided_by(path).is_none()
                     && path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"))
             };
             if !shared.library_opened && event.paths.iter().any(library) {
@@ -330,17 +330,18 @@ fn note(shared: &mut Shared, wake: &Sender<()>, event: notify::Result<notify::Ev
     };
     let mut matters = false;
     for path in &event.paths {
-        if let Some(modules) = shared.names.get(path) {
+        if let Some(modules) = shared.names.decided_by(path) {
             for module in modules {
                 // The last event counts: a write after a close means that there is another writer.
                 shared.touched.insert(module.clone(), evidence);
             }
             matters = true;
-            shared.structure_changed |= structural;
+            if structural {
+                shared.moved.extend(modules.iter().cloned());
+            }
         }
-        if structural && shared.watched.contains(path) {
+        if structural && shared.names.in_directory(path).is_some() {
             matters = true;
-            shared.structure_changed = true;
             shared.lost.insert(path.clone());
         }
     }
@@ -356,49 +357,4 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 fn identity(path: &Path) -> Option<Watched> {
     fs::metadata(path).ok().map(|metadata| Watched::Inode(metadata.dev(), metadata.ino()))
-}
-
-/// Every name that decides which file `path` leads to: each symbolic link on the way, then the file itself, or else the
-/// first name that does not exist. Each has a parent that exists and is free of links.
-fn deciding_names(path: &Path) -> Vec<PathBuf> {
-    /// As in the kernel (path_resolution(7)).
-    const MOST_LINKS: usize = 40;
-    let mut names = Vec::new();
-    let mut links = 0;
-    // Where an absolute link leads from.
-    let (root, path) = split_root(path);
-    let mut at = root.to_owned();
-    let mut rest: VecDeque<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
-    while let Some(part) = rest.pop_front() {
-        match part.components().next() {
-            Some(Component::Normal(name)) => {
-                let next = at.join(name);
-                let Ok(metadata) = fs::symlink_metadata(&next) else {
-                    names.push(next);
-                    return names;
-                };
-                if metadata.is_symlink() {
-                    names.push(next.clone());
-                    links += 1;
-                    let Ok(target) = fs::read_link(&next) else { return names };
-                    if links > MOST_LINKS {
-                        return names;
-                    }
-                    for part in target.components().rev() {
-                        rest.push_front(PathBuf::from(part.as_os_str()));
-                    }
-                } else if rest.is_empty() {
-                    names.push(next);
-                } else {
-                    at = next;
-                }
-            }
-            Some(Component::ParentDir) => {
-                at.pop();
-            }
-            Some(Component::RootDir | Component::Prefix(_)) => at = root.to_owned(),
-            Some(Component::CurDir) | None => {}
-        }
-    }
-    names
 }
