@@ -105,6 +105,16 @@ pub struct ModuleLedger {
 
 impl ModuleLedger {
     pub const HISTORY: usize = 50;
+
+    pub fn record(&self, number: Generation) -> Option<&Arc<GenerationRecord>> {
+        let index = self.generations.binary_search_by_key(&number, |record| record.number).ok()?;
+        self.generations.get(index)
+    }
+
+    /// Of the generation that runs.
+    pub fn running(&self) -> Option<&Arc<GenerationRecord>> {
+        self.record(self.active)
+    }
 }
 
 /// One generation: where its file is kept and where the loader put it.

@@ -76,7 +76,7 @@ enum Relation<'a> {
 
 fn relation<'a>(facts: Facts<'a>) -> Relation<'a> {
     let ledger = facts.ledger;
-    let active = ledger.generations.iter().find(|record| record.number == ledger.active);
+    let active = ledger.running();
     let rejected = ledger.rejected.as_ref();
     match facts.disk {
         Disk::Missing => Relation::Gone,

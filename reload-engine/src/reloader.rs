@@ -68,7 +68,7 @@ pub struct Reloaded {
 pub struct Engine {
     pub progress: Progress,
     shadows: PathBuf,
-    lineages: HashMap<PathBuf, Lineage>,
+    lineages: HashMap<PathBuf, Analysed>,
     elsewhere: Elsewhere,
     /// Started ahead of time: its start-up is no part of a reload.
     helper: Option<StopHelper>,
@@ -121,7 +121,7 @@ impl Engine {
         clock.lap(|timings| &mut timings.read);
         underway.enter(Stage::Parse)?;
 
-        let number = Generation(entry.generations.iter().map(|record| record.number.0 + 1).max().unwrap_or(1));
+        let number = Generation(entry.generations.last().map_or(1, |record| record.number.0 + 1));
         let (path, bytes) = (candidate.path, candidate.bytes);
         let (mut image, shared) =
             uninterrupted(Stage::Parse, module, || match u128::from_str_radix(&candidate.content, 16) {
@@ -192,6 +192,9 @@ impl Engine {
             }
         };
         receipt.timings_ms = clock.finish();
+        if let (Some(analysed), Some(entry)) = (self.lineages.get_mut(module), ledger.module(module)) {
+            analysed.of.clone_from(&entry.generations);
+        }
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
         receipt.details.analysis_shared = shared;
         if let Err(error) = shadow_file::complete(&record.file, &plan.image) {
@@ -325,15 +328,29 @@ impl Engine {
 
     /// The generations of a module, from the cache or replayed from the ledger.
     fn lineage(&mut self, link: &mut AgentLink, module: &Path, entry: &ModuleLedger) -> Result<&mut Lineage> {
-        let fresh = self.lineages.get(module).is_some_and(|lineage| {
-            let placed = lineage.all().iter().map(|placed| (placed.number, placed.bias, &placed.image.path));
-            placed.eq(entry.generations.iter().map(|record| (record.number, record.bias, &record.file)))
-        });
-        if !fresh {
+        if !self.lineages.get(module).is_some_and(|analysed| analysed.is_of(&entry.generations)) {
             let lineage = replay::replay(link, entry, &file_name(module))?;
-            self.lineages.insert(module.to_owned(), lineage);
+            self.lineages.insert(module.to_owned(), Analysed { lineage, of: entry.generations.clone() });
         }
-        self.lineages.get_mut(module).ok_or_else(|| unknown(module))
+        self.lineages.get_mut(module).map(|analysed| &mut analysed.lineage).ok_or_else(|| unknown(module))
+    }
+}
+
+/// A lineage and the records that it was made of.
+#[derive(Debug)]
+struct Analysed {
+    lineage: Lineage,
+    of: Vec<Arc<GenerationRecord>>,
+}
+
+impl Analysed {
+    /// Whether it is that of these generations. Their stamps do not matter.
+    fn is_of(&self, generations: &[Arc<GenerationRecord>]) -> bool {
+        let same = |(one, other): (&Arc<GenerationRecord>, &Arc<GenerationRecord>)| {
+            let alike = || one.number == other.number && one.bias == other.bias && one.file == other.file;
+            Arc::ptr_eq(one, other) || alike()
+        };
+        self.of.len() == generations.len() && self.of.iter().zip(generations).all(same)
     }
 }
 
@@ -620,23 +637,14 @@ fn with_what_stays(mut refusal: Error, receipt: &Receipt) -> Error {
     refusal
 }
 
-/// The executable segments of every generation that is written to.
+/// The executable segments that are written to.
 fn text_segments(lineage: &Lineage, step: &Transition) -> Vec<Segment> {
-    const WRITE: u32 = 2;
-    const READ_EXECUTE: u32 = 5;
-    let mut result = Vec::new();
-    let written = |text: std::ops::Range<u64>| step.writes.iter().any(|write| text.contains(&write.address));
-    for placed in lineage.all() {
-        for segment in placed.image.tables.segments.iter().filter(|segment| segment.executable) {
-            let protection = READ_EXECUTE | if segment.writable { WRITE } else { 0 };
-            let start = placed.bias.0.wrapping_add(segment.address & !0xfff);
-            let len = ((segment.address & 0xfff) + segment.memory_size).next_multiple_of(0x1000);
-            let first = step.patches.partition_point(|patch| patch.address < start);
-            if step.patches.get(first).is_some_and(|patch| patch.address < start + len) || written(start..start + len) {
-                result.push(Segment { range: Range { start, len }, protection });
-            }
-        }
-    }
+    let is_written = |Segment { range: Range { start, len }, .. }: &&Segment| {
+        let first = step.patches.partition_point(|patch| patch.address < *start);
+        step.patches.get(first).is_some_and(|patch| patch.address < start + len)
+            || step.writes.iter().any(|write| (*start..start + len).contains(&write.address))
+    };
+    let mut result: Vec<Segment> = lineage.text().iter().filter(is_written).copied().collect();
     result.sort_unstable_by_key(|segment| segment.range.start);
     result
 }
@@ -695,7 +703,7 @@ fn unchanged(
 /// Tells what a rollback does not take back: initial values that statics were given on the way.
 fn note_merged(lineage: &Lineage, entry: &ModuleLedger, (from, to): (usize, usize), receipt: &mut Receipt) {
     let kept = lineage.path(to);
-    for generation in lineage.path(from).into_iter().filter(|generation| !kept.contains(generation)) {
+    for generation in lineage.path(from).into_iter().filter(|generation| kept.binary_search(generation).is_err()) {
         let number = lineage.placed(generation).number;
         let lines = entry.history.iter().filter(|line| line.receipt.generation == number);
         for name in lines.flat_map(|line| &line.receipt.details.merged_statics) {
@@ -707,11 +715,14 @@ fn note_merged(lineage: &Lineage, entry: &ModuleLedger, (from, to): (usize, usiz
 /// The generations that rollbacks have left before `running`, with what is still there of them.
 fn left_generations<'a>(lineage: &Lineage, running: usize, entry: Option<&'a ModuleLedger>) -> Vec<merge::Left<'a>> {
     let path = lineage.path(running);
+    if path.len() == lineage.all().len() {
+        return Vec::new();
+    }
     let records = entry.map_or(&[][..], |entry| &entry.generations);
     let given = records.iter().filter(|record| !record.merged.is_empty());
     given
         .filter_map(|record| {
-            let generation = lineage.index_of(record.number).filter(|index| !path.contains(index))?;
+            let generation = lineage.index_of(record.number).filter(|index| path.binary_search(index).is_err())?;
             Some(merge::Left { generation, merged: &record.merged })
         })
         .collect()

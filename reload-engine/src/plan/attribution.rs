@@ -73,7 +73,9 @@ pub fn decide(
         references.sort_by_key(|reference| reference.function);
         for references in references.chunk_by(|one, other| one.function == other.function) {
             let partner = references[0].function.and_then(|function| partners[function as usize]).and_then(|family| {
-                lineage.instances(family).iter().copied().find(|instance| instance.generation == parent)
+                let instances = lineage.instances(family);
+                let first = instances.partition_point(|instance| instance.generation < parent);
+                instances.get(first).copied().filter(|instance| instance.generation == parent)
             });
             let (before, walks) = Default::default();
             let judge = Judge { lineage, homes, old, new, shifts: &shifts, references, partner, before, walks };

@@ -6,10 +6,12 @@
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt as _};
+use reload_protocol::{Range, Segment};
 
 use super::{
     Plan,
     homes::{Homes, storage},
+    start_up::Known,
 };
 use crate::{
     image::{Form, Function, Image, NEAR, NameKey},
@@ -52,8 +54,6 @@ pub struct Placed {
     pub families: Vec<u32>,
     /// The families that this generation implements anew.
     pub implements: Vec<(u32, u32)>,
-    /// As [`Lineage::implementers`] says; kept of the last generation and the one it was planned against.
-    implementers: Option<Implementers>,
     pub homes: Homes,
     /// Parallel to the image's functions: which storage they use, as a hash ([`super::homes::storage`]).
     pub storage: Vec<u64>,
@@ -67,20 +67,36 @@ pub struct Placed {
 pub type Implementers = Arc<HashMap<u32, Instance>>;
 
 /// Generations of one module.
+///
+/// There may be a thousand of them, and they are far apart in memory. So what a reload asks of all of them stands together.
 #[derive(Debug)]
 pub struct Lineage {
     placed: Vec<Placed>,
     families: Vec<Family>,
     /// The last family of each key; the others follow in its chain.
     by_key: HashMap<NameKey, u32>,
+    /// Parallel to `placed`.
+    parents: Vec<usize>,
+    /// The executable segments of all generations, of whole pages.
+    text: Vec<Segment>,
+    start_up: Known,
+    /// As [`Lineage::implementers`] says, of the last generation and the one it was planned against.
+    implementers: Vec<(usize, Implementers)>,
 }
 
 impl Lineage {
     /// Generation 0: what the program loaded.
     pub fn new(image: Arc<Image>, bias: LoadBias, tls_module: u64, homes: Homes) -> Self {
         let count = image.functions.len();
-        let mut lineage =
-            Lineage { placed: Vec::new(), families: Vec::with_capacity(count), by_key: HashMap::with_capacity(count) };
+        let mut lineage = Lineage {
+            placed: Vec::new(),
+            families: Vec::with_capacity(count),
+            by_key: HashMap::with_capacity(count),
+            parents: Vec::new(),
+            text: Vec::new(),
+            start_up: Known::default(),
+            implementers: Vec::new(),
+        };
         for (function, of) in image.functions.iter().enumerate() {
             lineage.found(of.key, Instance { generation: 0, function: function as u32 });
         }
@@ -94,15 +110,22 @@ impl Lineage {
             tls_module,
             families: all,
             implements: Vec::new(),
-            implementers: None,
             homes,
             storage,
             meant: HashMap::new(),
             rebound_entries: Vec::new(),
         };
-        lineage.placed.push(first);
-        lineage.complete_families();
+        lineage.add(first);
         lineage
+    }
+
+    /// The next generation, whose functions are instances of their families already.
+    fn add(&mut self, placed: Placed) {
+        self.parents.push(placed.parent);
+        self.text.extend(text(&placed.image, placed.bias));
+        self.start_up.learn(&placed.image);
+        self.placed.push(placed);
+        self.complete_families();
     }
 
     /// Begins a family.
@@ -184,9 +207,8 @@ impl Lineage {
         implementers.extend(
             implements.iter().map(|(family, function)| (*family, Instance { generation, function: *function })),
         );
-        self.placed.iter_mut().for_each(|placed| placed.implementers = None);
-        self.placed[plan.parent].implementers = Some(before);
-        self.placed.push(Placed {
+        self.implementers = vec![(plan.parent, before), (generation, Arc::new(implementers))];
+        self.add(Placed {
             number,
             parent: plan.parent,
             image: Arc::clone(&plan.image),
@@ -194,13 +216,11 @@ impl Lineage {
             tls_module,
             families,
             implements,
-            implementers: Some(Arc::new(implementers)),
             storage,
             meant: plan.decisions.clone().into_meant(),
             rebound_entries: at_entries(&plan.image, code),
             homes,
         });
-        self.complete_families();
         generation
     }
 
@@ -218,8 +238,19 @@ impl Lineage {
         &self.placed
     }
 
+    /// The executable segments of all generations where they are mapped.
+    pub fn text(&self) -> &[Segment] {
+        &self.text
+    }
+
+    /// What the generations so far would have had the loader run.
+    pub fn start_up(&self) -> &Known {
+        &self.start_up
+    }
+
     pub fn index_of(&self, number: Generation) -> Option<usize> {
-        self.placed.iter().position(|placed| placed.number == number)
+        // They come in the order of their numbers.
+        self.placed.binary_search_by_key(&number, |placed| placed.number).ok()
     }
 
     pub fn families(&self) -> &[Family] {
@@ -285,7 +316,7 @@ impl Lineage {
         let mut path = vec![generation];
         let mut at = generation;
         while at != 0 {
-            at = self.placed[at].parent;
+            at = self.parents[at];
             path.push(at);
         }
         path.reverse();
@@ -294,7 +325,7 @@ impl Lineage {
 
     /// Who runs each family that a generation on the way to `generation` implemented anew.
     pub fn implementers(&self, generation: usize) -> Implementers {
-        if let Some(known) = &self.placed[generation].implementers {
+        if let Some((_, known)) = self.implementers.iter().find(|(of, _)| *of == generation) {
             return Arc::clone(known);
         }
         let mut result = HashMap::new();
@@ -312,6 +343,18 @@ impl Lineage {
         let first = || self.instances(family).iter().find(|instance| path.binary_search(&instance.generation).is_ok());
         implementers.get(&family).or_else(first).copied()
     }
+}
+
+/// The executable segments of one generation.
+fn text(image: &Image, bias: LoadBias) -> impl Iterator<Item = Segment> {
+    const WRITE: u32 = 2;
+    const READ_EXECUTE: u32 = 5;
+    image.tables.segments.iter().filter(|segment| segment.executable).map(move |segment| {
+        let protection = READ_EXECUTE | if segment.writable { WRITE } else { 0 };
+        let start = bias.0.wrapping_add(segment.address & !0xfff);
+        let len = ((segment.address & 0xfff) + segment.memory_size).next_multiple_of(0x1000);
+        Segment { range: Range { start, len }, protection }
+    })
 }
 
 fn is_alone(image: &Image, function: usize) -> bool {

@@ -137,7 +137,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     refusals.extend(tls.refusals.iter().cloned());
     refusals.extend(never_constructed(&image, &homes));
     refusals.extend(decisions.open.iter().cloned());
-    let mut start_up = start_up::plan(lineage, &image, &homes);
+    let mut start_up = start_up::plan(lineage.start_up(), &image, &homes);
     refusals.append(&mut start_up.refusals);
     warnings.append(&mut start_up.warnings);
     match stripped(&lineage.placed(parent).image, &image) {

@@ -6,10 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{
-    homes::{Home, PlannedHomes},
-    lineage::Lineage,
-};
+use super::homes::{Home, PlannedHomes};
 use crate::{
     image::{Function, Image, NameKey, demangle, is_file_start_up, is_static_initialiser},
     model::Vaddr,
@@ -27,9 +24,45 @@ pub struct StartUp {
     pub warnings: Vec<String>,
 }
 
-pub fn plan(lineage: &Lineage, image: &Image, homes: &PlannedHomes) -> StartUp {
+/// The constructors and destructors that the generations so far had.
+#[derive(Debug, Default)]
+pub struct Known {
+    constructors: Entries,
+    destructors: Entries,
+}
+
+impl Known {
+    /// Adds those of one more generation.
+    pub fn learn(&mut self, image: &Image) {
+        self.constructors.learn(image, &image.tables.constructors);
+        self.destructors.learn(image, &image.tables.destructors);
+    }
+}
+
+/// The entries of one kind of table.
+#[derive(Debug, Default)]
+struct Entries {
+    /// How many of this name one generation had at most.
+    named: HashMap<NameKey, usize>,
+    /// The same of those without a name.
+    nameless: usize,
+}
+
+impl Entries {
+    fn learn(&mut self, image: &Image, table: &[Vaddr]) {
+        let (by_name, nameless) = by_name(image, table);
+        self.nameless = self.nameless.max(nameless);
+        for (key, entries) in by_name {
+            let count = self.named.entry(key).or_default();
+            *count = entries.len().max(*count);
+        }
+    }
+}
+
+pub fn plan(known: &Known, image: &Image, homes: &PlannedHomes) -> StartUp {
     let mut start_up = StartUp::default();
-    let fresh = news(lineage, image, "constructor", |image| &image.tables.constructors, &mut start_up.warnings);
+    let table = &image.tables.constructors;
+    let fresh = news(&known.constructors, image, "constructor", table, &mut start_up.warnings);
     for &entry in &image.tables.constructors {
         let Some(index) = image.function_starting_at(entry) else { continue };
         let function = &image.functions[index];
@@ -57,47 +90,34 @@ pub fn plan(lineage: &Lineage, image: &Image, homes: &PlannedHomes) -> StartUp {
             }));
         }
     }
-    let fresh = news(lineage, image, "destructor", |image| &image.tables.destructors, &mut start_up.warnings);
+    let table = &image.tables.destructors;
+    let fresh = news(&known.destructors, image, "destructor", table, &mut start_up.warnings);
     let starting = |entry: &Vaddr| image.function_starting_at(*entry);
     start_up.destructors = fresh.iter().filter_map(starting).map(|index| index as u32).collect();
     start_up
 }
 
-/// The entries of a table that no earlier generation had, by name.
-fn news(
-    lineage: &Lineage,
-    image: &Image,
-    what: &str,
-    table: impl Fn(&Image) -> &Vec<Vaddr>,
-    warnings: &mut Vec<String>,
-) -> Vec<Vaddr> {
-    let named = |image: &Image| -> (HashMap<NameKey, Vec<Vaddr>>, usize) {
-        let mut by_name: HashMap<NameKey, Vec<Vaddr>> = HashMap::new();
-        let mut nameless = 0;
-        for &entry in table(image) {
-            match image.function_starting_at(entry) {
-                Some(index) => by_name.entry(image.functions[index].key).or_default().push(entry),
-                None => nameless += 1,
-            }
-        }
-        (by_name, nameless)
-    };
-    let mut known: HashMap<NameKey, usize> = HashMap::new();
-    let mut known_nameless = 0;
-    for placed in lineage.all() {
-        let (by_name, nameless) = named(&placed.image);
-        known_nameless = known_nameless.max(nameless);
-        for (key, entries) in by_name {
-            let count = known.entry(key).or_default();
-            *count = entries.len().max(*count);
+/// The entries of a table by the names of their functions, and how many have none.
+fn by_name(image: &Image, table: &[Vaddr]) -> (HashMap<NameKey, Vec<Vaddr>>, usize) {
+    let mut by_name: HashMap<NameKey, Vec<Vaddr>> = HashMap::new();
+    let mut nameless = 0;
+    for &entry in table {
+        match image.function_starting_at(entry) {
+            Some(index) => by_name.entry(image.functions[index].key).or_default().push(entry),
+            None => nameless += 1,
         }
     }
-    let (by_name, nameless) = named(image);
+    (by_name, nameless)
+}
+
+/// The entries of a table that no earlier generation had, by name.
+fn news(known: &Entries, image: &Image, what: &str, table: &[Vaddr], warnings: &mut Vec<String>) -> Vec<Vaddr> {
+    let (by_name, nameless) = by_name(image, table);
     let mut fresh = Vec::new();
     for (key, entries) in by_name {
         let name = || image.function_starting_at(entries[0]).map(|index| image.function_name(&image.functions[index]));
-        match known.get(&key).copied().unwrap_or(0) {
-            0 if known_nameless == 0 => fresh.extend(entries),
+        match known.named.get(&key).copied().unwrap_or(0) {
+            0 if known.nameless == 0 => fresh.extend(entries),
             before if before < entries.len() => warnings.push(format!(
                 "a {what} called `{}` seems to be new, but nothing tells it from those before: it was not run",
                 demangle(name().unwrap_or_default())
@@ -105,14 +125,14 @@ fn news(
             _ => {}
         }
     }
-    if nameless > known_nameless {
+    if nameless > known.nameless {
         warnings.push(format!(
             "the file has {} {what}s more than before, without names (it was stripped): they were not run",
-            nameless - known_nameless
+            nameless - known.nameless
         ));
     }
     // In the order in which the loader would run them.
-    table(image).iter().filter(|entry| fresh.contains(entry)).copied().collect()
+    table.iter().filter(|entry| fresh.contains(entry)).copied().collect()
 }
 
 /// The statics that a source file's start-up function sets up, itself or through the compiler's functions for single ones.

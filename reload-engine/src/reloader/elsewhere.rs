@@ -64,8 +64,7 @@ impl Elsewhere {
 
 /// The copy of the file that a module runs.
 fn running(ledger: &ModuleLedger) -> Option<&Path> {
-    let active = ledger.generations.iter().find(|record| record.number == ledger.active)?;
-    Some(&active.file)
+    Some(&ledger.running()?.file)
 }
 
 /// One line for each changed function that another module defines as well, where that definition is the one in use.

@@ -265,9 +265,8 @@ impl Worker {
         let bytes = Arc::new(reading.bytes);
         self.keep_program_findable(index);
         loop {
-            let ledger = self.record.module(&path);
-            let active = ledger.and_then(|of| of.generations.iter().find(|record| record.number == of.active));
-            if active.is_some_and(|record| record.content == reading.content) {
+            let running = self.record.module(&path).and_then(ModuleLedger::running);
+            if running.is_some_and(|record| record.content == reading.content) {
                 return Ok(Receipt::empty(&self.modules[index].name, Outcome::Unchanged, self.active(index)));
             }
             let candidate = Candidate {
@@ -343,13 +342,12 @@ impl Worker {
             let Some(ledger) = ledger.filter(|ledger| !ledger.generations.is_empty()) else {
                 return unsuitable("it was never reloaded, so there is nothing to go back to".to_owned());
             };
-            let record = |number| ledger.generations.iter().find(|record| record.number == number);
-            let to = match (to, record(ledger.active)) {
+            let to = match (to, ledger.running()) {
                 (Some(to), _) => to,
                 (None, Some(active)) if active.number.0 > 0 => active.parent,
                 _ => return unsuitable("it runs what the program loaded; there is nothing before it".to_owned()),
             };
-            if record(to).is_none() {
+            if ledger.record(to).is_none() {
                 let known: Vec<String> = ledger.generations.iter().map(|record| record.number.to_string()).collect();
                 return unsuitable(format!("it has no generation {to}; there are {}", known.join(", ")));
             }
@@ -376,7 +374,7 @@ impl Worker {
     /// That the file as it is now is left alone, to be committed together with the rollback: between two steps another
     /// controller in auto mode would reload it.
     fn left_alone(&self, index: usize, of: &ModuleLedger) -> Rejected {
-        let active = of.generations.iter().find(|record| record.number == of.active);
+        let active = of.running();
         let (stamp, content) = match &self.modules[index].disk {
             Disk::Present { stamp, content } if !content.is_empty() => (Some(stamp.clone()), Some(content.clone())),
             _ => (active.map(|record| record.stamp.clone()), active.map(|record| record.content.clone())),
