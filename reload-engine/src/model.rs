@@ -19,7 +19,7 @@ pub struct Vaddr(pub u64);
 pub struct Addr(pub u64);
 
 /// What the loader added to a file's addresses (`l_addr`); the only bridge between [`Vaddr`] and [`Addr`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct LoadBias(pub u64);
 
 impl LoadBias {

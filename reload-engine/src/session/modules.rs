@@ -1,6 +1,12 @@
 //! The modules of the target: which there are, what is known of each one's file, and the row that shows it.
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, btree_map::Entry},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use reload_protocol::LoadedModule;
 
 use super::{
     Event,
@@ -107,12 +113,14 @@ impl Worker {
         self.pages = self.vitals.size_in_pages().map_err(|_| Error::NoSuchProcess { pid: self.pid })?;
         let loaded = self.link.modules()?;
         let mappings = maps::read(self.pid)?;
-        let places: Vec<(LoadBias, Addr, Addr)> =
-            loaded.iter().map(|entry| (LoadBias(entry.bias), Addr(entry.start), Addr(entry.end))).collect();
+        let place = |entry: &LoadedModule| (LoadBias(entry.bias), (Addr(entry.start), Addr(entry.end)));
+        let places: HashMap<LoadBias, (Addr, Addr)> = loaded.iter().rev().map(place).collect();
         let mut seen = HashSet::new();
         let first = self.modules.is_empty();
         let mut kept = Vec::new();
-        let mut before = std::mem::take(&mut self.modules);
+        let known = std::mem::take(&mut self.modules).into_iter();
+        let mut before: BTreeMap<(u64, PathBuf), Tracked> =
+            known.map(|module| ((module.bias.0, module.path.clone()), module)).collect();
         for entry in loaded {
             let (start, end) = (Addr(entry.start), Addr(entry.end));
             let path = match entry.path.as_str() {
@@ -138,11 +146,10 @@ impl Worker {
                 end,
                 tls_module: entry.tls_module,
             };
-            let same = before.iter().position(|module| module.path == path && module.bias.0 == entry.bias);
-            if let Some(index) = same
+            if let Entry::Occupied(same) = before.entry((entry.bias, path.clone()))
                 && !self.is_another_life(mapped, &mappings)
             {
-                kept.push(before.swap_remove(index));
+                kept.push(same.remove());
                 continue;
             }
             let name = file_name(&path);
@@ -175,7 +182,7 @@ impl Worker {
             kept.push(module);
         }
         self.modules = kept;
-        for module in before {
+        for module in before.into_values() {
             self.tell(Event::Unloaded { module: module.name, path: module.path });
         }
         self.keep_originals(&[])?;
@@ -326,8 +333,7 @@ impl Worker {
         };
         let ledger = self.record.module(&module.path);
         let known = ledger.and_then(|ledger| {
-            let active = ledger.generations.iter().find(|record| record.number == ledger.active);
-            let active = active.map(|record| (&record.stamp, &record.content));
+            let active = ledger.running().map(|record| (&record.stamp, &record.content));
             let rejected = ledger.rejected.as_ref();
             let rejected = rejected.and_then(|rejected| Some((rejected.stamp.as_ref()?, rejected.content.as_ref()?)));
             [active, rejected].into_iter().flatten().find(|(stamp, _)| **stamp == now)

@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result},
     ledger::GenerationRecord,
     model::{Addr, FileStamp, Generation, LoadBias, file_name},
-    target::maps::{MappedFile, Mapping},
+    target::maps::{self, MappedFile, Mapping},
     watcher::{content_hash, stamp_of},
 };
 
@@ -120,7 +120,7 @@ fn record(module: Mapped<'_>, file: PathBuf, stamp: FileStamp, content: String) 
 }
 
 fn read_mapped(module: Mapped<'_>, mappings: &[Mapping]) -> Result<(Vec<u8>, FileStamp)> {
-    let own = mappings.iter().filter(|mapping| mapping.start >= module.start && mapping.start < module.end);
+    let own = maps::within(mappings, module.start, module.end).iter().filter(|mapping| mapping.start >= module.start);
     let mut of_file = own.filter(|mapping| mapping.file.is_some());
     let Some((mapping, mapped)) = of_file.next().and_then(|mapping| Some((mapping, mapping.file.as_ref()?))) else {
         return Err(refused(module, "no file is mapped where the loader says the module is"));

@@ -3,7 +3,7 @@
 //! How it is done is the agent's business; that it cannot be done is no failure, but told. Of a program only the first mapping
 //! is exchanged, and only for its name.
 
-use std::{fs, path::PathBuf};
+use std::{collections::HashMap, fs, path::PathBuf};
 
 use memchr::memmem;
 use reload_protocol::{File, Range, Replacement, Segment};
@@ -23,8 +23,8 @@ const AT_ONCE: usize = 150;
 const ATTEMPTS: u32 = 3;
 
 impl Worker {
-    /// Shields every module that is worth it and is not yet; `places` are the modules of the link map.
-    pub fn shield(&mut self, places: &[(LoadBias, Addr, Addr)], mappings: &[Mapping]) {
+    /// Shields every module that is worth it and is not yet; `places` are the modules of the link map, by their biases.
+    pub fn shield(&mut self, places: &HashMap<LoadBias, (Addr, Addr)>, mappings: &[Mapping]) {
         if !self.record.ledger.wishes.shield || self.record.ledger.detached {
             return;
         }
@@ -37,8 +37,8 @@ impl Worker {
             }
             self.modules[index].shield_attempts += 1;
             let module = &self.modules[index];
-            let place = places.iter().find(|(bias, ..)| *bias == module.bias);
-            let own = place.map_or_else(Vec::new, |(_, start, end)| self.replacements(module, *start, *end, mappings));
+            let place = places.get(&module.bias);
+            let own = place.map_or_else(Vec::new, |(start, end)| self.replacements(module, *start, *end, mappings));
             if own.is_empty() {
                 self.modules[index].shield_attempts = ATTEMPTS;
             } else {
@@ -169,11 +169,11 @@ impl Worker {
         let of_module = |mapping: &&Mapping| {
             let file = mapping.file.as_ref();
             mapping.start >= start
-                && mapping.start < end
                 && mapping.readable
                 && file.is_some_and(|file| file.inode == record.stamp.inode && file.path != record.file)
         };
-        mappings.iter().filter(of_module).map(|mapping| replacement(mapping, copy)).collect()
+        let own = maps::within(mappings, start, end).iter();
+        own.filter(of_module).map(|mapping| replacement(mapping, copy)).collect()
     }
 }
 

@@ -71,12 +71,16 @@ pub fn code_fingerprint(pid: u32) -> Result<u64> {
     Ok(hasher.finish())
 }
 
+/// Those of ascending mappings that lie in `start..end`, wholly or in part.
+pub fn within(mappings: &[Mapping], start: Addr, end: Addr) -> &[Mapping] {
+    let first = mappings.partition_point(|mapping| mapping.end <= start);
+    let after = mappings.partition_point(|mapping| mapping.start < end);
+    mappings.get(first..after).unwrap_or_default()
+}
+
 /// The file that is mapped somewhere in `start..end`, if any.
 pub fn file_in(mappings: &[Mapping], start: Addr, end: Addr) -> Option<&MappedFile> {
-    mappings
-        .iter()
-        .filter(|mapping| mapping.start < end && start < mapping.end)
-        .find_map(|mapping| mapping.file.as_ref())
+    within(mappings, start, end).iter().find_map(|mapping| mapping.file.as_ref())
 }
 
 fn parse(bytes: &[u8]) -> Vec<Mapping> {
@@ -147,6 +151,8 @@ mod tests {
         assert!(mappings[0].executable && !mappings[0].writable && mappings[0].offset == 0x1000);
         assert_eq!(mappings[2].label.as_deref(), Some("[stack]"));
         assert_eq!(file_in(&mappings, Addr(0x5000), Addr(0x6000)), None);
+        let within = |start, end| super::within(&mappings, Addr(start), Addr(end)).len();
+        assert_eq!((within(0x3000, 0x5000), within(0x2fff, 0x5001), within(0, 0x10000)), (0, 2, 3));
     }
 
     #[test]
