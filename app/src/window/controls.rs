@@ -315,46 +315,41 @@ pub fn line(painter: &Painter, at: Pos2, align: Align2, text: &str, font: FontId
 }
 
 /// Numbers flush right, every digit as wide as the widest: Inter's digits differ in width, and egui cannot ask the font for its
-/// tabular ones.
+/// tabular ones. Laid out once for all rows of a table.
 pub struct Tabular {
     font: FontId,
-    digit: f32,
+    digits: [Arc<Galley>; 10],
+    /// How wide a digit is.
+    cell: f32,
 }
 
 impl Tabular {
-    /// Asks the font; a table does that once for all its rows.
     pub fn new(painter: &Painter, font: FontId) -> Tabular {
         let widths = |digit| painter.fonts_mut(|fonts| fonts.glyph_width(&font, digit));
-        let digit = ('0'..='9').map(widths).fold(0.0_f32, f32::max);
-        Tabular { font, digit }
+        let cell = ('0'..='9').map(widths).fold(0.0_f32, f32::max);
+        let digits = std::array::from_fn(|digit| layout(painter, &digit.to_string(), font.clone()));
+        Tabular { font, digits, cell }
     }
 
     pub fn paint(&self, painter: &Painter, right_middle: Pos2, text: &str, colour: Color32) {
         let mut x = right_middle.x;
-        let mut paint = |part: &str, cell: Option<f32>| {
-            let galley = layout(painter, part, self.font.clone());
-            let width = cell.unwrap_or(galley.size().x);
+        let mut paint = |galley: Arc<Galley>, width: f32| {
             x -= width;
             let inset = (width - galley.size().x) / 2.0;
             painter.galley(pos2(x + inset, right_middle.y - galley.size().y / 2.0), galley, colour);
         };
-        let mut end = text.len();
-        let mut in_words = false;
-        for (start, character) in text.char_indices().rev() {
-            let after = start + character.len_utf8();
-            if character.is_ascii_digit() {
-                if in_words {
-                    paint(&text[after..end], None);
-                }
-                paint(&text[start..after], Some(self.digit));
-                end = start;
-                in_words = false;
+        let mut rest = text;
+        while let Some(last) = rest.chars().next_back() {
+            if let Some(digit) = last.to_digit(10) {
+                paint(Arc::clone(&self.digits[digit as usize]), self.cell);
+                rest = &rest[..rest.len() - 1];
             } else {
-                in_words = true;
+                let number = rest.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+                let words = layout(painter, &rest[number.len()..], self.font.clone());
+                let width = words.size().x;
+                paint(words, width);
+                rest = number;
             }
-        }
-        if in_words {
-            paint(&text[..end], None);
         }
     }
 }
