@@ -140,7 +140,7 @@ pub fn show(ui: &mut Ui, field: &mut PathField, actions: &mut Vec<Action>) {
     });
     let action = field.action();
     let note = if field.no_dialog {
-        "This desktop has no file dialog (neither a portal nor zenity): type the path."
+        "No file dialog here (no portal shows one, and there is no zenity): type the path."
     } else if field.picking {
         "Choose a file in the desktop's dialog."
     } else {

@@ -475,26 +475,24 @@ impl Line<'_> {
         let quiet = module.status == Status::Skipped || rows::is_folded(module);
         let colour = if quiet { palette.text_secondary } else { palette.text };
         let room = rect.width() - 12.0;
-        let path = module.path.to_string_lossy();
         let font = theme::code_small();
         let name = controls::fit_name(painter, &module.name, &theme::medium(), room);
+        let path = module.path.to_string_lossy();
+        let folder = folder(&path, &module.name);
         let middle = rect.center().y;
         if self.scene.settings.compact {
             let at = Align2::LEFT_CENTER.anchor_size(pos2(rect.left(), middle), name.size());
             painter.galley(at.min, name, colour);
             let left = at.right() + 12.0;
             if rect.right() - left > 80.0 {
-                // The file is named beside it.
-                let folder = path.strip_suffix(module.name.as_str()).and_then(|folder| folder.strip_suffix('/'));
-                let advance = rect.right() - 12.0 - left;
-                let folder = controls::fit_path(painter, folder.unwrap_or(&path), &font, advance);
+                let folder = controls::fit_path(painter, folder, &font, rect.right() - 12.0 - left);
                 painter.text(pos2(left, middle), Align2::LEFT_CENTER, folder, font, palette.text_weak);
             }
         } else {
             let at = Align2::LEFT_BOTTOM.anchor_size(pos2(rect.left(), middle + 0.5), name.size());
             painter.galley(at.min, name, colour);
-            let path = controls::fit_path(painter, &path, &font, room);
-            painter.text(pos2(rect.left(), middle + 2.0), Align2::LEFT_TOP, path, font, palette.text_weak);
+            let folder = controls::fit_path(painter, folder, &font, room);
+            painter.text(pos2(rect.left(), middle + 2.0), Align2::LEFT_TOP, folder, font, palette.text_weak);
         }
     }
 }
@@ -536,6 +534,15 @@ fn hover(ui: &Ui, rect: Rect, path: &std::path::Path, what: &str) -> Response {
     ui.interact(rect, Id::unique(("module", path, what)), Sense::hover())
 }
 
+/// Where a module lies. Its file is named beside it, unless that has another name.
+fn folder<'a>(path: &'a str, name: &str) -> &'a str {
+    match path.strip_suffix(name).and_then(|folder| folder.strip_suffix('/')) {
+        Some("") => "/",
+        Some(folder) => folder,
+        None => path,
+    }
+}
+
 /// What the reload that brought the running generation warned of.
 fn warnings(module: &Module) -> &[String] {
     let runs = |receipt: &&Receipt| receipt.outcome == Outcome::Reloaded && receipt.generation == module.generation;
@@ -550,7 +557,7 @@ fn is_fresh(time: SystemTime, now: SystemTime) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cell, Column, Widths, cells, widen};
+    use super::{Cell, Column, Widths, cells, folder, widen};
 
     #[test]
     fn narrow_tables_drop_last_then_size_then_modified() {
@@ -567,6 +574,14 @@ mod tests {
         check(600.0, &usual, &[Cell::Last, Cell::Size]);
         check(500.0, &usual, &[Cell::Last, Cell::Size, Cell::Modified]);
         check(850.0, &Widths::from([(Column::Size, 250.0)]), &[Cell::Last]);
+    }
+
+    #[test]
+    fn a_file_is_named_once() {
+        assert_eq!(folder("/build/plugins/liba.so", "liba.so"), "/build/plugins");
+        assert_eq!(folder("/liba.so", "liba.so"), "/");
+        assert_eq!(folder("/build/my-liba.so", "liba.so"), "/build/my-liba.so");
+        assert_eq!(folder("liba.so", "liba.so"), "liba.so");
     }
 
     #[test]

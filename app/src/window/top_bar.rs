@@ -124,8 +124,9 @@ fn target_picker(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut 
     painter.text(pos2(rect.left() + 9.0, middle), Align2::LEFT_CENTER, icon, icons::outline(17.0), colour);
     let caret = pos2(rect.right() - 9.0, middle);
     painter.text(caret, Align2::RIGHT_CENTER, icons::DOWN, icons::outline(13.0), palette.text_secondary);
-    let at = pos2(rect.left() + 33.0, middle);
-    controls::line(painter, at, Align2::LEFT_CENTER, &title, theme::medium(), palette.text, width - 62.0);
+    // Its end tells processes of one name apart.
+    let shown = controls::fit_name(painter, &title, &theme::medium(), width - 62.0);
+    painter.galley(pos2(rect.left() + 33.0, middle - shown.size().y / 2.0), shown, palette.text);
     let response =
         response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(format!("{title}, {state} (Ctrl+T)"));
     if response.clicked() && view.picker.is_none() {

@@ -145,7 +145,7 @@ fn without_a_file_dialog_the_field_and_a_hint_remain() {
     window.click("Browse");
     window.replies.send(Reply::Picked { wanted: Wanted::Library, answer: Err(NoDialog) }).unwrap();
     window.run();
-    window.assert_sees("neither a portal nor zenity");
+    window.assert_sees("no portal shows one, and there is no zenity");
     window.text("/typed.so");
     window.key(Key::Enter);
     assert_eq!(window.ordered(), Command::Load("/typed.so".into()));

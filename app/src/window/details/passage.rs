@@ -134,6 +134,8 @@ pub fn is_foreign(line: &str) -> bool {
 pub fn show(ui: &mut Ui, line: &str, colour: Color32, module: &Path, actions: &mut Vec<Action>) {
     let palette = palette(ui);
     let dim = colour == palette.text_weak;
+    // As high as its text, as other lines are, not as a control.
+    ui.spacing_mut().interact_size.y = 0.0;
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing.x = 0.0;
         for piece in pieces(line) {
