@@ -4,12 +4,13 @@ use std::{collections::HashMap, env, path::PathBuf, time::Duration};
 
 use zbus::{
     blocking::{Connection, connection},
-    names::BusName,
-    zvariant::Value,
+    zvariant::{OwnedValue, Value},
 };
 
 /// How long the desktop may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same where it may have to start what answers.
+const PORTAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Shows a notification, in place of the one before where the desktop can.
 ///
@@ -43,7 +44,7 @@ pub enum Wanted {
 /// Asks with the desktop's dialog.
 ///
 /// # Errors
-/// There is no dialog here: neither a portal nor `zenity`, which rfd falls back to. Its own answer is the same as to a cancel.
+/// There is no dialog here: neither a portal's nor `zenity`, which rfd falls back to. Its answer is then that of a cancel.
 pub fn pick(wanted: Wanted) -> Result<Option<PathBuf>, NoDialog> {
     if !has_portal() && !has_zenity() {
         return Err(NoDialog);
@@ -68,16 +69,19 @@ pub fn pick(wanted: Wanted) -> Result<Option<PathBuf>, NoDialog> {
 pub struct NoDialog;
 
 fn has_portal() -> bool {
-    let name = "org.freedesktop.portal.Desktop";
-    let asked = || -> zbus::Result<bool> {
-        let connection = connection::Builder::session()?.method_timeout(PATIENCE).build()?;
-        let bus = zbus::blocking::fdo::DBusProxy::new(&connection)?;
-        if bus.name_has_owner(BusName::try_from(name)?)? {
-            return Ok(true);
-        }
-        Ok(bus.list_activatable_names()?.iter().any(|other| other.as_str() == name))
-    };
-    asked().unwrap_or(false)
+    let asked = || chooser_version(&connection::Builder::session()?.method_timeout(PORTAL_PATIENCE).build()?);
+    asked().inspect_err(|error| tracing::debug!("no file dialog by a portal: {error}")).is_ok()
+}
+
+/// The service alone shows nothing: it offers this interface only where the desktop has a backend that chooses files. Asked for
+/// a file without one, it fails, and nothing happens that a user would see.
+fn chooser_version(connection: &Connection) -> zbus::Result<u32> {
+    let (name, path) = ("org.freedesktop.portal.Desktop", "/org/freedesktop/portal/desktop");
+    let properties = Some("org.freedesktop.DBus.Properties");
+    let asked = ("org.freedesktop.portal.FileChooser", "version");
+    let reply = connection.call_method(Some(name), path, properties, "Get", &asked)?;
+    let version: OwnedValue = reply.body().deserialize()?;
+    Ok(version.try_into()?)
 }
 
 fn has_zenity() -> bool {
@@ -88,6 +92,7 @@ fn has_zenity() -> bool {
 mod tests {
     use std::{
         collections::HashMap,
+        fs,
         io::{BufRead, BufReader},
         process::{Child, Command, Stdio},
         sync::mpsc::{Sender, channel},
@@ -96,16 +101,44 @@ mod tests {
 
     use zbus::{blocking::connection, interface, zvariant::OwnedValue};
 
-    use super::notify_over;
+    use super::{chooser_version, notify_over};
+
+    /// A bus that starts no services, as those installed here would be.
+    const BUS: &str = r#"<busconfig>
+        <type>session</type>
+        <listen>unix:tmpdir=/tmp</listen>
+        <policy context="default"><allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy>
+    </busconfig>"#;
 
     /// A bus of our own; it ends with the test.
-    struct Bus(Child);
+    struct Bus {
+        daemon: Child,
+        address: String,
+        _settings: tempfile::NamedTempFile,
+    }
+
+    impl Bus {
+        fn new() -> Bus {
+            let settings = tempfile::NamedTempFile::new().unwrap();
+            fs::write(&settings, BUS).unwrap();
+            let mut daemon = Command::new("dbus-daemon");
+            daemon.arg("--config-file").arg(settings.path()).args(["--nofork", "--print-address=1"]);
+            let daemon = daemon.stdout(Stdio::piped()).spawn().expect("dbus-daemon; tests/run installs it");
+            let mut bus = Bus { daemon, address: String::new(), _settings: settings };
+            BufReader::new(bus.daemon.stdout.take().unwrap()).read_line(&mut bus.address).unwrap();
+            bus
+        }
+
+        fn connect(&self) -> connection::Builder<'_> {
+            connection::Builder::address(self.address.trim()).unwrap().method_timeout(Duration::from_secs(10))
+        }
+    }
 
     impl Drop for Bus {
         fn drop(&mut self) {
             // Fails only where it has ended by itself.
-            let _ = self.0.kill();
-            let _ = self.0.wait();
+            let _ = self.daemon.kill();
+            let _ = self.daemon.wait();
         }
     }
 
@@ -133,17 +166,12 @@ mod tests {
 
     #[test]
     fn notifications_reach_the_desktop_and_replace_each_other() {
-        let mut daemon = Command::new("dbus-daemon");
-        daemon.args(["--session", "--nofork", "--print-address=1"]).stdout(Stdio::piped());
-        let mut bus = Bus(daemon.spawn().expect("dbus-daemon; tests/run installs it"));
-        let mut address = String::new();
-        BufReader::new(bus.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
-        let connect = || connection::Builder::address(address.trim()).unwrap().method_timeout(Duration::from_secs(10));
-        let window = connect().build().unwrap();
+        let bus = Bus::new();
+        let window = bus.connect().build().unwrap();
         assert!(notify_over(&window, "nobody", "listens", 0).is_err());
 
         let (told, heard) = channel();
-        let desktop = connect().name("org.freedesktop.Notifications").unwrap();
+        let desktop = bus.connect().name("org.freedesktop.Notifications").unwrap();
         let _desktop = desktop.serve_at("/org/freedesktop/Notifications", Desktop(told)).unwrap().build().unwrap();
         let first = notify_over(&window, "libphysics.so was refused", "`World` grew", 0).unwrap();
         let second = notify_over(&window, "libecs.so failed to reload", "", first).unwrap();
@@ -152,5 +180,41 @@ mod tests {
         let expected = (text("reload-dashboard"), 0, text("libphysics.so was refused"), text("`World` grew"));
         assert_eq!(heard.recv().unwrap(), expected);
         assert_eq!(heard.recv().unwrap().1, 42);
+    }
+
+    /// What a portal offers on every desktop.
+    struct Settings;
+
+    #[interface(name = "org.freedesktop.portal.Settings")]
+    impl Settings {
+        #[zbus(property, name = "version")]
+        fn version(&self) -> u32 {
+            2
+        }
+    }
+
+    /// What it offers only where a backend of it shows a dialog.
+    struct FileChooser;
+
+    #[interface(name = "org.freedesktop.portal.FileChooser")]
+    impl FileChooser {
+        #[zbus(property, name = "version")]
+        fn version(&self) -> u32 {
+            3
+        }
+    }
+
+    #[test]
+    fn a_portal_without_a_backend_that_chooses_files_is_none() {
+        let bus = Bus::new();
+        let window = bus.connect().build().unwrap();
+        assert!(chooser_version(&window).is_err(), "nobody is there");
+
+        let (name, path) = ("org.freedesktop.portal.Desktop", "/org/freedesktop/portal/desktop");
+        let portal = bus.connect().serve_at(path, Settings).unwrap().name(name).unwrap().build().unwrap();
+        let error = chooser_version(&window).unwrap_err();
+        assert!(error.to_string().contains("UnknownInterface"), "{error}");
+        portal.object_server().at(path, FileChooser).unwrap();
+        assert_eq!(chooser_version(&window).unwrap(), 3);
     }
 }
