@@ -3,7 +3,7 @@
 
 use std::{env, path::PathBuf};
 
-use eframe::egui::{Align, Align2, Id, Key, Layout, Modifiers, RichText, TextEdit, Ui, vec2};
+use eframe::egui::{Align, Align2, Context, Id, Key, Layout, Modifiers, RichText, TextEdit, Ui, vec2};
 
 use crate::{
     desktop::Wanted,
@@ -25,6 +25,8 @@ pub struct PathField {
     pub picking: bool,
     /// There is none here.
     no_dialog: bool,
+    /// The text is not the user's typing: the field is to show its end, where paths differ.
+    put: bool,
 }
 
 /// The words of one kind.
@@ -41,12 +43,13 @@ impl PathField {
     }
 
     pub fn with(wanted: Wanted, text: String) -> PathField {
-        PathField { wanted, text, picking: false, no_dialog: false }
+        PathField { wanted, text, picking: false, no_dialog: false, put: true }
     }
 
     /// The desktop's answer; an error where it has no dialog.
     pub fn picked(&mut self, answer: Result<Option<PathBuf>, ()>) {
         self.picking = false;
+        self.put = matches!(answer, Ok(Some(_)));
         match answer {
             Ok(Some(path)) if self.wanted == Wanted::Program => {
                 let path = path.display().to_string();
@@ -103,6 +106,14 @@ impl PathField {
     }
 }
 
+/// Without one of its own, a field has its caret at the end of its text.
+fn forget_caret(context: &Context, id: Id) {
+    if let Some(mut state) = TextEdit::load_state(context, id) {
+        state.cursor.set_char_range(None);
+        state.store(context, id);
+    }
+}
+
 /// `~/` as shells understand it: nobody expects a folder of that name.
 fn at_home(path: &str) -> String {
     match (path.strip_prefix("~/"), env::var("HOME")) {
@@ -124,8 +135,13 @@ pub fn show(ui: &mut Ui, field: &mut PathField, actions: &mut Vec<Action>) {
         if browse.show(ui).clicked() {
             actions.push(Action::Pick(field.wanted));
         }
+        let id = Id::unique("path");
+        let put = std::mem::take(&mut field.put);
+        if put {
+            forget_caret(ui.ctx(), id);
+        }
         let edit = TextEdit::singleline(&mut field.text)
-            .id(Id::unique("path"))
+            .id(id)
             .hint_text(hint)
             .font(theme::code())
             .margin(vec2(9.0, 5.0))
@@ -134,7 +150,8 @@ pub fn show(ui: &mut Ui, field: &mut PathField, actions: &mut Vec<Action>) {
             .desired_width(f32::INFINITY);
         let edit = ui.add(edit);
         controls::name_field(&edit, hint);
-        if !field.picking && ui.memory(|memory| memory.focused().is_none_or(|id| id == table_id())) {
+        let idle = ui.memory(|memory| memory.focused().is_none_or(|id| id == table_id()));
+        if put || (idle && !field.picking) {
             edit.request_focus();
         }
     });

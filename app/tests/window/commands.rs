@@ -134,8 +134,10 @@ fn a_module_is_loaded_from_the_file_dialog() {
     let answer = Ok(Some("/opt/libpicked.so".into()));
     window.replies.send(Reply::Picked { wanted: Wanted::Library, answer }).unwrap();
     window.run();
+    // The caret stands where the path ends: that of a long one would not be seen otherwise.
+    window.text(".1");
     window.click("Load");
-    assert_eq!(window.ordered(), Command::Load("/opt/libpicked.so".into()));
+    assert_eq!(window.ordered(), Command::Load("/opt/libpicked.so.1".into()));
 }
 
 #[test]
