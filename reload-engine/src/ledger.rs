@@ -1,7 +1,7 @@
 //! What has been done to a target: the one memory that outlives a dashboard.
 //!
-//! The agent keeps it in parts ([`parts`]) under one revision and does not look inside. Everything not in here is derived again from the
-//! generations' files by replay, so a dashboard that starts anew reaches the same decisions as the one before it.
+//! The agent keeps it in parts ([`parts`]) under one revision and does not look inside. Everything not in here is derived again
+//! from the generations' files by replay, so a dashboard that starts anew reaches the same decisions as the one before it.
 
 use std::{
     collections::BTreeMap,
