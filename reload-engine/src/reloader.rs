@@ -92,7 +92,7 @@ impl Engine {
         self.elsewhere.prepare(ledger);
         let lineage = self.lineage(link, module, ledger)?;
         if let Some(active) = lineage.index_of(ledger.active) {
-            lineage.placed(active).image.read_layouts_ahead();
+            lineage.placed(active).image.make_ready();
         }
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Engine {
             receipt.warnings.push(format!("debuggers and backtraces find no lines of this generation: {error}"));
         }
         self.ready_helper();
-        plan.image.read_layouts_ahead();
+        plan.image.make_ready();
         info!("{name}: generation {} after {:.1} ms", receipt.generation, receipt.timings_ms.total);
         Ok(Reloaded { receipt, ledger, revision })
     }

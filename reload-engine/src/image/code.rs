@@ -162,6 +162,8 @@ fn cut<'a>(image: &Image, start: u64, code: &'a [u8], stretches: &mut Vec<Stretc
 struct Scanner<'a> {
     image: &'a Image,
     before: Option<&'a Image>,
+    /// Which of its recurring functions follows the one that was found last.
+    expected: u32,
     pairs: &'a TlsPairs,
     scan: Scan,
     /// By index of the function; aliases share an entry.
@@ -181,6 +183,7 @@ impl<'a> Scanner<'a> {
         Scanner {
             image,
             before,
+            expected: 0,
             pairs,
             scan: Scan::default(),
             functions: Vec::new(),
@@ -204,9 +207,10 @@ impl<'a> Scanner<'a> {
         let (Some(functions), Some(before)) = (&stretch.functions, self.before) else { return false };
         let name = self.image.functions[functions.start].key;
         let old_bytes = |address| before.bytes_from(address);
-        let Some(same) = before.recurring.same(name, stretch, old_bytes, &mut self.skeleton, &mut self.filled) else {
-            return false;
-        };
+        let recurring = &before.recurring;
+        let same = recurring.same(name, self.expected, stretch, old_bytes, &mut self.skeleton, &mut self.filled);
+        self.expected = same.as_ref().map_or(self.expected, |same| same.index) + 1;
+        let Some(same) = same else { return false };
         let is_pair = |field: &Filled| {
             matches!(field.kind, FieldKind::Address | FieldKind::Table)
                 && self.pairs.all.binary_search(&field.target).is_ok()

@@ -241,12 +241,14 @@ impl Image {
         }
     }
 
-    /// Has [`Analysis::layouts`] read by a thread of its own, so that whoever asks first need not wait. One file at a time.
-    pub fn read_layouts_ahead(&self) {
+    /// Has what the next file is compared with made ready by a thread of its own, so that whoever asks first need not wait:
+    /// functions by name, and [`Analysis::layouts`], of one file at a time.
+    pub fn make_ready(&self) {
         static TURN: Mutex<()> = Mutex::new(());
         let image = self.clone();
-        // Without the thread it is read when it is asked for.
+        // Without the thread all is made when it is asked for.
         let _ = std::thread::Builder::new().name("layouts".to_owned()).spawn(move || {
+            image.recurring.by_name();
             let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
             image.layouts();
         });
@@ -275,14 +277,12 @@ impl Analysis {
 
     fn collect_symbols(&mut self) {
         let parts: Vec<&[RawSymbol]> = self.tables.symbols.chunks(SYMBOLS).collect();
-        let mut all = Symbols::default();
-        for part in in_parallel(parts.len(), |index| self.symbols(parts[index])) {
-            all.functions.extend(part.functions);
-            all.objects.extend(part.objects);
-            all.thread_locals.extend(part.thread_locals);
-        }
-        let Symbols { mut functions, mut objects, mut thread_locals } = all;
-        functions.sort_by_key(|function| (function.address, function.size));
+        let parts = in_parallel(parts.len(), |index| self.symbols(parts[index]));
+        let sorted =
+            |part: fn(&Symbols) -> &Vec<Object>| joined(parts.iter().map(part), |object| (object.address, object.size));
+        let (objects, thread_locals) = (sorted(|part| &part.objects), sorted(|part| &part.thread_locals));
+        let mut functions =
+            joined(parts.iter().map(|part| &part.functions), |function| (function.address, function.size));
         let mut end = None;
         for index in (0..functions.len()).rev() {
             let address = functions[index].address;
@@ -294,8 +294,6 @@ impl Analysis {
                 function.end = function.end.min(end);
             }
         }
-        objects.sort_by_key(|object| (object.address, object.size));
-        thread_locals.sort_by_key(|object| (object.address, object.size));
         self.function_places = Places::new(functions.iter().map(|function| function.address.0));
         self.object_places = Places::new(objects.iter().map(|object| object.address.0));
         self.slot_places = Places::new(self.tables.relocations.iter().map(|relocation| relocation.slot.0));
@@ -585,4 +583,12 @@ impl Analysis {
         let high = segments.iter().map(|segment| (segment.address + segment.memory_size + 0xfff) & !0xfff).max();
         low..high.unwrap_or(0)
     }
+}
+
+/// What all parts hold, ascending by `key`, and in their order where that is the same. Moving such things often takes longer than
+/// sorting, so each is moved once.
+fn joined<'a, T: Clone + 'a>(parts: impl Iterator<Item = &'a Vec<T>>, key: impl Fn(&T) -> (Vaddr, u64)) -> Vec<T> {
+    let mut order: Vec<((Vaddr, u64), &T)> = parts.flatten().map(|one| (key(one), one)).collect();
+    order.sort_by_key(|(key, _)| *key);
+    order.into_iter().map(|(_, one)| one.clone()).collect()
 }

@@ -56,6 +56,8 @@ struct Known {
 
 /// A function of the file before that is the same code.
 pub struct Same {
+    /// Which one.
+    pub index: u32,
     pub skeleton: u128,
     /// As they are at the new place.
     pub facts: Facts,
@@ -97,22 +99,33 @@ impl Recurring {
         }));
     }
 
-    fn named(&self, name: NameKey) -> Option<&Known> {
-        let by_name = self.by_name.get_or_init(|| (0..).zip(&self.known).map(|(at, known)| (known.name, at)).collect());
-        by_name.get(&name).map(|at| &self.known[*at as usize])
+    /// Index of the function of this name; `guess` is looked at first.
+    fn named(&self, name: NameKey, guess: u32) -> Option<u32> {
+        match self.known.get(guess as usize) {
+            Some(known) if known.name == name => Some(guess),
+            _ => self.by_name().get(&name).copied(),
+        }
     }
 
-    /// Whether `stretch` is the same code as the function that has this name here; `old_bytes` gives the bytes from an address
-    /// of the file before. Then `skeleton` holds its bytes with the fields zeroed, and `filled` the fields.
+    /// Made when it is asked for first.
+    pub fn by_name(&self) -> &HashMap<NameKey, u32> {
+        self.by_name.get_or_init(|| (0..).zip(&self.known).map(|(at, known)| (known.name, at)).collect())
+    }
+
+    /// Whether `stretch` is the same code as the function that has this name here, `guess` if names come in the order that they
+    /// had; `old_bytes` gives the bytes from an address of the file before. Then `skeleton` holds its bytes with the fields
+    /// zeroed, and `filled` the fields.
     pub fn same<'a>(
         &self,
         name: NameKey,
+        guess: u32,
         stretch: &Stretch<'_>,
         old_bytes: impl Fn(Vaddr) -> &'a [u8],
         skeleton: &mut Vec<u8>,
         filled: &mut Vec<Filled>,
     ) -> Option<Same> {
-        let known = self.named(name)?;
+        let index = self.named(name, guess)?;
+        let known = &self.known[index as usize];
         let len = stretch.bytes.len();
         if known.bytes.end - known.bytes.start != len as u64 || known.body as usize != stretch.body {
             return None;
@@ -140,7 +153,7 @@ impl Recurring {
         }
         let moved = |address: Vaddr| Vaddr(address.0 - known.bytes.start + stretch.start);
         let facts = Facts { at: moved(known.facts.at), landing: known.facts.landing.map(moved), ..known.facts };
-        Some(Same { skeleton: known.skeleton, facts })
+        Some(Same { index, skeleton: known.skeleton, facts })
     }
 }
 

@@ -363,20 +363,25 @@ impl FunctionIdentities {
             .zip(&plan.partners)
             .enumerate()
             .map(|(index, (function, partner))| {
-                let oldest = lineage.instances((*partner)?).first()?;
-                let old = lineage.function(*oldest);
+                let family = (*partner)?;
+                let oldest = lineage.oldest(family);
+                if !lineage.is_entangled(family) {
+                    // It has room of its own, and its entry is shared with nobody.
+                    return Some(lineage.address(oldest));
+                }
+                let old = lineage.function(oldest);
                 let stays_whole = lineage
-                    .sharers(*oldest)
+                    .sharers(oldest)
                     .all(|(_, family)| new_address.get(family as usize) == Some(&Some(function.address)));
                 let same = old.content.is_some() && old.content == function.content;
-                let has_room = match lineage.lender(*oldest) {
+                let has_room = match lineage.lender(oldest) {
                     Some(lender) => {
                         plan.lenders.contains(&lineage.placed(lender.generation).families[lender.function as usize])
                     }
                     None => old.entry.form != crate::image::Form::None,
                 };
                 let reachable = has_room || (same && !plan.distinct.contains(&(index as u32)));
-                (stays_whole && reachable && !old.indirect && !function.indirect).then(|| lineage.address(*oldest))
+                (stays_whole && reachable && !old.indirect && !function.indirect).then(|| lineage.address(oldest))
             })
             .collect();
         FunctionIdentities { addresses }

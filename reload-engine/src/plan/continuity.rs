@@ -19,13 +19,18 @@ pub fn match_functions(
 ) -> Vec<Option<u32>> {
     let mut partners = vec![None; image.functions.len()];
     let lasting = |function: &Function| !function.auxiliary && !function.indirect;
-    // New functions by key, each pointing at the one before it of the same key: no allocation for each name.
-    let mut last: HashMap<NameKey, usize> = HashMap::with_capacity(image.functions.len());
+    // For each family the last new function of its name, which points at the one before it of that name.
+    let mut last: Vec<Option<usize>> = vec![None; lineage.families().len()];
     let mut before: Vec<Option<usize>> = vec![None; image.functions.len()];
+    let mut known = Vec::with_capacity(image.functions.len());
     for (index, function) in image.functions.iter().enumerate().filter(|(_, function)| lasting(function)) {
-        before[index] = last.insert(function.key, index);
+        let guess = known.last().map_or(0, |(_, family)| family + 1);
+        if let Some(family) = lineage.newest_of(function.key, guess) {
+            before[index] = last[family as usize].replace(index);
+            known.push((index, family));
+        }
     }
-    let newest = |family: u32| lineage.instances(family).last().map(|instance| lineage.function(*instance));
+    let newest = |family: u32| lineage.function(lineage.newest(family));
     let traits = |function: &Function| Traits {
         file: function.file,
         version: function.version,
@@ -33,17 +38,18 @@ pub fn match_functions(
         ..Traits::default()
     };
     let mut elsewhere = Vec::new();
-    for (index, function) in image.functions.iter().enumerate() {
-        // Each key once, at its last function.
-        if !lasting(function) || last.get(&function.key) != Some(&index) {
+    for (index, family) in known {
+        // Each name once, at its last function.
+        if last[family as usize] != Some(index) {
             continue;
         }
-        let mut namesakes = lineage.namesakes(function.key).filter(|family| newest(*family).is_some_and(lasting));
+        let function = &image.functions[index];
+        let mut namesakes = lineage.namesakes(family).filter(|family| lasting(newest(*family)));
         let Some(family) = namesakes.next() else { continue };
         let more = namesakes.next();
         // Nearly all names are the only ones of their kind.
         if more.is_none() && before[index].is_none() {
-            let old = newest(family).map(traits).unwrap_or_default();
+            let old = traits(newest(family));
             let partner = pair(std::slice::from_ref(&old), std::slice::from_ref(&traits(function))).partners[0];
             match partner {
                 Some(_) => partners[index] = Some(family),
@@ -55,7 +61,7 @@ pub fn match_functions(
         families.reverse();
         let mut news: Vec<usize> = std::iter::successors(Some(index), |index| before[*index]).collect();
         news.reverse();
-        let old: Vec<Traits> = families.iter().filter_map(|family| newest(*family).map(traits)).collect();
+        let old: Vec<Traits> = families.iter().map(|family| traits(newest(*family))).collect();
         let new: Vec<Traits> = news.iter().map(|index| traits(&image.functions[*index])).collect();
         let pairing = pair(&old, &new);
         if pairing.ambiguous {
@@ -83,9 +89,8 @@ fn pair_moved(lineage: &Lineage, image: &Image, candidates: &[(u32, u32)], partn
         let keys = |users: Vec<u32>| users.into_iter().map(|user| image.functions[user as usize].key).collect();
         callers_of_each(image, &of).into_iter().map(|(function, users)| (function, keys(users))).collect()
     };
-    let newest = |family: u32| lineage.instances(family).last().copied();
     let mut by_generation: HashMap<usize, HashSet<u32>> = HashMap::new();
-    for instance in candidates.iter().filter_map(|(_, family)| newest(*family)) {
+    for instance in candidates.iter().map(|(_, family)| lineage.newest(*family)) {
         by_generation.entry(instance.generation).or_default().insert(instance.function);
     }
     let old_users: HashMap<usize, _> = by_generation
@@ -94,7 +99,8 @@ fn pair_moved(lineage: &Lineage, image: &Image, candidates: &[(u32, u32)], partn
         .collect();
     let new_users = users(image, candidates.iter().map(|(function, _)| *function).collect());
     for (function, family) in candidates {
-        let old = newest(*family).and_then(|it| old_users.get(&it.generation)?.get(&it.function));
+        let newest = lineage.newest(*family);
+        let old = old_users.get(&newest.generation).and_then(|users| users.get(&newest.function));
         if let (Some(old), Some(new)) = (old, new_users.get(function))
             && !old.is_disjoint(new)
         {
@@ -130,7 +136,7 @@ fn pair_renumbered_closures(
     let mut affected: HashSet<String> = gone.chain(came).collect();
     let changed: Vec<(String, u128)> = (image.functions.iter().zip(partners.iter()))
         .filter_map(|(function, partner)| {
-            let was = lineage.function(*lineage.instances((*partner)?).last()?).content;
+            let was = lineage.function(lineage.newest((*partner)?)).content;
             let content = function.content.filter(|content| was != Some(*content))?;
             Some((closure_family(image.function_name(function))?, content))
         })

@@ -50,21 +50,23 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
     let mut entries: Vec<(Addr, Instance)> = Vec::new();
     let mut consider = |instance: Instance| entries.push((lineage.address(instance), instance));
     for (&family, last) in before.implementers.iter() {
-        let instances = lineage.instances(family);
         let all = lineage.is_entangled(family)
             || !before.leads_through_oldest(lineage, family)
             || !after.leads_through_oldest(lineage, family);
         let next = after.implementers.get(&family).filter(|_| !all);
         match next {
             Some(next) if next == last => {
-                instances.last().filter(|it| untouched == Some(it.generation)).into_iter().for_each(|it| consider(*it));
+                Some(lineage.newest(family))
+                    .filter(|it| untouched == Some(it.generation))
+                    .into_iter()
+                    .for_each(&mut consider);
             }
             Some(next) => {
-                let ends = instances.first().into_iter().chain(instances.last());
+                [lineage.oldest(family), lineage.newest(family)].into_iter().for_each(&mut consider);
                 let runs = [last, next].into_iter().flat_map(|it| lineage.run(family, *it));
-                ends.chain(runs).for_each(|it| consider(*it));
+                runs.for_each(|it| consider(*it));
             }
-            None => instances.iter().for_each(|it| consider(*it)),
+            None => lineage.instances(family).iter().for_each(|it| consider(*it)),
         }
     }
     let begun = after.implementers.keys().filter(|family| !before.implementers.contains_key(family));
@@ -73,10 +75,11 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
     // later instances lead to it, and no longer do.
     let on = |path: &[usize], generation: usize| path.binary_search(&generation).is_ok();
     let parted = |generation: usize| on(&before.path, generation) != on(&after.path, generation);
+    let parted: Vec<bool> = (0..lineage.all().len()).map(parted).collect();
     for family in 0..lineage.families().len() as u32 {
-        match lineage.instances(family) {
-            all @ [first, _, ..] if parted(first.generation) => all.iter().for_each(|it| consider(*it)),
-            _ => {}
+        let (oldest, newest) = (lineage.oldest(family), lineage.newest(family));
+        if parted[oldest.generation] && oldest != newest {
+            lineage.instances(family).iter().for_each(|it| consider(*it));
         }
     }
     // One of each address.
@@ -204,7 +207,7 @@ impl Running {
     /// Where the entry of `instance` should lead; `None`: into its own code.
     fn destination(&self, lineage: &Lineage, instance: Instance, family: u32) -> Option<Addr> {
         let implementer = lineage.implementer(&self.implementers, &self.path, family)?;
-        let oldest = *lineage.instances(family).first()?;
+        let oldest = lineage.oldest(family);
         if oldest != instance && lineage.is_alone(instance) && self.leads_through_oldest(lineage, family) {
             // One that happens to be the same, with others in between, need not come and go with those.
             let own = lineage.run(family, implementer).contains(&instance);
@@ -217,12 +220,8 @@ impl Running {
     /// Whether the oldest entry of a function that was implemented anew is known to lead to the code that runs, so that the
     /// others may lead to it.
     fn leads_through_oldest(&self, lineage: &Lineage, family: u32) -> bool {
-        let (Some(implementer), Some(oldest)) =
-            (self.implementers.get(&family).copied(), lineage.instances(family).first().copied())
-        else {
-            return false;
-        };
-        let target = lineage.address(implementer);
+        let Some(implementer) = self.implementers.get(&family).copied() else { return false };
+        let (oldest, target) = (lineage.oldest(family), lineage.address(implementer));
         lineage.is_alone(oldest)
             && (lineage.interchangeable(oldest, implementer) || jumps_by_itself(lineage, oldest, target))
     }

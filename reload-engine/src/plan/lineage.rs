@@ -31,14 +31,18 @@ pub struct Instance {
 #[derive(Clone, Debug)]
 pub struct Family {
     pub key: NameKey,
+    /// The first and the last of the instances, which are asked for more often than all others together.
+    ends: [Instance; 2],
     /// Oldest first; at most one per generation.
-    pub instances: Vec<Instance>,
+    instances: Vec<Instance>,
     /// Parallel to the instances: index of the first of those in a row that are interchangeable.
     runs: Vec<u32>,
     /// What becomes of some entry of it depends on other families too: it is shared, or borrows room.
     entangled: bool,
     /// The family before this one in the chain of those with the same key.
     namesake: Option<u32>,
+    /// It is the last of that chain.
+    newest: bool,
 }
 
 /// A generation that has been loaded into the target.
@@ -119,7 +123,7 @@ impl Lineage {
         lineage
     }
 
-    /// The next generation, whose functions are instances of their families already.
+    /// The next generation, whose families have been found.
     fn add(&mut self, placed: Placed) {
         self.parents.push(placed.parent);
         self.text.extend(text(&placed.image, placed.bias));
@@ -132,22 +136,34 @@ impl Lineage {
     fn found(&mut self, key: NameKey, first: Instance) -> u32 {
         let family = self.families.len() as u32;
         let namesake = self.by_key.insert(key, family);
-        self.families.push(Family { key, instances: vec![first], runs: Vec::new(), entangled: false, namesake });
+        if let Some(namesake) = namesake {
+            self.families[namesake as usize].newest = false;
+        }
+        self.families.push(Family {
+            key,
+            ends: [first; 2],
+            instances: Vec::new(),
+            runs: Vec::new(),
+            entangled: false,
+            namesake,
+            newest: true,
+        });
         family
     }
 
-    /// Completes the families of the last generation's functions.
+    /// Adds the last generation's functions to their families.
     fn complete_families(&mut self) {
         let Some(Placed { image, families: of, .. }) = self.placed.last() else { return };
-        let (image, of) = (Arc::clone(image), of.clone());
+        let (image, of, generation) = (Arc::clone(image), of.clone(), self.placed.len() - 1);
         for (index, family) in of.into_iter().enumerate() {
-            let of = &self.families[family as usize];
-            let run = match of.instances[..] {
-                [.., before, last] if self.interchangeable(before, last) => of.runs.last().copied(),
-                _ => None,
-            };
+            let instance = Instance { generation, function: index as u32 };
+            let before = self.newest(family);
+            let goes_on = before != instance && self.interchangeable(before, instance);
             let of = &mut self.families[family as usize];
-            of.runs.push(run.unwrap_or(of.instances.len() as u32 - 1));
+            let run = of.runs.last().copied().filter(|_| goes_on);
+            of.runs.push(run.unwrap_or(of.instances.len() as u32));
+            of.instances.push(instance);
+            of.ends[1] = instance;
             of.entangled |= !is_alone(&image, index) || !jumps_alone(&image.functions[index]);
         }
     }
@@ -173,10 +189,18 @@ impl Lineage {
         is_alone(&self.placed[instance.generation].image, instance.function as usize)
     }
 
-    /// The families of this key, newest first.
-    pub fn namesakes(&self, key: NameKey) -> impl Iterator<Item = u32> {
-        let last = self.by_key.get(&key).copied();
-        std::iter::successors(last, |family| self.families[*family as usize].namesake)
+    /// The newest family of this key. `guess` is looked at first: functions mostly come in the order that they had before, and
+    /// searching a large table misses the cache.
+    pub fn newest_of(&self, key: NameKey, guess: u32) -> Option<u32> {
+        match self.families.get(guess as usize) {
+            Some(family) if family.newest && family.key == key => Some(guess),
+            _ => self.by_key.get(&key).copied(),
+        }
+    }
+
+    /// The families of the same key as this one, from it on to older ones.
+    pub fn namesakes(&self, family: u32) -> impl Iterator<Item = u32> {
+        std::iter::successors(Some(family), |family| self.families[*family as usize].namesake)
     }
 
     /// Adds the planned generation where the loader put it, `code` being what [`super::bind::code`] found; returns its index.
@@ -185,14 +209,8 @@ impl Lineage {
         let mut families = Vec::with_capacity(plan.partners.len());
         for (function, partner) in plan.partners.iter().enumerate() {
             let instance = Instance { generation, function: function as u32 };
-            let family = match partner {
-                Some(family) => {
-                    self.families[*family as usize].instances.push(instance);
-                    *family
-                }
-                None => self.found(plan.image.functions[function].key, instance),
-            };
-            families.push(family);
+            let begun = || self.found(plan.image.functions[function].key, instance);
+            families.push(partner.unwrap_or_else(begun));
         }
         let homes = plan.homes.placed(place, &plan.image);
         let Place { bias, tls_module, .. } = place;
@@ -257,8 +275,17 @@ impl Lineage {
         &self.families
     }
 
+    /// Oldest first; at most one per generation.
     pub fn instances(&self, family: u32) -> &[Instance] {
         &self.families[family as usize].instances
+    }
+
+    pub fn oldest(&self, family: u32) -> Instance {
+        self.families[family as usize].ends[0]
+    }
+
+    pub fn newest(&self, family: u32) -> Instance {
+        self.families[family as usize].ends[1]
     }
 
     pub fn function(&self, instance: Instance) -> &Function {
@@ -340,8 +367,12 @@ impl Lineage {
     /// The instance that runs a family, given [`Lineage::implementers`] and [`Lineage::path`] of the active generation;
     /// `None` where the family does not exist on that path.
     pub fn implementer(&self, implementers: &HashMap<u32, Instance>, path: &[usize], family: u32) -> Option<Instance> {
-        let first = || self.instances(family).iter().find(|instance| path.binary_search(&instance.generation).is_ok());
-        implementers.get(&family).or_else(first).copied()
+        let on_path = |instance: &Instance| path.binary_search(&instance.generation).is_ok();
+        let first = || {
+            let oldest = Some(self.oldest(family)).filter(on_path);
+            oldest.or_else(|| self.instances(family).iter().copied().find(on_path))
+        };
+        implementers.get(&family).copied().or_else(first)
     }
 }
 

@@ -326,7 +326,7 @@ fn diff_functions(lineage: &Lineage, plan: &mut Plan) -> Vec<Instance> {
                     plan.changed.push(index as u32);
                     changed.note(function.address.0, image.function_name(function));
                     let family = lineage.placed(running.generation).families[running.function as usize];
-                    oldest.extend(lineage.instances(family).first());
+                    oldest.push(lineage.oldest(family));
                 }
             }
         }

@@ -250,9 +250,9 @@ impl Worker {
             return false;
         }
         // A file found to mean the same takes the place of the original in the record, so the inode alone proves nothing.
-        std::fs::read(mapped.path).is_ok_and(|bytes| {
-            stamp(mapped.path).is_ok_and(|now| now.inode == file.inode) && content_hash(&bytes) != record.content
-        })
+        let is_there = || stamp(mapped.path).is_ok_and(|now| now.inode == file.inode);
+        let differs = || std::fs::read(mapped.path).is_ok_and(|bytes| content_hash(&bytes) != record.content);
+        is_there() && differs() && is_there()
     }
 
     /// Puts generation 0 into the ledger, or the reason why this module cannot be reloaded.
