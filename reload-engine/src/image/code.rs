@@ -5,11 +5,11 @@
 use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use rayon::prelude::*;
 
 use super::{
     Image, RelocationKind, Resolves, SectionKind,
     entry::{self, Entry, Facts, Padding},
-    layout::in_parallel,
     local_exec::LocalExec,
     recurring::{FieldKind, Filled, Record, Recurring},
     switches::{self, TableTracker},
@@ -108,13 +108,12 @@ pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Re
     }
     let pairs = TlsPairs::of(image);
     let before = before.filter(|before| thread_locals_agree(image, before));
-    let parts: Vec<&[Stretch<'_>]> = stretches.chunks(PART).collect();
-    let parts = in_parallel(parts.len(), |index| {
+    let parts = stretches.par_chunks(PART).map(|part| {
         let mut scanner = Scanner::new(image, before, &pairs);
-        parts[index].iter().for_each(|stretch| scanner.stretch(stretch));
+        part.iter().for_each(|stretch| scanner.stretch(stretch));
         scanner
     });
-    Ok(joined(image, parts, landing_pads))
+    Ok(joined(image, parts.collect(), landing_pads))
 }
 
 /// Whether an instruction that may reach a thread-local of a program reaches the same one in both files.

@@ -6,13 +6,13 @@
 use std::{borrow::Cow, collections::HashSet, ops::Range};
 
 use foldhash::{HashMap, HashMapExt as _};
+use rayon::prelude::*;
 use twox_hash::XxHash3_128;
 
 use super::{
     Image, RelocationKind, Resolves, Section, SectionKind,
     code::{Mention, Scan},
     exceptions::{self, Named},
-    layout::in_parallel,
 };
 use crate::model::Vaddr;
 
@@ -58,24 +58,24 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
     let resolvers: HashMap<Vaddr, Option<u128>> =
         indirect.map(|(index, function)| (function.address, plain.function(index, scan))).collect();
     let functions = parts(image.functions.len());
-    let own = in_parallel(functions.len(), |index| {
+    let own = functions.par_iter().flat_map_iter(|part| {
         let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
-        functions[index].clone().map(|function| meaning.function(function, scan)).collect::<Vec<_>>()
+        part.clone().map(move |function| meaning.function(function, scan))
     });
-    let own = own.concat();
+    let own: Vec<Option<u128>> = own.collect();
     let clones: Vec<(Vaddr, Vaddr)> =
         image.functions.iter().filter(|of| of.auxiliary).map(|clone| (clone.address, clone.end)).collect();
     let function = |index: usize| {
         let comparable = !scan.bodies[index].opaque && image.tables.has_local_symbols;
         comparable.then(|| with_clones(image, scan, &own, &clones, index)).flatten()
     };
-    let functions = in_parallel(functions.len(), |index| functions[index].clone().map(function).collect::<Vec<_>>());
+    let functions = (0..image.functions.len()).into_par_iter().map(function).collect();
     let objects = parts(image.objects.len());
-    let objects = in_parallel(objects.len(), |index| {
+    let objects = objects.par_iter().flat_map_iter(|part| {
         let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
-        objects[index].clone().map(|object| meaning.static_of(object)).collect::<Vec<_>>()
+        part.clone().map(move |object| meaning.static_of(object))
     });
-    Hashes { functions: functions.concat(), objects: objects.concat() }
+    Hashes { functions, objects: objects.collect() }
 }
 
 /// How functions or statics are divided among threads: what parts have in common each of them reads anew, so they are few, but

@@ -12,8 +12,9 @@ use gimli::{
     DW_AT_name, DW_AT_specification, DW_TAG_inlined_subroutine, DW_TAG_subprogram, DebugInfoOffset,
     DebuggingInformationEntry, Dwarf, Unit,
 };
+use rayon::prelude::*;
 
-use super::layout::{Reader, Sections, headers, in_parallel};
+use super::layout::{Reader, Sections, headers};
 
 type Entry<'data> = DebuggingInformationEntry<Reader<'data>>;
 
@@ -40,7 +41,8 @@ impl Inlines {
         let dwarf = sections.dwarf();
         let units: Vec<Unit<Reader<'_>>> =
             headers(&dwarf).into_iter().filter_map(|header| dwarf.unit(header).ok()).collect();
-        let found = in_parallel(units.len(), |index| of_unit(&dwarf, &units, index).unwrap_or_default());
+        let of_unit = |index| of_unit(&dwarf, &units, index).unwrap_or_default();
+        let found: Vec<_> = (0..units.len()).into_par_iter().map(of_unit).collect();
         for (name, inline) in found.into_iter().flatten() {
             let known = inlines.by_name.entry(name).or_default();
             if !known.iter().any(|other| other.declared == inline.declared) {

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use rayon::prelude::*;
 use twox_hash::XxHash3_128;
 
 use crate::{
@@ -49,7 +50,7 @@ pub use pool::{analyse, analyse_known};
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
 use elf::{RawKind, RawSymbol, Relocation, Tables};
-use layout::{Layouts, in_parallel};
+use layout::Layouts;
 use places::Places;
 use recurring::Recurring;
 
@@ -183,8 +184,6 @@ struct Symbols {
 
 /// How many symbols one thread looks at at a time.
 const SYMBOLS: usize = 4096;
-/// And how many references of code.
-const REFERENCES: usize = 16_384;
 
 impl Image {
     /// Parses and analyses `bytes`; `path` is for messages only.
@@ -276,8 +275,7 @@ impl Analysis {
     }
 
     fn collect_symbols(&mut self) {
-        let parts: Vec<&[RawSymbol]> = self.tables.symbols.chunks(SYMBOLS).collect();
-        let parts = in_parallel(parts.len(), |index| self.symbols(parts[index]));
+        let parts: Vec<Symbols> = self.tables.symbols.par_chunks(SYMBOLS).map(|part| self.symbols(part)).collect();
         let sorted =
             |part: fn(&Symbols) -> &Vec<Object>| joined(parts.iter().map(part), |object| (object.address, object.size));
         let (objects, thread_locals) = (sorted(|part| &part.objects), sorted(|part| &part.thread_locals));
@@ -480,9 +478,7 @@ impl Analysis {
         self.uses_of_state.get_or_init(|| {
             let use_of =
                 |reference: &CodeReference| Some((reference.function?, self.state_meant(reference.target)? as u32));
-            let parts: Vec<&[CodeReference]> = self.references.chunks(REFERENCES).collect();
-            let uses = in_parallel(parts.len(), |index| parts[index].iter().filter_map(use_of).collect::<Vec<_>>());
-            uses.concat()
+            self.references.par_iter().filter_map(use_of).collect()
         })
     }
 

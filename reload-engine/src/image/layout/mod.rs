@@ -11,15 +11,11 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     ops::Range,
-    sync::{
-        Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
 };
 
 use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader};
 use object::{Object as _, ObjectSection as _};
+use rayon::prelude::*;
 
 mod describe;
 mod dies;
@@ -158,7 +154,7 @@ impl Layouts {
         let Some(sections) = Sections::load(bytes) else { return Layouts::default() };
         let dwarf = sections.dwarf();
         let units = units(&dwarf, wanted);
-        let parts = in_parallel(units.list.len(), |index| shape::of_unit(&units, index));
+        let parts: Vec<_> = (0..units.list.len()).into_par_iter().map(|index| shape::of_unit(&units, index)).collect();
         let mut layouts = Layouts { units: units.list.iter().map(Unit::head).collect(), ..Layouts::default() };
         let split = units.list.iter().any(|unit| unit.split);
         layouts.elsewhere = if split { Some(IN_DWO) } else { sections.elsewhere };
@@ -174,8 +170,7 @@ impl Layouts {
         let Some(sections) = Sections::load(bytes) else { return Vec::new() };
         let dwarf = sections.dwarf();
         let units = units(&dwarf, Some(&|head: &Head| head.covers_any(functions)));
-        let held = in_parallel(units.list.len(), |index| shape::held(&units, index, functions));
-        held.into_iter().flatten().collect()
+        (0..units.list.len()).into_par_iter().flat_map_iter(|index| shape::held(&units, index, functions)).collect()
     }
 
     /// Whether the file says anything of types: without, "no difference" means nothing.
@@ -275,14 +270,13 @@ type Wanted<'a> = dyn Fn(&Head) -> bool + Sync + 'a;
 fn units(dwarf: &Dwarf<Reader<'_>>, wanted: Option<&Wanted<'_>>) -> Units {
     let mut headers = headers(dwarf);
     if let Some(wanted) = wanted {
-        let kept = in_parallel(headers.len(), |index| {
-            // One that cannot be read is left for whoever reads all.
-            Unit::read_head(dwarf, headers[index]).is_ok_and(|unit| unit.signed.is_some() || wanted(&unit.head()))
-        });
-        let mut kept = kept.into_iter();
-        headers.retain(|_| kept.next() == Some(true));
+        // One that cannot be read is left for whoever reads all.
+        let is_wanted = |header: &UnitHeader<Reader<'_>>| {
+            Unit::read_head(dwarf, *header).is_ok_and(|unit| unit.signed.is_some() || wanted(&unit.head()))
+        };
+        headers = headers.into_par_iter().filter(is_wanted).collect();
     }
-    Units::of(in_parallel(headers.len(), |index| Unit::read(dwarf, headers[index]).unwrap_or_default()))
+    Units::of(headers.into_par_iter().map(|header| Unit::read(dwarf, header).unwrap_or_default()).collect())
 }
 
 pub(super) fn headers<'data>(dwarf: &Dwarf<Reader<'data>>) -> Vec<UnitHeader<Reader<'data>>> {
@@ -292,41 +286,6 @@ pub(super) fn headers<'data>(dwarf: &Dwarf<Reader<'data>>) -> Vec<UnitHeader<Rea
         headers.push(header);
     }
     headers
-}
-
-/// `work` for each index, on as many threads as there are processors.
-pub(super) fn in_parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    if count <= 1 {
-        return (0..count).map(work).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::with_capacity(count));
-    let threads = processors().min(count);
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                break;
-            }
-            let result = work(index);
-            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
-}
-
-/// Finding out takes a dozen system calls, for the limits of control groups.
-fn processors() -> usize {
-    static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    *PROCESSORS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// Keys are hashes already.
