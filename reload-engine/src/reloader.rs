@@ -28,7 +28,7 @@ use crate::{
     },
     progress::Progress,
     target::{
-        link::{AgentLink, LedgerParts},
+        link::AgentLink,
         stop::{self, StopHelper},
     },
 };
@@ -527,11 +527,7 @@ impl Attempt<'_> {
 
     /// An error may have come after the agent had been told to go: the ledger says what really happened.
     fn after_failure(&mut self, error: Error, record: &GenerationRecord) -> Result<(Receipt, Ledger, u64)> {
-        let Ok(LedgerParts { revision, parts, .. }) = self.link.ledger(0) else { return Err(error) };
-        let mut ledger = Ledger::default();
-        if parts::apply(&mut ledger, &parts, self.link.space()).is_err() {
-            return Err(error);
-        }
+        let Ok((revision, ledger)) = parts::latest(self.link, 0, &Ledger::default()) else { return Err(error) };
         let entry = ledger.module(self.module);
         let known = entry.is_some_and(|entry| entry.generations.iter().any(|known| known.file == record.file));
         if known && entry.is_some_and(|entry| entry.active != record.number) {

@@ -19,7 +19,10 @@ use super::{GenerationRecord, Ledger, ModuleLedger, Rejected, Wishes};
 use crate::{
     error::{Error, Result},
     model::{Generation, HistoryEntry, Mark, Mode, Shield, rfc3339},
-    target::space::Space,
+    target::{
+        link::{AgentLink, LedgerParts},
+        space::Space,
+    },
 };
 
 /// What a part is about; `P` is a path, as the target knows it.
@@ -158,8 +161,24 @@ fn encoded(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::Unsupported(format!("the ledger cannot be written: {error}")))
 }
 
+/// The ledger as the agent has it now, and its revision; `known` is what it was at `revision`, 0 for nothing.
+///
+/// # Errors
+/// The link broke, or the agent's ledger is of another version.
+pub fn latest(link: &mut AgentLink, revision: u64, known: &Ledger) -> Result<(u64, Ledger)> {
+    let LedgerParts { revision, whole, parts } = link.ledger(revision)?;
+    let mut ledger = if whole { Ledger::default() } else { known.clone() };
+    apply(&mut ledger, &parts, link.space()).map_err(|error| {
+        Error::Unsupported(format!(
+            "the ledger of process {} cannot be read ({error}); it was written by another version: restart the target",
+            link.pid()
+        ))
+    })?;
+    Ok((revision, ledger))
+}
+
 /// Takes over what the agent of a target that lives in `space` says has changed.
-pub fn apply(ledger: &mut Ledger, parts: &[Part], space: &Space) -> serde_json::Result<()> {
+fn apply(ledger: &mut Ledger, parts: &[Part], space: &Space) -> serde_json::Result<()> {
     for Part { key, value } in parts {
         let here = |path: PathBuf| space.from_here(&path);
         match (serde_json::from_slice::<Key<PathBuf>>(key)?, value) {

@@ -143,6 +143,19 @@ struct Reference {
     exact: bool,
 }
 
+impl Reference {
+    /// One that the code makes, unless to a function.
+    fn to_object(image: &Image, of: &CodeReference) -> Option<Reference> {
+        let CodeReference { site, target, function, address_taken, .. } = *of;
+        image.function_starting_at(target).is_none().then_some(Reference {
+            site,
+            target,
+            function,
+            exact: !address_taken,
+        })
+    }
+}
+
 /// How far an object moves from its place in the file: by how many bytes, and into which module's TLS block.
 type Shift = (u64, u64);
 
@@ -181,15 +194,7 @@ impl<'a> Table<'a> {
     fn references(&self) -> Vec<Reference> {
         let image = self.image;
         match self.kind {
-            Kind::Objects => (image.references.iter())
-                .filter(|reference| image.function_starting_at(reference.target).is_none())
-                .map(|it| Reference {
-                    site: it.site,
-                    target: it.target,
-                    function: it.function,
-                    exact: !it.address_taken,
-                })
-                .collect(),
+            Kind::Objects => image.references.iter().filter_map(|it| Reference::to_object(image, it)).collect(),
             Kind::ThreadLocals => (image.tls_displacements.iter())
                 .map(|it| Reference {
                     site: it.site,
@@ -208,14 +213,7 @@ impl<'a> Table<'a> {
             Kind::Objects => {
                 let first = self.image.references.partition_point(|other| other.site < start);
                 let here = self.image.references[first..].iter().take_while(|other| other.site < end);
-                here.filter(|other| self.image.function_starting_at(other.target).is_none())
-                    .map(|it| Reference {
-                        site: it.site,
-                        target: it.target,
-                        function: it.function,
-                        exact: !it.address_taken,
-                    })
-                    .collect()
+                here.filter_map(|it| Reference::to_object(self.image, it)).collect()
             }
             Kind::ThreadLocals => {
                 self.references().into_iter().filter(|other| other.site >= start && other.site < end).collect()

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     ledger::{Ledger, ModuleLedger, NewWishes, Rejected, parts},
     model::{Change, HistoryEntry, Outcome, Receipt, Status, file_name},
-    target::link::{AgentLink, LedgerParts},
+    target::link::AgentLink,
 };
 
 /// How long to wait for another controller's reload before giving up.
@@ -39,14 +39,7 @@ impl Record {
 
     /// Takes over what has changed since it was read.
     pub fn refresh(&mut self, link: &mut AgentLink) -> Result<()> {
-        let LedgerParts { revision, whole, parts } = link.ledger(self.revision)?;
-        let mut ledger = if whole { Ledger::default() } else { self.ledger.clone() };
-        parts::apply(&mut ledger, &parts, link.space()).map_err(|error| {
-            Error::Unsupported(format!(
-                "the ledger of process {} cannot be read ({error}); it was written by another version: restart the target",
-                link.pid()
-            ))
-        })?;
+        let (revision, ledger) = parts::latest(link, self.revision, &self.ledger)?;
         self.replace(revision, ledger);
         Ok(())
     }
