@@ -162,7 +162,7 @@ fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
     let named = image.objects.iter().filter(|object| object.constant).flat_map(|o| [o.address, o.end()]);
     let mut all: Vec<u64> =
         mentioned.chain(pointed).filter(|address| constant(*address)).chain(named).map(|address| address.0).collect();
-    all.sort_unstable();
+    all.par_sort_unstable();
     all.dedup();
     all
 }
