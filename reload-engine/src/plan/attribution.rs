@@ -503,8 +503,12 @@ impl Judge<'_> {
         let mut objects = readings.iter().map(|(object, _)| *object);
         let from = |offset: i64| Vaddr(reference.target.0.wrapping_add_signed(offset));
         match access {
-            Access::At(offset) => objects.find(|reading| object(*reading).contains(from(offset))),
-            Access::Indexed(offset) => objects.find(|reading| object(*reading).address == from(offset)),
+            Access::At(offset) => objects.find(|it| object(*it).contains(from(offset))),
+            Access::Indexed(offset) => {
+                // An array may begin where the address is, and have an index that begins higher.
+                let begins = |at: Vaddr| objects.clone().find(|it| object(*it).address == at);
+                begins(from(offset)).filter(|found| begins(reference.target).is_none_or(|here| here == *found))
+            }
             Access::Compared | Access::Unknown => None,
         }
     }
