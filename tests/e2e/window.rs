@@ -371,6 +371,25 @@ fn failures_are_notified_while_nobody_looks() {
     assert_eq!(heard.try_recv().ok(), None);
 }
 
+/// Window managers add their frame when the window has been opened, and the frame is to be on the screen too.
+#[test]
+fn opened_beside_a_program_it_lies_within_the_screen() {
+    for size in [[1280, 800], [1366, 768]] {
+        let room = Room::new();
+        let display = Display::sized(size);
+        let desk = Desk::new(&room, &display);
+        let window = desk.window();
+        let mut last = None;
+        let placed = deadline::until(Duration::from_secs(20), || {
+            last = window.frame();
+            let [x, y, width, height] = last?;
+            let higher = height > window.place_now()[3];
+            (higher && x >= 0 && y >= 0 && x + width <= size[0] && y + height <= size[1]).then_some(())
+        });
+        assert!(placed.is_some(), "the window lies at {last:?} on a screen of {size:?}");
+    }
+}
+
 #[test]
 fn the_window_comes_back_as_it_was_left() {
     let room = Room::new();

@@ -13,6 +13,8 @@ use crate::{deadline, process};
 pub struct Display {
     /// As `:99`.
     pub name: String,
+    /// Width and height, in pixels.
+    pub size: [i32; 2],
     /// The address of the session bus.
     pub bus: String,
     /// In the order of their start.
@@ -31,12 +33,18 @@ impl Default for Display {
 
 impl Display {
     pub fn new() -> Self {
+        Display::sized([1440, 900])
+    }
+
+    pub fn sized(size: [i32; 2]) -> Self {
         // The server picks a free number and writes it to the given descriptor, its standard output.
         let mut server = Command::new("Xvfb");
-        server.args(["-displayfd", "1", "-screen", "0", "1440x900x24", "-nolisten", "tcp"]);
+        let [width, height] = size;
+        let screen = format!("{width}x{height}x24");
+        server.args(["-displayfd", "1", "-screen", "0", &screen, "-nolisten", "tcp"]);
         let runtime = tempfile::Builder::new().prefix("reload-display-").tempdir();
         let runtime = runtime.expect("the temporary folder is writable");
-        let mut display = Display { name: String::new(), bus: String::new(), processes: Vec::new(), runtime };
+        let mut display = Display { name: String::new(), size, bus: String::new(), processes: Vec::new(), runtime };
         display.name = format!(":{}", display.first_line(&mut server));
         let mut bus = Command::new("dbus-daemon");
         bus.args(["--session", "--nofork", "--print-address=1"]);
@@ -91,7 +99,8 @@ impl Display {
 
     /// Moves the pointer to the last corner of the screen, where it is over nothing.
     pub fn put_pointer_away(&self) {
-        self.tool("xdotool", &["mousemove", "--sync", "1439", "899"]).expect("the screen is there");
+        let [x, y] = self.size.map(|length| (length - 1).to_string());
+        self.tool("xdotool", &["mousemove", "--sync", &x, &y]).expect("the screen is there");
     }
 
     /// A verb of `accessibility.py`; its output, or what it complained about.
@@ -139,15 +148,20 @@ impl Window<'_> {
 
     /// The same with the frame that the window manager gives it, and with what lies in front of it.
     pub fn scene(&self) -> Picture {
+        let [x, y, width, height] = self.frame().expect("the window manager has framed it");
+        // A window's own picture has holes where others lie; the screen has none.
+        self.take(&["-window", "root", "-crop", &format!("{width}x{height}+{x}+{y}"), "+repage"])
+    }
+
+    /// Where it lies with the frame that the window manager gives it: x, y, width, height, in pixels. `None` before that.
+    pub fn frame(&self) -> Option<[i32; 4]> {
         let told = self.display.tool("xprop", &["-id", &self.id, "_NET_FRAME_EXTENTS"]).expect("it is there");
-        let numbers = told.rsplit('=').next().unwrap_or_default().split(',').map(|number| number.trim().parse());
+        // `_NET_FRAME_EXTENTS(CARDINAL) = 1, 1, 20, 5`
+        let numbers = told.split_once('=')?.1.split(',').map(|number| number.trim().parse());
         let frame: Vec<i32> = numbers.collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{error} in {told}"));
         let [left, right, top, bottom] = frame[..] else { panic!("four numbers, not {told}") };
         let [x, y, width, height] = self.place_now();
-        let (width, height) = (width + left + right, height + top + bottom);
-        // A window's own picture has holes where others lie; the screen has none.
-        let crop = format!("{width}x{height}+{}+{}", x - left, y - top);
-        self.take(&["-window", "root", "-crop", &crop, "+repage"])
+        Some([x - left, y - top, width + left + right, height + top + bottom])
     }
 
     fn take(&self, what: &[&str]) -> Picture {

@@ -24,7 +24,7 @@ use crate::{
         dialogs::{self, Dialog},
         fonts, keys,
         news::{self, News},
-        placement,
+        placement::{self, Fit},
         rows::Row,
         scene::{Scene, View, table_id},
         settings::{self, Settings},
@@ -71,7 +71,7 @@ pub struct Dashboard {
     listed: Instant,
     listing: bool,
     /// Whether the window has its place on the screen.
-    fits: bool,
+    fit: Fit,
 }
 
 impl Dashboard {
@@ -110,7 +110,7 @@ impl Dashboard {
             read: None,
             listed: Instant::now(),
             listing: false,
-            fits: true,
+            fit: Fit::Placed,
         };
         for tab in &dashboard.tabs {
             if matches!(tab.link, Link::Opening) {
@@ -127,12 +127,15 @@ impl Dashboard {
 
     /// Opened beside a program's window: it is to leave the left of the screen to that, and not to reach over the right.
     pub fn beside(mut self) -> Dashboard {
-        self.fits = false;
+        self.fit = Fit::Unplaced;
         self
     }
 
-    /// Makes the window as small as the screen demands, once it is known how large that is.
-    fn fit(&mut self, context: &Context) {
+    /// Makes the window as small as the screen demands, once it is known how large that is, and again once it has a frame.
+    fn place(&mut self, context: &Context) {
+        if self.fit == Fit::Placed {
+            return;
+        }
         let (screen, outer, inner) = context.input(|input| {
             let viewport = input.viewport();
             (viewport.monitor_size, viewport.outer_rect, viewport.inner_rect)
@@ -140,7 +143,10 @@ impl Dashboard {
         let (Some(screen), Some(outer), Some(inner)) = (screen, outer, inner) else {
             return;
         };
-        self.fits = true;
+        let Some(next) = self.fit.next(outer.size() != inner.size()) else {
+            return;
+        };
+        self.fit = next;
         let wanted = placement::within(screen, outer, inner.size(), SMALLEST);
         if wanted.size() != inner.size() {
             context.send_viewport_cmd(ViewportCommand::InnerSize(wanted.size()));
@@ -443,9 +449,7 @@ impl eframe::App for Dashboard {
             ui.memory_mut(|memory| memory.request_focus(table_id()));
         }
         let context = ui.ctx().clone();
-        if !self.fits {
-            self.fit(&context);
-        }
+        self.place(&context);
         self.read_names(&context);
         let (actions, lasts) = self.show(ui);
         let again = !actions.is_empty();

@@ -2,6 +2,27 @@
 
 use eframe::egui::{Rect, Vec2, pos2};
 
+/// How far a window has come in finding its place. Window managers add their frame some time after it has opened, or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Unplaced,
+    /// As it was before it had a frame. One is looked for whenever the window is drawn, which it is not for that alone.
+    WithoutFrame,
+    /// For good: from here on it is the user's.
+    Placed,
+}
+
+impl Fit {
+    /// Where it is once it has been placed as it now is; `None` if there is nothing to place.
+    pub fn next(self, framed: bool) -> Option<Fit> {
+        match (self, framed) {
+            (Fit::Placed, _) | (Fit::WithoutFrame, false) => None,
+            (Fit::Unplaced, false) => Some(Fit::WithoutFrame),
+            (Fit::Unplaced | Fit::WithoutFrame, true) => Some(Fit::Placed),
+        }
+    }
+}
+
 /// The corner of the frame and the size of what is in it, so that a window whose frame lies at `outer` with `inner` points of
 /// content does not reach over the edge of the screen. It becomes smaller first, down to `smallest`, then it moves.
 pub fn within(screen: Vec2, outer: Rect, inner: Vec2, smallest: Vec2) -> Rect {
@@ -20,7 +41,7 @@ pub fn within(screen: Vec2, outer: Rect, inner: Vec2, smallest: Vec2) -> Rect {
 mod tests {
     use eframe::egui::{Rect, Vec2, pos2, vec2};
 
-    use super::within;
+    use super::{Fit, within};
 
     fn check(screen: Vec2, corner: (f32, f32), size: Vec2) {
         let inner = vec2(1180.0, 800.0);
@@ -36,5 +57,21 @@ mod tests {
         check(vec2(1366.0, 768.0), (704.0, 48.0), vec2(660.0, 696.0));
         check(vec2(1024.0, 768.0), (382.0, 48.0), vec2(640.0, 696.0));
         check(vec2(600.0, 400.0), (704.0, 48.0), vec2(1180.0, 800.0));
+    }
+
+    /// Whether it had a frame each time the window was drawn, and whether it was placed then.
+    fn check_fit(frames: &[(bool, bool)]) {
+        let mut fit = Fit::Unplaced;
+        for (round, (framed, placed)) in frames.iter().enumerate() {
+            let next = fit.next(*framed);
+            assert_eq!(next.is_some(), *placed, "round {round} of {frames:?}");
+            fit = next.unwrap_or(fit);
+        }
+    }
+
+    #[test]
+    fn placed_once_without_a_frame_and_once_with_it() {
+        check_fit(&[(false, true), (false, false), (true, true), (true, false), (false, false), (true, false)]);
+        check_fit(&[(true, true), (true, false)]);
     }
 }
