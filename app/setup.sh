@@ -9,6 +9,8 @@ packages_build=(gcc g++ libc6-dev)
 packages_run=(libx11-6 libx11-xcb1 libxcb1 libxcursor1 libxi6 libxrandr2 libxkbcommon0 libxkbcommon-x11-0 libgl1 libegl1 libgl1-mesa-dri)
 # A display of our own with hands on it and eyes, and the accessibility bus with something that speaks to it.
 packages_test=(xvfb openbox xdotool imagemagick x11-utils dbus at-spi2-core python3-gi gir1.2-atspi-2.0)
+# The desktop's file dialog.
+packages_test+=(xdg-desktop-portal-gtk)
 # A debugger, and programs that nobody here wrote, to be attached.
 packages_test+=(gdb python3 nodejs redis-server nginx bash sqlite3)
 # Another compiler of C and C++, and another linker.

@@ -332,6 +332,37 @@ fn desktop(display: &Display) -> (zbus::blocking::Connection, Receiver<(String, 
     (service.expect("the bus is ours"), heard)
 }
 
+/// By the portal that desktops have for it, which shows GTK's dialog.
+#[test]
+fn a_file_is_chosen_in_the_desktops_own_dialog() {
+    let room = Room::new();
+    let display = Display::new();
+    let desk = Desk::new(&room, &display);
+    let chosen = desk.library.with_file_name("libchosen.so");
+    install::by_rename(&versioned(chosen.parent().expect("in a folder"), 2), &chosen);
+    desk.window().key("ctrl+o");
+    desk.press("Browse");
+    let dialog = display.window("Load a module into the target");
+    // A slash opens its field for a path. What is typed while that opens may be lost, a path's letters as well as the slash:
+    // the path is put there by other means, and the slash again where there is no field after a while.
+    let (service, path) = ("xdg-desktop-portal-gtk", chosen.to_str().expect("UTF-8"));
+    let mut complaint = String::new();
+    let written = (0..5).any(|_| {
+        dialog.key("slash");
+        let write = || display.accessibility(&["write", service, path]).map_err(|error| complaint = error).ok();
+        deadline::until(Duration::from_secs(8), write).is_some()
+    });
+    assert!(written, "{complaint}");
+    desk.accessibility("a Select that can be pressed", &["press", service, "Select"]);
+    deadline::wait_for("the path in the window, so that it can be loaded", || {
+        let parts = desk.parts();
+        parts.iter().any(|part| text(part, "name") == "Load" && has_state(part, "sensitive")).then_some(())
+    });
+    desk.window().key("Return");
+    desk.wait_for("libchosen.so, Current");
+    desk.close();
+}
+
 #[test]
 fn failures_are_notified_while_nobody_looks() {
     let room = Room::new();

@@ -50,6 +50,8 @@ impl Display {
         bus.args(["--session", "--nofork", "--print-address=1"]);
         display.furnish(&mut bus);
         bus.env("XDG_RUNTIME_DIR", display.runtime.path()).env_remove("DBUS_SESSION_BUS_ADDRESS");
+        // What the services that it starts remember, such as files used recently, is not the user's.
+        bus.env("XDG_DATA_HOME", display.runtime.path()).env("XDG_CONFIG_HOME", display.runtime.path());
         display.bus = display.first_line(&mut bus);
         let mut windows = Command::new("openbox");
         display.furnish(&mut windows);

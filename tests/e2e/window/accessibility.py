@@ -5,6 +5,8 @@
     parts APPLICATION       every part, named or not, as JSON: role, name, states, value, what can be done, depth
     press APPLICATION NAME  the action of the part that can be pressed and whose name begins with NAME
     place APPLICATION NAME  where in the window the middle of the part is whose name begins with NAME: x and y, in pixels
+    write APPLICATION TEXT  replaces what stands in its first field in view that can be edited; fails until there is one
+                            and it has taken the text
 
 Runs under Debian's own Python, whose packages bring the bindings.
 """
@@ -95,9 +97,23 @@ def place(name, beginning):
     sys.exit(f"nothing in {name} is called {beginning}")
 
 
+def write(name, text):
+    for part in parts(application(name)):
+        field, found = part.get_editable_text_iface(), part.get_state_set()
+        if field is None or not all(found.contains(state) for state in (Atspi.StateType.EDITABLE, Atspi.StateType.SHOWING)):
+            continue
+        field.set_text_contents(text)
+        stands = part.get_text_iface().get_text(0, -1)
+        if stands != text:
+            sys.exit(f"the field of {name} reads {stands}")
+        return
+    sys.exit(f"no field in {name} can be edited")
+
+
 def main():
     verb, *arguments = sys.argv[1:]
-    {"enable": enable, "tree": tree, "parts": describe, "press": press, "place": place}[verb](*arguments)
+    verbs = {"enable": enable, "tree": tree, "parts": describe, "press": press, "place": place, "write": write}
+    verbs[verb](*arguments)
 
 
 main()
