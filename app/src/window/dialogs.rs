@@ -266,7 +266,7 @@ fn show_help(ui: &mut Ui, actions: &mut Vec<Action>) {
     let screen = ui.ctx().content_rect().height();
     let room = (screen - distance_from_top(screen) - 110.0).max(120.0);
     let beside = ui.available_width() > 760.0;
-    ScrollArea::vertical().max_height(room).auto_shrink([false, true]).show(ui, |ui| {
+    ScrollArea::vertical().min_scrolled_height(room).max_height(room).auto_shrink([false, true]).show(ui, |ui| {
         if beside {
             // What is done with modules at the left, what with the window at the right.
             let (left, right) = keys::HELP.split_at(keys::HELP.len() - 1);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use eframe::egui::{Align, Color32, Frame, Id, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
+use eframe::egui::{Align, Color32, Frame, Id, Label, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
 use reload_engine::model::{Connection, HistoryEntry, Outcome, Snapshot};
 
 use crate::{
@@ -337,7 +337,8 @@ fn banner(
                 controls::icon(ui, icon, icons::outline(18.0), colour);
                 let headline = RichText::new(text).color(palette.text);
                 if detail.is_empty() {
-                    ui.label(headline);
+                    // Wrapped by itself: beside an icon text would run on, below the buttons.
+                    ui.add(Label::new(headline).wrap());
                     return;
                 }
                 ui.vertical(|ui| {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use eframe::egui::{
-    Align, Align2, Area, FontId, Frame, Id, Layout, Margin, Order, RichText, Role, Stroke, Ui, WidgetInfo, vec2,
+    Align, Align2, Area, FontId, Frame, Id, Label, Layout, Margin, Order, RichText, Role, Stroke, Ui, WidgetInfo, vec2,
 };
 
 use crate::window::{
@@ -81,7 +81,9 @@ fn line(
         ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
             ui.spacing_mut().item_spacing.x = 8.0;
             controls::icon(ui, icon, font, colour);
-            let label = ui.label(RichText::new(&toast.message).color(palette(ui).text));
+            // Wrapped by itself: beside an icon text would run on, below what stands at the right.
+            let text = RichText::new(&toast.message).color(palette(ui).text);
+            let label = ui.add(Label::new(text).wrap());
             // Read aloud when it appears.
             label.widget_info(|| WidgetInfo::labeled(Role::Status, true, &toast.message));
         });
