@@ -73,7 +73,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Actio
                 "The list appears as soon as the program's modules have been read."
             };
             let cancel = [("Cancel", Action::Close(scene.active)), ("Choose another target", Action::PickTarget)];
-            page(ui, icons::ATTACHED, &title, text, None, &cancel, actions);
+            page(ui, icons::DETACHED, &title, text, None, &cancel, actions);
             true
         }
         (_, Some(snapshot)) if snapshot.modules.is_empty() => {
@@ -228,7 +228,7 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         let other = ("Choose another target", Action::PickTarget);
         match (&tab.link, &snapshot.connection) {
             (Link::Opening, _) => {
-                banner(ui, "connection", icons::ATTACHED, palette.reloading, &opening(tab), &[], &[other], actions);
+                banner(ui, "connection", icons::DETACHED, palette.reloading, &opening(tab), &[], &[other], actions);
             }
             (Link::Refused { message, detail }, _) => {
                 let text = format::sentence(message);
