@@ -18,7 +18,7 @@ impl News {
     /// What is said in the corner of the window. Failures are told by the table and the details.
     pub fn toast(&self) -> Option<String> {
         match self {
-            News::Recovered { module } => Some(format!("{module} has recovered and runs its new code")),
+            News::Recovered { module } => Some(format!("{module} has recovered")),
             News::Elsewhere(what) => Some(format!("{what}, by another dashboard or terminal")),
             News::Stopped { .. } | News::Crashed { .. } => None,
         }
