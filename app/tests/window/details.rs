@@ -30,7 +30,8 @@ fn a_refused_module_can_be_reloaded_anyway() {
 fn the_failure_tells_what_still_runs_and_what_happens_next() {
     let window = Window::attached(sample::snapshot());
     window.assert_sees("Failed while loading the new code");
-    window.assert_sees("Undefined symbol: world_gravity.");
+    window.assert_sees("Undefined symbol:");
+    window.assert_sees("world_gravity.");
     window.assert_sees("Generation 41 still runs, with its state untouched.");
     window.assert_sees("tried again when the file changes");
     window.assert_sees("Link what is missing and build again");

@@ -25,7 +25,7 @@ struct Piece<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Kind {
     Plain,
-    /// Between backticks, or an address.
+    /// Between backticks, an address, or what the dynamic loader has not found.
     Name,
     /// `FILE:LINE`.
     Source(PathBuf, u32),
@@ -56,6 +56,7 @@ fn plain<'a>(text: &'a str, pieces: &mut Vec<Piece<'a>>) {
     let mut start = 0;
     let is_edge = |letter: char| letter.is_whitespace() || matches!(letter, '(' | ')' | '[' | ']' | ',' | ';' | '"');
     let mut from = 0;
+    let mut before = "";
     for (at, letter) in text.char_indices().chain([(text.len(), ' ')]) {
         if !is_edge(letter) {
             continue;
@@ -63,8 +64,10 @@ fn plain<'a>(text: &'a str, pieces: &mut Vec<Piece<'a>>) {
         let word = text[from..at].trim_end_matches(['.', ':']);
         let kind = match source(word) {
             Some((file, line)) => Some(Kind::Source(file.into(), line)),
-            None => is_address(word).then_some(Kind::Name),
+            // `undefined symbol: world_gravity` is how the loader tells of it, without backticks.
+            None => (is_address(word) || (before == "symbol:" && !word.is_empty())).then_some(Kind::Name),
         };
+        before = &text[from..at];
         if let Some(kind) = kind {
             if start < from {
                 pieces.push(Piece::new(&text[start..from], Kind::Plain));
@@ -215,6 +218,11 @@ mod tests {
             "headers at 0x3710 lie beyond 0xbb8, not 0x or 0xyz",
             "headers at <0x3710> lie beyond <0xbb8>, not 0x or 0xyz",
         );
+        check(
+            "libfoo.so: undefined symbol: _ZN5world7gravityE, version V1",
+            "libfoo.so: undefined symbol: <_ZN5world7gravityE>, version V1",
+        );
+        check("Undefined symbol: world_gravity.", "Undefined symbol: <world_gravity>.");
         check("a `lonely tick", "a <lonely tick>");
         check("", "");
     }
