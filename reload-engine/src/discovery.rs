@@ -15,6 +15,7 @@ use crate::{
     model::{Class, split_root},
     target::{
         attach::{self, Obstacle},
+        is_helper,
         link::AgentLink,
         maps,
         process::{self, Process},
@@ -47,14 +48,14 @@ impl Candidate {
     }
 }
 
-/// Every process but kernel threads and this one. Those that can be attached come first: with an agent, with modules of the
+/// Every process but kernel threads, this one and what dashboards have started to stop their targets. Those that can be attached come first: with an agent, with modules of the
 /// user's own, the youngest.
 pub fn candidates() -> Vec<Candidate> {
     let own = std::process::id();
     let store = StoreRoot::find().map(|root| root.path().to_owned()).unwrap_or_default();
     let mut all: Vec<Candidate> = Process::all()
         .into_iter()
-        .filter(|process| process.pid != own && !is_kernel_thread(process.pid))
+        .filter(|process| process.pid != own && !is_kernel_thread(process.pid) && !is_helper(process.pid))
         .map(|process| candidate(process, &store))
         .collect();
     all.sort_by_key(|candidate| {

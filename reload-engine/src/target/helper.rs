@@ -130,6 +130,13 @@ pub fn helper_main() -> Option<ExitCode> {
     })
 }
 
+/// Whether a process was started as a helper, by whatever dashboard.
+pub fn is_helper(pid: u32) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let argument = line.split(|byte| *byte == 0).nth(1);
+    [stop_helper::ARGUMENT, attach::helper::ARGUMENT].iter().any(|known| argument == Some(known.as_bytes()))
+}
+
 /// What ends the dashboard (Ctrl-C, a closed terminal) must not end a helper in the middle of its work; and it must not be
 /// the one that waits for a processor while others wait for it. All best effort.
 fn become_independent() {

@@ -20,4 +20,4 @@ pub mod store;
 mod threads;
 pub mod vitals;
 
-pub use helper::helper_main;
+pub use helper::{helper_main, is_helper};
