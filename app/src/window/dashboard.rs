@@ -12,6 +12,7 @@ use std::{
 use eframe::egui::{
     CentralPanel, Context, Frame as PanelFrame, Margin, Panel, Stroke, Ui, UserAttentionType, ViewportCommand, Visuals,
 };
+use jiff::tz::TimeZone;
 use reload_engine::error::Error;
 
 use crate::{
@@ -58,6 +59,7 @@ pub struct Dashboard {
     pub(super) view: View,
     pub(super) now: SystemTime,
     clock: fn() -> SystemTime,
+    zone: TimeZone,
     was_focused: bool,
     /// As last given to the window.
     title: String,
@@ -102,6 +104,7 @@ impl Dashboard {
             view,
             now: SystemTime::now(),
             clock: SystemTime::now,
+            zone: TimeZone::system(),
             was_focused: true,
             title: String::new(),
             started: false,
@@ -156,9 +159,10 @@ impl Dashboard {
         }
     }
 
-    /// With another clock than the system's: pictures show ages.
+    /// With another clock than the system's, which shows universal time: pictures show ages and times.
     pub fn at(mut self, clock: fn() -> SystemTime) -> Dashboard {
         self.clock = clock;
+        self.zone = TimeZone::UTC;
         self
     }
 
@@ -356,6 +360,7 @@ impl Dashboard {
             file: &self.file,
             toasts: &self.toasts,
             now: self.now,
+            zone: &self.zone,
             lasts: &lasts,
         };
         let view = &mut self.view;

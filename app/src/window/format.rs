@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::{Timestamp, tz::TimeZone};
 use reload_engine::model::Stage;
 
 /// How long ago, in one unit: `just now`, `20 s ago`, `4 min ago`, `2 h ago`, `3 d ago`.
@@ -34,8 +35,16 @@ pub fn age_lasts(time: SystemTime, now: SystemTime) -> Duration {
     Duration::from_secs((unit - seconds % unit).max(soonest))
 }
 
-/// The exact time, UTC.
-pub fn exact(time: SystemTime) -> String {
+/// The exact time as the clock on the wall tells it, to the second; as [`utc`] where the year cannot be told.
+pub fn exact(time: SystemTime, zone: &TimeZone) -> String {
+    match Timestamp::try_from(time) {
+        Ok(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => utc(time),
+    }
+}
+
+/// The exact time for readers elsewhere.
+pub fn utc(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string().replace('T', " ").replace('Z', " UTC")
 }
 
@@ -140,7 +149,9 @@ pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use super::{age, age_lasts, elide_middle, elide_path, percentile, sentence, size};
+    use jiff::tz::{TimeZone, offset};
+
+    use super::{age, age_lasts, elide_middle, elide_path, exact, percentile, sentence, size};
 
     #[test]
     fn ages_have_one_unit() {
@@ -152,6 +163,14 @@ mod tests {
         check(7300, "2 h ago");
         check(90_000, "1 d ago");
         assert_eq!(age(now + Duration::from_secs(5), now), "in the future");
+    }
+
+    #[test]
+    fn exact_times_are_those_of_the_zone() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1795903200976);
+        let check = |zone, expected: &str| assert_eq!(exact(time, &zone), expected);
+        check(TimeZone::UTC, "2026-11-28 22:00:00");
+        check(TimeZone::fixed(offset(2)), "2026-11-29 00:00:00");
     }
 
     #[test]

@@ -23,12 +23,12 @@ fn write(text: &mut String, snapshot: &Snapshot, now: SystemTime) -> std::fmt::R
     writeln!(text, "- program: `{}`", target.exe.display())?;
     writeln!(text, "- auto: {:?}", snapshot.mode)?;
     writeln!(text, "- connection: {:?}", snapshot.connection)?;
-    writeln!(text, "- {MADE_BY} {} at {}\n", env!("CARGO_PKG_VERSION"), format::exact(now))?;
+    writeln!(text, "- {MADE_BY} {} at {}\n", env!("CARGO_PKG_VERSION"), format::utc(now))?;
     let (folded, own): (Vec<&Module>, Vec<&Module>) =
         snapshot.modules.iter().partition(|module| rows::is_folded(module));
     writeln!(text, "| module | status | generation | modified | last | path |\n|---|---|--:|---|--:|---|")?;
     for module in &own {
-        let modified = module.mtime.map_or_else(|| "gone".to_owned(), format::exact);
+        let modified = module.mtime.map_or_else(|| "gone".to_owned(), format::utc);
         let last = module.last_ms.map_or_else(|| "–".to_owned(), format::milliseconds);
         let (name, generation, path) = (&module.name, module.generation, module.path.display());
         let status = icons::status_word(module.status);
@@ -50,7 +50,7 @@ fn write(text: &mut String, snapshot: &Snapshot, now: SystemTime) -> std::fmt::R
 
 fn history(text: &mut String, entry: &HistoryEntry) -> std::fmt::Result {
     let receipt = &entry.receipt;
-    let (time, total) = (format::exact(entry.time), format::milliseconds(receipt.timings_ms.total));
+    let (time, total) = (format::utc(entry.time), format::milliseconds(receipt.timings_ms.total));
     write!(text, "\n- {time}: {:?} to generation {}: ", entry.what, receipt.generation)?;
     if receipt.outcome == Outcome::Reloaded {
         let (functions, statics) = (receipt.functions, receipt.statics);

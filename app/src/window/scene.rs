@@ -7,6 +7,7 @@ use std::{
 };
 
 use eframe::egui::Id;
+use jiff::tz::TimeZone;
 use reload_engine::model::{Mark, Module, Snapshot};
 
 use crate::{
@@ -65,6 +66,8 @@ pub struct Scene<'a> {
     pub file: &'a Found,
     pub toasts: &'a [Toast],
     pub now: SystemTime,
+    /// Of the clock on the wall.
+    pub zone: &'a TimeZone,
     /// How long what is shown reads as it does; the ages in view shorten it.
     pub lasts: &'a Cell<Duration>,
 }
@@ -86,6 +89,10 @@ impl<'a> Scene<'a> {
     pub fn age(&self, time: SystemTime) -> String {
         self.lasts.set(self.lasts.get().min(format::age_lasts(time, self.now)));
         format::age(time, self.now)
+    }
+
+    pub fn exact(&self, time: SystemTime) -> String {
+        format::exact(time, self.zone)
     }
 
     pub fn selected(&self, view: &View) -> Option<&'a Module> {

@@ -392,7 +392,7 @@ impl Line<'_> {
             Cell::Name => self.name(ui.painter(), palette, rect),
             Cell::Modified => {
                 let (text, exact) = match module.mtime {
-                    Some(time) => (self.scene.age(time), Some(format::exact(time))),
+                    Some(time) => (self.scene.age(time), Some(self.scene.exact(time))),
                     None => ("–".to_owned(), None),
                 };
                 let fresh = module.mtime.is_some_and(|time| is_fresh(time, self.scene.now));

@@ -11,7 +11,7 @@ use crate::{
         action::Action,
         controls::{self, Button, palette},
         details::{card, heading, nothing},
-        format, icons,
+        icons,
         scene::{Scene, View},
         theme::{self, CONTROL},
     },
@@ -96,7 +96,7 @@ fn which(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, at: usize, count:
         ui.label(RichText::new(text).font(theme::medium()).color(palette.text));
         let age = scene.age(entry.time);
         ui.label(RichText::new(age).font(theme::small()).color(palette.text_secondary))
-            .on_hover_text(format::exact(entry.time));
+            .on_hover_text(scene.exact(entry.time));
         if count > 1 {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 ui.spacing_mut().item_spacing.x = 0.0;

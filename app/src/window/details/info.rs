@@ -28,7 +28,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
         pair(ui, "Mark", plain(mark(module.mark).to_owned()));
         let modified = module.mtime.map_or_else(
             || "the file is gone".to_owned(),
-            |time| format!("{} ({})", format::exact(time), scene.age(time)),
+            |time| format!("{} ({})", scene.exact(time), scene.age(time)),
         );
         pair(ui, "Modified", plain(modified));
         if let Some(size) = module.size {
