@@ -402,6 +402,20 @@ fn failures_are_notified_while_nobody_looks() {
     assert_eq!(heard.try_recv().ok(), None);
 }
 
+/// What the parent's wait has told of a program's end is not forgotten once there is nothing more to be told.
+#[test]
+fn how_a_program_ended_stays_in_the_window() {
+    let room = Room::new();
+    let display = Display::new();
+    let desk = Desk::new(&room, &display);
+    process::end(desk.pid);
+    let told = "host has ended by signal 9 (SIGKILL).";
+    desk.wait_for(told);
+    let patience = Duration::from_secs(8);
+    let forgotten = || desk.part("host has ended").is_none_or(|part| !text(&part, "name").starts_with(told));
+    assert_eq!(deadline::until(patience, || forgotten().then_some(())), None);
+}
+
 /// Window managers add their frame when the window has been opened, and the frame is to be on the screen too.
 #[test]
 fn opened_beside_a_program_it_lies_within_the_screen() {

@@ -188,6 +188,7 @@ impl Worker {
     pub fn run(mut self, orders: &Receiver<Order>, exit: &Receiver<Option<i32>>) {
         self.reconsider();
         let nothing = never();
+        let no_status = never();
         loop {
             self.publish_if_dirty();
             let ended = matches!(self.connection, Connection::Exited(_) | Connection::Lost(_));
@@ -197,6 +198,8 @@ impl Worker {
             let order = select.recv(orders);
             let notice = select.recv(&notices);
             let touched = select.recv(if ended { &nothing } else { &wake });
+            // Once the status is there, its channel is closed, which is no news: the end is told once.
+            let exit = if ended { &no_status } else { exit };
             let exited = select.recv(exit);
             let deadline = if ended { Instant::now() + LISTING_PACE } else { self.deadline() };
             match select.ready_deadline(deadline) {
