@@ -1,6 +1,7 @@
 //! What the window shows of an attached target where there is no table, or something went wrong; each state with its next step.
 
-use eframe::egui::{Key, Modifiers};
+use eframe::egui::{Key, Modifiers, Rect, Theme, vec2};
+use egui_kittest::kittest::Queryable;
 use reload_dashboard::worker::Request;
 use reload_engine::{
     error::Error,
@@ -30,6 +31,19 @@ fn another_controller_in_the_middle_of_a_reload_is_said() {
     window.update(|snapshot| snapshot.modules[1].status = Status::Reloading);
     window.click("libai_planner.so, Reloading");
     window.assert_sees("The new code is being prepared; the old one still runs.");
+}
+
+#[test]
+fn long_news_keep_clear_of_what_can_be_pressed() {
+    let mut window = Window::sized(sample::snapshot(), vec2(640.0, 480.0), Theme::Dark);
+    window.key(Key::F5);
+    let (command, told) = (window.ordered(), "/home/ada/aurora/libnew.so: undefined symbol: physics_missing_symbol");
+    window.send(Update::CommandFailed { command, message: told.to_owned(), detail: Vec::new() });
+    window.send(Update::Event { time: sample::now(), event: Event::Mode { mode: Mode::All } });
+    let place = |label: &str| -> Rect { window.harness.get_by_label_contains(label).rect() };
+    let (banner, news) = (place("undefined symbol: physics"), place("Auto was set to all except skipped, by"));
+    assert!(banner.right() < place("Repeat the command").left(), "{banner}");
+    assert!(news.right() < place("Dismiss this message").left(), "{news}");
 }
 
 #[test]
