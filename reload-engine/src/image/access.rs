@@ -110,6 +110,42 @@ pub fn first_access_in_block(image: &Image, function: u32, site: Vaddr) -> Acces
 
 /// What becomes of the address that `lea` takes at this reference.
 pub fn first_access(image: &Image, reference: &CodeReference) -> Access {
+    follow_lea(image, reference, |trail, decoder| trail.first_access(decoder)).unwrap_or(Access::Unknown)
+}
+
+/// The size of an element, in bytes, where a loop goes from the address that `lea` takes here through an array by an index.
+pub fn loop_by_index(image: &Image, reference: &CodeReference) -> Option<u64> {
+    follow_lea(image, reference, |mut trail, decoder| {
+        let mut instruction = Instruction::default();
+        let mut access: Option<(u64, u64)> = None;
+        for _ in 0..LIMIT {
+            if !decoder.can_decode() {
+                break;
+            }
+            decoder.decode_out(&mut instruction);
+            if let Some((at, element)) = access {
+                let back = instruction.near_branch_target();
+                if reference.next.0 <= back && back <= at {
+                    return Some(element);
+                }
+            } else if let Some(Use::Access(first)) = trail.follow(&instruction) {
+                if !matches!(first, Access::Indexed(_)) {
+                    break;
+                }
+                let element = (instruction.memory_size().size() as u64).max(instruction.memory_index_scale().into());
+                access = Some((instruction.ip(), element));
+            }
+        }
+        None
+    })?
+}
+
+/// Has `work` follow the address that `lea` takes at this reference; `None` if it is another instruction.
+fn follow_lea<T>(
+    image: &Image,
+    reference: &CodeReference,
+    work: impl FnOnce(Trail, &mut Decoder<'_>) -> T,
+) -> Option<T> {
     let end = reference.function.map_or(reference.next, |function| image.functions[function as usize].end);
     // REX.W 8D /r disp32
     let start = Vaddr(reference.site.0.wrapping_sub(3));
@@ -117,15 +153,15 @@ pub fn first_access(image: &Image, reference: &CodeReference) -> Access {
     let len = (end.0.saturating_sub(start.0) as usize).min(code.len());
     let mut decoder = Decoder::with_ip(64, &code[..len], start.0, DecoderOptions::NONE);
     if !decoder.can_decode() {
-        return Access::Unknown;
+        return None;
     }
     let taken = decoder.decode();
     if taken.code() != Code::Lea_r64_m || taken.ip_rel_memory_address() != reference.target.0 {
-        return Access::Unknown;
+        return None;
     }
     let mut trail = Trail::default();
     trail.start(taken.op0_register(), reference.site);
-    trail.first_access(&mut decoder)
+    Some(work(trail, &mut decoder))
 }
 
 #[derive(Default)]

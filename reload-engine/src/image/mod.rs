@@ -38,7 +38,7 @@ mod tls_block;
 mod tls_code;
 mod unnamed;
 
-pub use access::{Access, first_access, first_access_in_block, walks};
+pub use access::{Access, first_access, first_access_in_block, loop_by_index, walks};
 pub use callers::{callees, callers, callers_of_each};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};

@@ -15,7 +15,9 @@ use super::{
     lineage::{Instance, Lineage, Placed},
 };
 use crate::{
-    image::{Access, CodeReference, Image, Object, demangle, first_access, first_access_in_block, walks},
+    image::{
+        Access, CodeReference, Image, Object, demangle, first_access, first_access_in_block, loop_by_index, walks,
+    },
     model::{Addr, Vaddr},
 };
 
@@ -339,18 +341,31 @@ impl Judge<'_> {
         if let Some(object) = self.by_dereference(reference, &readings).or_else(|| self.by_walk(reference)) {
             return Verdict::Means(vec![object]);
         }
+        let doubt = self.array_behind_single(reference, &readings);
+        let has = |readings: &[Reading], object: usize| readings.iter().any(|(reading, _)| *reading == object);
+        let in_doubt =
+            |readings: &[Reading]| doubt.filter(|(array, single)| has(readings, *array) && has(readings, *single));
         if let Some(old) = self.counterpart(reference) {
             let before = self.old_readings(old);
-            // What is new is ruled out by nothing that was before.
-            let fits =
-                |new: &Reading| self.previous()[new.0].is_none() || before.iter().any(|old| self.same(*old, *new));
+            let misled = doubt.is_some() || self.is_misled(reference, &readings, old, &before);
+            // What is new is ruled out by nothing that was before, unless it can be seen to have come between.
+            let fits = |new: &Reading| match self.previous()[new.0] {
+                None => !misled,
+                Some(_) => before.iter().any(|old| self.same(*old, *new)),
+            };
             let fitting: Vec<Reading> = readings.iter().copied().filter(fits).collect();
-            if let Some(objects) = self.told(reference, &fitting) {
+            if let Some(objects) = self.told(reference, &fitting).filter(|_| in_doubt(&fitting).is_none()) {
                 return Verdict::Means(objects);
             }
         }
         let supported = self.supported(reference, &readings);
-        match self.told(reference, &supported).or_else(|| self.by_access(reference, &readings)) {
+        if let Some(objects) = self.told(reference, &supported).filter(|_| in_doubt(&supported).is_none()) {
+            return Verdict::Means(objects);
+        }
+        if let Some((array, single)) = doubt {
+            return Verdict::Open(array, single);
+        }
+        match self.by_access(reference, &readings) {
             Some(objects) => Verdict::Means(objects),
             None => self.by_use(reference, &readings, &supported),
         }
@@ -396,6 +411,34 @@ impl Judge<'_> {
         }
         let site = Vaddr(old.address.0 + (reference.site.0 - new.address.0));
         self.before().iter().find(|other| other.site == site)
+    }
+
+    /// An array and, right before it, something of the size of one of its elements, where a loop goes by an index that begins
+    /// with 0 in the one and with 1 in the other.
+    fn array_behind_single(&self, reference: &Reference, readings: &[Reading]) -> Option<(usize, usize)> {
+        let element = match self.new.kind {
+            Kind::Objects => loop_by_index(self.new.image, self.code_reference(reference)?)?,
+            Kind::ThreadLocals => return None,
+        };
+        let object = |index: usize| &self.new.objects()[index];
+        let single = accessed(&self.new, reference, self.access(reference)?, readings)?;
+        if object(single).size > element {
+            return None;
+        }
+        let is_behind = |it: &usize| object(*it).address == object(single).end() && object(*it).size > element;
+        let array = readings.iter().map(|(it, _)| *it).find(is_behind)?;
+        (self.shifts[array] != self.shifts[single]).then_some((array, single))
+    }
+
+    /// Whether an index tells of something new where the same instructions of the running generation told of nobody: it has come
+    /// to lie where an array would begin, whose index begins higher.
+    fn is_misled(&self, reference: &Reference, readings: &[Reading], old: &Reference, before: &[Reading]) -> bool {
+        let Some(access @ Access::Indexed(_)) = self.access(reference) else { return false };
+        let told = accessed(&self.new, reference, access, readings);
+        // State without a symbol is what lies where code refers to: here it is the room before the array.
+        let before = accessed(&self.old_table(), old, access, before)
+            .filter(|before| !self.old_table().objects()[*before].is_unnamed());
+        told.is_some_and(|told| self.previous()[told].is_none()) && before.is_none()
     }
 
     /// What a reference of the running generation may mean, or was decided to mean.
@@ -446,7 +489,7 @@ impl Judge<'_> {
     /// evidence against it: this may be new.
     fn by_dereference(&self, reference: &Reference, readings: &[Reading]) -> Option<usize> {
         let access = self.access(reference).filter(|access| matches!(access, Access::At(_)))?;
-        self.accessed(reference, access, readings)
+        accessed(&self.new, reference, access, readings)
     }
 
     /// A pointer that walks ends in the object where it starts, if only one before its beginning: where an access tells the
@@ -471,7 +514,7 @@ impl Judge<'_> {
             reference.target <= object.end()
                 && object.address.0.saturating_sub(reference.target.0) <= object.size.max(BIAS)
         };
-        let object = other_ends.find_map(|end| self.accessed(end, self.access(end)?, &self.new.readings(end)))?;
+        let object = other_ends.find_map(|end| accessed(&self.new, end, self.access(end)?, &self.new.readings(end)))?;
         reaches(object).then_some(object)
     }
 
@@ -483,33 +526,20 @@ impl Judge<'_> {
             let used = |(object, _): &&Reading| self.others(reference).any(|other| self.means(other, *object));
             return self.agree(&readings.iter().filter(used).copied().collect::<Vec<_>>());
         }
-        self.accessed(reference, access, readings).map(|only| vec![only])
+        accessed(&self.new, reference, access, readings).map(|only| vec![only])
+    }
+
+    fn code_reference(&self, reference: &Reference) -> Option<&CodeReference> {
+        let references = &self.new.image.references;
+        let index = references.binary_search_by_key(&reference.site, |other| other.site).ok()?;
+        Some(&references[index])
     }
 
     fn access(&self, reference: &Reference) -> Option<Access> {
         let image = self.new.image;
         match self.new.kind {
-            Kind::Objects => {
-                let index = image.references.binary_search_by_key(&reference.site, |other| other.site).ok()?;
-                Some(first_access(image, &image.references[index]))
-            }
+            Kind::Objects => Some(first_access(image, self.code_reference(reference)?)),
             Kind::ThreadLocals => Some(first_access_in_block(image, reference.function?, reference.site)),
-        }
-    }
-
-    /// The object where this access reads or writes.
-    fn accessed(&self, reference: &Reference, access: Access, readings: &[Reading]) -> Option<usize> {
-        let object = |index: usize| &self.new.objects()[index];
-        let mut objects = readings.iter().map(|(object, _)| *object);
-        let from = |offset: i64| Vaddr(reference.target.0.wrapping_add_signed(offset));
-        match access {
-            Access::At(offset) => objects.find(|it| object(*it).contains(from(offset))),
-            Access::Indexed(offset) => {
-                // An array may begin where the address is, and have an index that begins higher.
-                let begins = |at: Vaddr| objects.clone().find(|it| object(*it).address == at);
-                begins(from(offset)).filter(|found| begins(reference.target).is_none_or(|here| here == *found))
-            }
-            Access::Compared | Access::Unknown => None,
         }
     }
 
@@ -541,6 +571,22 @@ impl Judge<'_> {
             Some((rival, _)) => Verdict::Open(*rival, owner),
             None => Verdict::Means(vec![owner]),
         }
+    }
+}
+
+/// The object where this access reads or writes.
+fn accessed(table: &Table<'_>, reference: &Reference, access: Access, readings: &[Reading]) -> Option<usize> {
+    let object = |index: usize| &table.objects()[index];
+    let mut objects = readings.iter().map(|(object, _)| *object);
+    let from = |offset: i64| Vaddr(reference.target.0.wrapping_add_signed(offset));
+    match access {
+        Access::At(offset) => objects.find(|it| object(*it).contains(from(offset))),
+        Access::Indexed(offset) => {
+            let begins = |at: Vaddr| objects.clone().find(|it| object(*it).address == at);
+            // An array may begin where the address is, and have an index that begins higher.
+            begins(from(offset)).filter(|found| begins(reference.target).is_none_or(|here| here == *found))
+        }
+        Access::Compared | Access::Unknown => None,
     }
 }
 

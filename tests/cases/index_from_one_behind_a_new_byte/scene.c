@@ -11,10 +11,8 @@ __attribute__((noipa)) long set(long index) {
 }
 
 #if VERSION == 2
-__attribute__((noipa)) long other(long index) {
-    static signed char cell[1] = {5};
-    if ((unsigned long)(index - 1) < 1)
-        cell[index - 1] = 7;
-    return cell[0];
+long other(long by) {
+    static signed char cell = 5;
+    return cell += by;
 }
 #endif
