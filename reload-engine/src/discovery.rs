@@ -48,8 +48,8 @@ impl Candidate {
     }
 }
 
-/// Every process but kernel threads, this one and what dashboards have started to stop their targets. Those that can be attached come first: with an agent, with modules of the
-/// user's own, the youngest.
+/// Every process but kernel threads, this one and what dashboards have started to stop their targets. Those that can be
+/// attached come first: with an agent, with modules of the user's own, the youngest.
 pub fn candidates() -> Vec<Candidate> {
     let own = std::process::id();
     let store = StoreRoot::find().map(|root| root.path().to_owned()).unwrap_or_default();

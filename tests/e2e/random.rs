@@ -1,7 +1,7 @@
 //! Libraries made up at random against a model: thousands of reloads, none wrong.
 //!
-//! `RELOAD_TEST_SEED=N` tries the library of one seed alone, `FIRST..LAST` other seeds than usual; a failure prints the seed, both
-//! sources and the receipt.
+//! `RELOAD_TEST_SEED=N` tries the library of one seed alone, `FIRST..LAST` other seeds than usual; a failure prints the
+//! seed, both sources and the receipt.
 
 use std::{
     env,

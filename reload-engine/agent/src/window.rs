@@ -235,8 +235,9 @@ fn install() -> Result<(), i32> {
     Ok(())
 }
 
-/// Gives SIGSEGV back to the host and the window's transaction to its other owner. Only when no thread can be on its way into the handler: either all have been stopped
-/// since before the window was closed, or they have had time to arrive. `false` if one is still inside.
+/// Gives SIGSEGV back to the host and the window's transaction to its other owner. Only when no thread can be on its
+/// way into the handler: either all have been stopped since before the window was closed, or they have had time to
+/// arrive. `false` if one is still inside.
 pub fn restore_disposition() -> bool {
     if INSIDE.load(Ordering::Acquire) != 0 {
         return false;

@@ -48,8 +48,8 @@ enum Use {
     Compare(Option<Held>, Option<Held>),
 }
 
-/// Those of the references at `sites`, ascending, in a function which are the two ends of a walk: a pointer that starts at the one is
-/// moved on and compared with the other. Both then belong to one object (C17 6.5.9, 6.5.6).
+/// Those of the references at `sites`, ascending, in a function which are the two ends of a walk: a pointer that starts
+/// at the one is moved on and compared with the other. Both then belong to one object (C17 6.5.9, 6.5.6).
 pub fn walks(image: &Image, function: u32, sites: &[Vaddr]) -> Vec<(Vaddr, Vaddr)> {
     let mut decoder = decoder_of(image, function);
     let mut instruction = Instruction::default();

@@ -1,7 +1,8 @@
 //! What a function or a static *means*, as a hash that does not depend on where anything lies.
 //!
 //! Two functions with the same hash do the same: same instructions, same callees by name, same statics by name and size,
-//! same constants by value, same handling of exceptions. The other direction does not hold, and need not: patching an unchanged function is harmless.
+//! same constants by value, same handling of exceptions. The other direction does not hold, and need not: patching an
+//! unchanged function is harmless.
 
 use std::{borrow::Cow, collections::HashSet, ops::Range};
 
@@ -24,8 +25,8 @@ pub struct Hashes {
 
 /// How many pointers a description follows; what is nested deeper cannot be compared.
 const DEPTH: u32 = 64;
-/// How many constants are read for one file, each part having its share, before the rest counts as incomparable; tables that refer to each other in
-/// circles would otherwise be read over and over.
+/// How many constants are read for one file, each part having its share, before the rest counts as incomparable; tables
+/// that refer to each other in circles would otherwise be read over and over.
 const BUDGET: u32 = 2_000_000;
 
 /// Hashes everything in `image`.

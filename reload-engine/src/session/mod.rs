@@ -186,8 +186,8 @@ pub struct Session {
 const WAITING_ORDERS: usize = 64;
 
 impl Session {
-    /// Opens a session with the agent of `pid`, which is brought into the process if it has none, that follows files and reloads by itself as the mode says. `wake` is called
-    /// after each update.
+    /// Opens a session with the agent of `pid`, which is brought into the process if it has none, that follows files
+    /// and reloads by itself as the mode says. `wake` is called after each update.
     ///
     /// # Errors
     /// There is no such process, the agent cannot be brought into it, or it belongs to somebody else.

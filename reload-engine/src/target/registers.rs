@@ -1,5 +1,5 @@
-//! What is specific to x86-64 about a stopped thread: its program counter and stack pointer, and system calls that a stop would fail with
-//! EINTR.
+//! What is specific to x86-64 about a stopped thread: its program counter and stack pointer, and system calls that a
+//! stop would fail with EINTR.
 
 use nix::{errno::Errno, libc, sys::ptrace, unistd::Pid};
 

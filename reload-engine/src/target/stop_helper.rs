@@ -29,9 +29,9 @@ pub(super) const ARGUMENT: &str = "__stop-target";
 /// For stopping every thread, and for moving those that stand in the way. On a loaded machine a thread may have to wait for
 /// a processor before it can stop; then the others are released and it is tried again.
 const STOPPING: Duration = Duration::from_millis(60);
-/// Longest time from the first seized thread to the last released one, in microseconds. When it is over the helper dies and the threads run. The last resort: long after
-/// [`STOPPING`], since a helper that dies before it has collected every stop leaves calls that failed with EINTR. By the time
-/// that only the agent is waited for, all are collected.
+/// Longest time from the first seized thread to the last released one, in microseconds. When it is over the helper dies
+/// and the threads run. The last resort: long after [`STOPPING`], since a helper that dies before it has collected
+/// every stop leaves calls that failed with EINTR. By the time that only the agent is waited for, all are collected.
 const WATCHDOG: libc::suseconds_t = 250_000;
 /// How often a stop is tried where a thread stands in the way.
 const ATTEMPTS: u32 = 100;
