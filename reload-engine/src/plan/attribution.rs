@@ -11,18 +11,17 @@ use foldhash::HashMap;
 use tracing::debug;
 
 use super::{
-    homes::{Home, PlannedHomes, TlsHome, std_backtrace_cache},
+    homes::{Home, PlannedHomes},
     lineage::{Instance, Lineage, Placed},
 };
 use crate::{
-    image::{
-        Access, CodeReference, Image, Object, demangle, first_access, first_access_in_block, loop_by_index, walks,
-    },
+    image::{Access, CodeReference, Image, demangle, first_access, first_access_in_block, loop_by_index, walks},
     model::{Addr, Vaddr},
 };
 
-/// How far before an object an address may lie that counts up to it: an index that begins with 1, or a little higher.
-const BIAS: u64 = 64;
+mod table;
+
+use table::{BIAS, Kind, Reading, Reference, Shift, Table};
 
 /// The references from code that could mean several objects which part ways.
 #[derive(Clone, Debug, Default)]
@@ -122,186 +121,6 @@ fn moved(image: &Image, homes: &PlannedHomes, object: usize, target: Vaddr) -> O
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Objects,
-    ThreadLocals,
-}
-
-/// The statics or the thread-locals of a file.
-#[derive(Clone, Copy)]
-struct Table<'a> {
-    image: &'a Image,
-    kind: Kind,
-}
-
-/// A place in code that names an address, or an offset in the TLS block.
-#[derive(Clone, Copy)]
-struct Reference {
-    site: Vaddr,
-    target: Vaddr,
-    function: Option<u32>,
-    /// Memory is accessed right there, so that nothing but what lies there can be meant.
-    exact: bool,
-}
-
-impl Reference {
-    /// One that the code makes, unless to a function.
-    fn to_object(image: &Image, of: &CodeReference) -> Option<Reference> {
-        let CodeReference { site, target, function, address_taken, .. } = *of;
-        image.function_starting_at(target).is_none().then_some(Reference {
-            site,
-            target,
-            function,
-            exact: !address_taken,
-        })
-    }
-}
-
-/// How far an object moves from its place in the file: by how many bytes, and into which module's TLS block.
-type Shift = (u64, u64);
-
-/// One reading of a reference: the object, and how far from its start the address lies.
-type Reading = (usize, i64);
-
-impl<'a> Table<'a> {
-    fn objects(&self) -> &'a [Object] {
-        match self.kind {
-            Kind::Objects => &self.image.objects,
-            Kind::ThreadLocals => &self.image.thread_locals,
-        }
-    }
-
-    /// Per object; none for markers and constants, which nothing moves. Module 0 is the new generation's own.
-    fn shifts(&self, homes: &PlannedHomes) -> Vec<Option<Shift>> {
-        match self.kind {
-            Kind::Objects => (self.objects().iter().zip(&homes.objects))
-                .map(|(object, home)| match home {
-                    _ if object.constant || object.size == 0 => None,
-                    // The standard library's own; nothing in it looks beyond its end.
-                    _ if std_backtrace_cache(self.image, object) => None,
-                    Home::At(home) => Some((1, home.0.wrapping_sub(object.address.0))),
-                    Home::Own => Some((0, 0)),
-                })
-                .collect(),
-            Kind::ThreadLocals => (self.objects().iter().zip(&homes.thread_locals))
-                .map(|(object, home)| match home {
-                    TlsHome::At { module, offset } => Some((*module, offset.wrapping_sub(object.address.0))),
-                    TlsHome::Own => Some((0, 0)),
-                })
-                .collect(),
-        }
-    }
-
-    fn references(&self) -> Vec<Reference> {
-        let image = self.image;
-        match self.kind {
-            Kind::Objects => image.references.iter().filter_map(|it| Reference::to_object(image, it)).collect(),
-            Kind::ThreadLocals => (image.tls_displacements.iter())
-                .map(|it| Reference {
-                    site: it.site,
-                    target: Vaddr(it.offset),
-                    function: Some(it.function),
-                    exact: it.exact,
-                })
-                .collect(),
-        }
-    }
-
-    fn of_function(&self, function: u32) -> Vec<Reference> {
-        let function = &self.image.functions[function as usize];
-        let (start, end) = (function.address, function.end);
-        match self.kind {
-            Kind::Objects => {
-                let first = self.image.references.partition_point(|other| other.site < start);
-                let here = self.image.references[first..].iter().take_while(|other| other.site < end);
-                here.filter_map(|it| Reference::to_object(self.image, it)).collect()
-            }
-            Kind::ThreadLocals => {
-                self.references().into_iter().filter(|other| other.site >= start && other.site < end).collect()
-            }
-        }
-    }
-
-    fn object_at(&self, address: Vaddr) -> Option<usize> {
-        match self.kind {
-            Kind::Objects => self.image.object_at(address),
-            Kind::ThreadLocals => self.image.thread_local_at(address.0),
-        }
-    }
-
-    /// What code uses that names the address, which may be that of a GOT slot.
-    fn used_at(&self, address: Vaddr) -> Option<usize> {
-        match self.kind {
-            Kind::Objects => self.image.object_meant(address),
-            Kind::ThreadLocals => self.object_at(address),
-        }
-    }
-
-    /// What lies at the address; in a gap, what lies before it, and before the first object, that.
-    fn owner(&self, address: Vaddr) -> Option<usize> {
-        self.object_at(address).or_else(|| self.neighbour(address))
-    }
-
-    fn neighbour(&self, address: Vaddr) -> Option<usize> {
-        if self.kind == Kind::ThreadLocals {
-            // An offset before the block is a small negative number.
-            return if (address.0 as i64) < 0 { self.next(Vaddr(0)) } else { self.before(address) };
-        }
-        let section =
-            self.image.section_at(address).or_else(|| self.image.section_at(Vaddr(address.0.wrapping_sub(1))))?;
-        if !section.kind.is_state() {
-            return None;
-        }
-        let in_section = |index: &usize| section.contains(self.image.objects[*index].address);
-        self.before(address).filter(in_section).or_else(|| self.next(address).filter(in_section))
-    }
-
-    /// The last object that starts before `address`.
-    fn before(&self, address: Vaddr) -> Option<usize> {
-        let after = self.objects().partition_point(|object| object.address < address);
-        (0..after).rev().find(|index| self.is_state(*index))
-    }
-
-    /// The first object from `address` on.
-    fn next(&self, address: Vaddr) -> Option<usize> {
-        let after = self.objects().partition_point(|object| object.address < address);
-        (after..self.objects().len()).find(|index| self.is_state(*index))
-    }
-
-    /// A byte of gcc's start-up code (`crtstuff.c`), which nothing else refers to and whose address is never taken.
-    fn is_start_up(&self, index: usize) -> bool {
-        self.image.object_name(&self.objects()[index]) == "completed.0"
-    }
-
-    fn is_state(&self, index: usize) -> bool {
-        !self.objects()[index].constant && self.objects()[index].size > 0
-    }
-
-    /// Every object that a reference may mean, the one that lies there first.
-    fn readings(&self, reference: &Reference) -> Vec<Reading> {
-        let address = reference.target;
-        let Some(mut owner) = self.owner(address) else { return Vec::new() };
-        if !reference.exact && self.is_start_up(owner) {
-            owner = self.before(address).unwrap_or(owner);
-        }
-        let mut objects = vec![owner];
-        if !reference.exact {
-            // An offset before the block wraps around; there is nothing in front of it then.
-            let first = Vaddr(if (address.0 as i64) < 0 { 0 } else { address.0 });
-            let ends_here = |index: &usize| self.objects()[*index].end() == address;
-            objects.extend(self.before(address).filter(ends_here));
-            let behind = self.objects().partition_point(|object| object.address.0 <= first.0);
-            let near = |index: &usize| self.objects()[*index].address.0.wrapping_sub(address.0) <= BIAS;
-            objects.extend((behind..self.objects().len()).take_while(near).filter(|index| self.is_state(*index)));
-            objects.dedup();
-            objects.retain(|index| *index == owner || !self.is_start_up(*index));
-        }
-        let reading = |object: usize| (object, address.0.wrapping_sub(self.objects()[object].address.0) as i64);
-        objects.into_iter().map(reading).collect()
-    }
-}
-
 enum Verdict {
     /// What lies there, or whatever else it means moves with that.
     Plain,
@@ -342,9 +161,11 @@ impl Judge<'_> {
             return Verdict::Means(vec![object]);
         }
         let doubt = self.array_behind_single(reference, &readings);
-        let has = |readings: &[Reading], object: usize| readings.iter().any(|(reading, _)| *reading == object);
-        let in_doubt =
-            |readings: &[Reading]| doubt.filter(|(array, single)| has(readings, *array) && has(readings, *single));
+        let told = |readings: &[Reading]| {
+            let has = |object: usize| readings.iter().any(|(reading, _)| *reading == object);
+            let open = doubt.is_some_and(|(array, single)| has(array) && has(single));
+            if open { None } else { self.told(reference, readings) }
+        };
         if let Some(old) = self.counterpart(reference) {
             let before = self.old_readings(old);
             let misled = doubt.is_some() || self.is_misled(reference, &readings, old, &before);
@@ -354,20 +175,18 @@ impl Judge<'_> {
                 Some(_) => before.iter().any(|old| self.same(*old, *new)),
             };
             let fitting: Vec<Reading> = readings.iter().copied().filter(fits).collect();
-            if let Some(objects) = self.told(reference, &fitting).filter(|_| in_doubt(&fitting).is_none()) {
+            if let Some(objects) = told(&fitting) {
                 return Verdict::Means(objects);
             }
         }
         let supported = self.supported(reference, &readings);
-        if let Some(objects) = self.told(reference, &supported).filter(|_| in_doubt(&supported).is_none()) {
-            return Verdict::Means(objects);
-        }
-        if let Some((array, single)) = doubt {
-            return Verdict::Open(array, single);
-        }
-        match self.by_access(reference, &readings) {
-            Some(objects) => Verdict::Means(objects),
-            None => self.by_use(reference, &readings, &supported),
+        match (told(&supported), doubt) {
+            (Some(objects), _) => Verdict::Means(objects),
+            (None, Some((array, single))) => Verdict::Open(array, single),
+            (None, None) => match self.by_access(reference, &readings) {
+                Some(objects) => Verdict::Means(objects),
+                None => self.by_use(reference, &readings, &supported),
+            },
         }
     }
 
@@ -421,7 +240,7 @@ impl Judge<'_> {
             Kind::ThreadLocals => return None,
         };
         let object = |index: usize| &self.new.objects()[index];
-        let single = accessed(&self.new, reference, self.access(reference)?, readings)?;
+        let single = self.new.accessed(reference, self.access(reference)?, readings)?;
         if object(single).size > element {
             return None;
         }
@@ -434,9 +253,11 @@ impl Judge<'_> {
     /// to lie where an array would begin, whose index begins higher.
     fn is_misled(&self, reference: &Reference, readings: &[Reading], old: &Reference, before: &[Reading]) -> bool {
         let Some(access @ Access::Indexed(_)) = self.access(reference) else { return false };
-        let told = accessed(&self.new, reference, access, readings);
+        let told = self.new.accessed(reference, access, readings);
         // State without a symbol is what lies where code refers to: here it is the room before the array.
-        let before = accessed(&self.old_table(), old, access, before)
+        let before = self
+            .old_table()
+            .accessed(old, access, before)
             .filter(|before| !self.old_table().objects()[*before].is_unnamed());
         told.is_some_and(|told| self.previous()[told].is_none()) && before.is_none()
     }
@@ -489,7 +310,7 @@ impl Judge<'_> {
     /// evidence against it: this may be new.
     fn by_dereference(&self, reference: &Reference, readings: &[Reading]) -> Option<usize> {
         let access = self.access(reference).filter(|access| matches!(access, Access::At(_)))?;
-        accessed(&self.new, reference, access, readings)
+        self.new.accessed(reference, access, readings)
     }
 
     /// A pointer that walks ends in the object where it starts, if only one before its beginning: where an access tells the
@@ -514,7 +335,7 @@ impl Judge<'_> {
             reference.target <= object.end()
                 && object.address.0.saturating_sub(reference.target.0) <= object.size.max(BIAS)
         };
-        let object = other_ends.find_map(|end| accessed(&self.new, end, self.access(end)?, &self.new.readings(end)))?;
+        let object = other_ends.find_map(|end| self.new.accessed(end, self.access(end)?, &self.new.readings(end)))?;
         reaches(object).then_some(object)
     }
 
@@ -526,7 +347,7 @@ impl Judge<'_> {
             let used = |(object, _): &&Reading| self.others(reference).any(|other| self.means(other, *object));
             return self.agree(&readings.iter().filter(used).copied().collect::<Vec<_>>());
         }
-        accessed(&self.new, reference, access, readings).map(|only| vec![only])
+        self.new.accessed(reference, access, readings).map(|only| vec![only])
     }
 
     fn code_reference(&self, reference: &Reference) -> Option<&CodeReference> {
@@ -571,22 +392,6 @@ impl Judge<'_> {
             Some((rival, _)) => Verdict::Open(*rival, owner),
             None => Verdict::Means(vec![owner]),
         }
-    }
-}
-
-/// The object where this access reads or writes.
-fn accessed(table: &Table<'_>, reference: &Reference, access: Access, readings: &[Reading]) -> Option<usize> {
-    let object = |index: usize| &table.objects()[index];
-    let mut objects = readings.iter().map(|(object, _)| *object);
-    let from = |offset: i64| Vaddr(reference.target.0.wrapping_add_signed(offset));
-    match access {
-        Access::At(offset) => objects.find(|it| object(*it).contains(from(offset))),
-        Access::Indexed(offset) => {
-            let begins = |at: Vaddr| objects.clone().find(|it| object(*it).address == at);
-            // An array may begin where the address is, and have an index that begins higher.
-            begins(from(offset)).filter(|found| begins(reference.target).is_none_or(|here| here == *found))
-        }
-        Access::Compared | Access::Unknown => None,
     }
 }
 
