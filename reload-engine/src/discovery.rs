@@ -55,7 +55,7 @@ pub fn candidates() -> Vec<Candidate> {
     let store = StoreRoot::find().map(|root| root.path().to_owned()).unwrap_or_default();
     let mut all: Vec<Candidate> = Process::all()
         .into_iter()
-        .filter(|process| process.pid != own && !is_kernel_thread(process.pid) && !is_helper(process.pid))
+        .filter(|process| process.pid != own && is_program(process.pid))
         .map(|process| candidate(process, &store))
         .collect();
     all.sort_by_key(|candidate| {
@@ -97,9 +97,9 @@ fn project_modules(pid: u32, exe: &Path, store: &Path) -> usize {
     paths.iter().filter(own).count()
 }
 
-/// Kernel threads have no command line, as zombies, which are not listed anyway.
-fn is_kernel_thread(pid: u32) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.is_empty())
+/// Neither a kernel thread, which has no command line, nor what a dashboard has started to stop its target.
+fn is_program(pid: u32) -> bool {
+    !process::command_line(pid).is_ok_and(|line| line.is_empty() || is_helper(&line))
 }
 
 #[cfg(test)]

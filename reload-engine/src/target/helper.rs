@@ -130,10 +130,9 @@ pub fn helper_main() -> Option<ExitCode> {
     })
 }
 
-/// Whether a process was started as a helper, by whatever dashboard.
-pub fn is_helper(pid: u32) -> bool {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let argument = line.split(|byte| *byte == 0).nth(1);
+/// Whether a process with this [`command_line`](super::process::command_line) is a helper, of whatever dashboard.
+pub fn is_helper(command_line: &[u8]) -> bool {
+    let argument = command_line.split(|byte| *byte == 0).nth(1);
     [stop_helper::ARGUMENT, attach::helper::ARGUMENT].iter().any(|known| argument == Some(known.as_bytes()))
 }
 

@@ -90,6 +90,12 @@ pub fn environment(pid: u32) -> io::Result<HashMap<OsString, OsString>> {
     Ok(bytes.split(|&byte| byte == 0).filter_map(pair).collect())
 }
 
+/// The arguments it was started with, each followed by a zero byte (proc_pid_cmdline(5)). Kernel threads have none, nor have
+/// zombies.
+pub fn command_line(pid: u32) -> io::Result<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/cmdline"))
+}
+
 fn without_deleted(path: PathBuf) -> PathBuf {
     match path.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
         Some(kept) => OsStr::from_bytes(kept).into(),
