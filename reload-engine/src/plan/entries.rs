@@ -56,13 +56,14 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
         let next = after.implementers.get(&family).filter(|_| !all);
         match next {
             Some(next) if next == last => {
-                Some(lineage.newest(family))
-                    .filter(|it| untouched == Some(it.generation))
-                    .into_iter()
-                    .for_each(&mut consider);
+                let newest = lineage.newest(family);
+                if untouched == Some(newest.generation) {
+                    consider(newest);
+                }
             }
             Some(next) => {
-                [lineage.oldest(family), lineage.newest(family)].into_iter().for_each(&mut consider);
+                consider(lineage.oldest(family));
+                consider(lineage.newest(family));
                 let runs = [last, next].into_iter().flat_map(|it| lineage.run(family, *it));
                 runs.for_each(|it| consider(*it));
             }
