@@ -448,14 +448,14 @@ impl Analysis {
         (address < self.functions[index].end).then_some(index)
     }
 
-    /// The object that contains `address`, or a zero-sized one exactly there.
+    /// The object that contains `address`, else a zero-sized one exactly there. Markers of linkers (`__TMC_END__`) can lie inside
+    /// of a static.
     pub fn object_at(&self, address: Vaddr) -> Option<usize> {
         let after = self.object_places.up_to(address.0);
         // Nested symbols are rare (a label inside an array): a short look back finds the enclosing one.
-        (after.saturating_sub(8)..after).rev().find(|index| {
-            let object = &self.objects[*index];
-            object.contains(address) || (object.size == 0 && object.address == address)
-        })
+        let mut near = (after.saturating_sub(8)..after).rev();
+        let marks = |index: &usize| self.objects[*index].size == 0 && self.objects[*index].address == address;
+        near.clone().find(|index| self.objects[*index].contains(address)).or_else(|| near.find(marks))
     }
 
     /// The object that lies at the address, or the one whose GOT slot it is.
