@@ -165,6 +165,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<
                     version: image.objects[*index].version,
                     content: None,
                     users: if several { image.users_of(*index).to_vec() } else { Vec::new() },
+                    sure_users: if several { image.sure_users_of(*index).to_vec() } else { Vec::new() },
                     first_use: if several { image.first_use_of(*index) } else { 0 },
                 })
                 .collect()

@@ -16,6 +16,8 @@ pub struct Traits {
     pub content: Option<u128>,
     /// The functions that refer to it, and the places in data that point to it, ascending, for statics.
     pub users: Vec<NameKey>,
+    /// Those of them that mean nothing else: not the end of what lies right before it.
+    pub sure_users: Vec<NameKey>,
     /// Where code first refers to it, for statics: earlier means before.
     pub first_use: u64,
 }
@@ -43,9 +45,11 @@ pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
     let mut partners = vec![None; new.len()];
     let mut taken = vec![false; old.len()];
     // From the most telling to the least.
-    let rules: [Rule; 7] = [
+    let rules: [Rule; 9] = [
         |a, b| a.version.is_some() && a.version == b.version,
         |a, b| a.file == b.file && a.content.is_some() && a.content == b.content,
+        |a, b| a.file == b.file && !a.sure_users.is_empty() && a.sure_users == b.sure_users,
+        |a, b| a.file == b.file && (overlap(&a.sure_users, &b.users) || overlap(&a.users, &b.sure_users)),
         |a, b| a.file == b.file && !a.users.is_empty() && a.users == b.users,
         |a, b| a.file == b.file && overlap(&a.users, &b.users),
         |a, b| overlap(&a.users, &b.users),
@@ -130,7 +134,10 @@ fn may_be_same(old: &Traits, new: &Traits) -> bool {
     let same_code = old.content.is_some() && old.content == new.content;
     // One among others may only walk through a neighbour, to an end that is where this one starts.
     let shared = old.users.iter().filter(|user| new.users.binary_search(user).is_ok()).count();
-    let same_users = shared * 2 > old.users.len().min(new.users.len());
+    let fewer = old.users.len().min(new.users.len());
+    // What became visible to other files, or no longer is, has lost or gained the name of its own.
+    let file_unknown = old.file.is_none() || new.file.is_none();
+    let same_users = shared * 2 > fewer || (file_unknown && shared > 0 && shared * 2 == fewer);
     old.file == new.file || same_code || same_users
 }
 
@@ -144,8 +151,8 @@ mod tests {
     use crate::image::NameKey;
 
     fn symbol(file: u128, users: &[u128]) -> Traits {
-        let users = users.iter().map(|user| NameKey(*user)).collect();
-        Traits { file: Some(file), users, ..Traits::default() }
+        let users: Vec<NameKey> = users.iter().map(|user| NameKey(*user)).collect();
+        Traits { file: Some(file), sure_users: users.clone(), users, ..Traits::default() }
     }
 
     fn check(old: &[Traits], new: &[Traits], partners: &[Option<usize>], ambiguous: bool) {
@@ -165,6 +172,14 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_visible_needs_fewer_users_to_stay_the_same() {
+        let visible = |users: &[u128]| Traits { file: None, ..symbol(0, users) };
+        check(&[symbol(1, &[10, 11, 12, 13])], &[visible(&[10, 11, 20, 21])], &[Some(0)], false);
+        check(&[symbol(1, &[10, 11, 12, 13])], &[symbol(2, &[10, 11, 20, 21])], &[None], false);
+        check(&[symbol(1, &[10, 11, 12])], &[visible(&[10, 20, 21])], &[None], false);
+    }
+
+    #[test]
     fn same_names_of_different_files_keep_apart() {
         let (a, b) = (symbol(1, &[]), symbol(2, &[]));
         check(&[a.clone(), b.clone()], &[b, a], &[Some(1), Some(0)], false);
@@ -175,6 +190,15 @@ mod tests {
         let old = [symbol(1, &[10]), symbol(1, &[30])];
         let new = [symbol(1, &[10]), symbol(1, &[20]), symbol(1, &[30])];
         check(&old, &new, &[Some(0), None, Some(1)], false);
+    }
+
+    #[test]
+    fn who_may_mean_the_end_of_a_neighbour_is_no_evidence() {
+        // Three functions walk through what ends before the one, then before the other.
+        let behind = |users: &[u128]| Traits { sure_users: Vec::new(), ..symbol(1, users) };
+        let old = [behind(&[10, 20, 30]), symbol(1, &[20])];
+        let new = [symbol(1, &[10]), behind(&[10, 20, 30])];
+        check(&old, &new, &[Some(0), Some(1)], false);
     }
 
     #[test]

@@ -240,7 +240,8 @@ impl<'a> Reader<'a> {
             let kind = symbol.st_type();
             let name = symbol.name(LE, names).map_err(self.broken("symbol name"))?;
             if kind == elf::STT_FILE {
-                file = Some(range_of(name));
+                // Behind one without a name GNU ld puts what is hidden, of all files.
+                file = Some(range_of(name)).filter(|_| !name.is_empty());
                 continue;
             }
             let kind = match kind {
