@@ -3,9 +3,10 @@
 //! Follows registers and stack slots in the order of the instructions, not of control; it is evidence for one reading of an
 //! address or another, and only asked where nothing better is known.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use foldhash::HashMap;
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
-use super::{CodeReference, Image};
+use super::{Image, numbers::Numbers};
 use crate::model::Vaddr;
 
 /// The first thing that is done with it.
@@ -13,7 +14,7 @@ use crate::model::Vaddr;
 pub enum Access {
     /// Memory is accessed so many bytes from it.
     At(i64),
-    /// Memory is accessed so many bytes from it and an index.
+    /// Memory is accessed so many bytes from it and an index of which nobody knows what it is.
     Indexed(i64),
     /// Other addresses are compared with it, and no more.
     Compared,
@@ -44,37 +45,141 @@ struct Held {
 
 /// What an instruction does with addresses that are held.
 enum Use {
-    Access(Access),
+    /// The reference that took the address, and what is done there.
+    Access(Vaddr, Access),
     Compare(Option<Held>, Option<Held>),
 }
 
-/// Those of the references at `sites`, ascending, in a function which are the two ends of a walk: a pointer that starts
-/// at the one is moved on and compared with the other. Both then belong to one object (C17 6.5.9, 6.5.6).
-pub fn walks(image: &Image, function: u32, sites: &[Vaddr]) -> Vec<(Vaddr, Vaddr)> {
-    let mut decoder = decoder_of(image, function);
-    let mut instruction = Instruction::default();
-    let mut trail = Trail::default();
-    let mut ends = Vec::new();
-    while decoder.can_decode() {
-        decoder.decode_out(&mut instruction);
-        if let Some(Use::Compare(Some(one), Some(other))) = trail.follow(&instruction)
-            && one.origin != other.origin
-            && (one.walks || other.walks)
-        {
-            ends.push((one.origin, other.origin));
+/// What a function does with the addresses that it takes.
+#[derive(Default)]
+pub struct Uses {
+    by_site: HashMap<Vaddr, Pursuit>,
+    walks: Vec<(Vaddr, Vaddr)>,
+}
+
+impl Uses {
+    /// Of the references at `sites`, ascending, in the function of this index.
+    pub fn of(image: &Image, function: u32, sites: &[Vaddr]) -> Uses {
+        let mut decoder = decoder_of(image, function);
+        let mut instruction = Instruction::default();
+        let (mut trail, mut numbers) = (Trail::default(), Numbers::none());
+        let (mut uses, mut open) = (Uses::default(), Vec::<Pursuit>::new());
+        while decoder.can_decode() {
+            decoder.decode_out(&mut instruction);
+            let used = trail.follow(&instruction, &numbers);
+            numbers.follow(&instruction);
+            let ended = open.extract_if(.., |pursuit| !pursuit.goes_on(&instruction, used.as_ref(), &trail));
+            uses.by_site.extend(ended.map(|pursuit| (pursuit.site, pursuit)));
+            if let Some(Use::Compare(Some(one), Some(other))) = used
+                && one.origin != other.origin
+                && (one.walks || other.walks)
+            {
+                uses.walks.push((one.origin, other.origin));
+            }
+            let next = sites.partition_point(|site| site.0 < instruction.ip());
+            let Some(site) = sites.get(next).filter(|site| site.0 < instruction.next_ip()) else { continue };
+            let mut pursuit = Pursuit::new(*site, &instruction);
+            if let Some(register) = takes(&instruction) {
+                trail.start(register, *site);
+                open.push(pursuit);
+            } else {
+                pursuit.access = at_once(&instruction);
+                uses.by_site.insert(*site, pursuit);
+            }
         }
-        let next = sites.partition_point(|site| site.0 < instruction.ip());
-        let here = sites.get(next).filter(|site| site.0 < instruction.next_ip());
-        let takes = match instruction.mnemonic() {
-            Mnemonic::Lea => instruction.memory_index() == Register::None,
-            Mnemonic::Add => instruction.op0_kind() == OpKind::Register,
-            _ => false,
-        };
-        if takes && let Some(site) = here {
-            trail.start(instruction.op0_register(), *site);
-        }
+        uses.by_site.extend(open.into_iter().map(|pursuit| (pursuit.site, pursuit)));
+        uses
     }
-    ends
+
+    /// The first thing that is done with the address taken at this site.
+    pub fn access(&self, site: Vaddr) -> Access {
+        self.by_site.get(&site).map_or(Access::Unknown, |pursuit| pursuit.access)
+    }
+
+    /// The size of an element, in bytes, where a loop goes from the address taken here through an array by an index of which
+    /// nobody knows where it begins.
+    pub fn loop_by_index(&self, site: Vaddr) -> Option<u64> {
+        let pursuit = self.by_site.get(&site).filter(|pursuit| pursuit.repeats)?;
+        Some(pursuit.indexed?.element)
+    }
+
+    /// Pairs of references that are the two ends of a walk: a pointer that starts at the one is moved on and compared with
+    /// the other. Both then belong to one object (C17 6.5.9, 6.5.6).
+    pub fn walks(&self) -> &[(Vaddr, Vaddr)] {
+        &self.walks
+    }
+}
+
+/// The register that the instruction sets to the address, or the offset in the block of thread-locals, that stands in it.
+fn takes(instruction: &Instruction) -> Option<Register> {
+    let takes = match instruction.mnemonic() {
+        Mnemonic::Lea => instruction.memory_index() == Register::None,
+        Mnemonic::Add => instruction.op0_kind() == OpKind::Register,
+        _ => false,
+    };
+    takes.then(|| instruction.op0_register())
+}
+
+/// What an instruction that keeps the offset in no register does there.
+fn at_once(instruction: &Instruction) -> Access {
+    match instruction.mnemonic() {
+        Mnemonic::Lea => Access::Unknown,
+        _ if instruction.memory_index() != Register::None => Access::Indexed(0),
+        _ => Access::At(0),
+    }
+}
+
+/// A reference, and what has been found to be done with the address that it takes.
+struct Pursuit {
+    site: Vaddr,
+    /// The instruction after the one that takes it.
+    next: u64,
+    /// Instructions that may still be looked at.
+    left: usize,
+    access: Access,
+    /// The access, if it is by an index.
+    indexed: Option<Indexed>,
+    /// That is done over and over.
+    repeats: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Indexed {
+    at: u64,
+    /// Bytes.
+    element: u64,
+}
+
+impl Pursuit {
+    fn new(site: Vaddr, taking: &Instruction) -> Pursuit {
+        let next = taking.next_ip();
+        Pursuit { site, next, left: LIMIT, access: Access::Unknown, indexed: None, repeats: false }
+    }
+
+    /// Takes notice of an instruction; whether there may be more to find.
+    fn goes_on(&mut self, instruction: &Instruction, used: Option<&Use>, trail: &Trail) -> bool {
+        self.left -= 1;
+        if let Some(Indexed { at, .. }) = self.indexed {
+            let back = instruction.near_branch_target();
+            self.repeats = self.next <= back && back <= at;
+            return !self.repeats && self.left > 0;
+        }
+        let is_meant = |held: &Option<Held>| held.is_some_and(|held| held.origin == self.site);
+        match used {
+            Some(Use::Access(origin, access)) if *origin == self.site => {
+                self.access = *access;
+                if !matches!(access, Access::Indexed(_)) {
+                    return false;
+                }
+                let element = (instruction.memory_size().size() as u64).max(instruction.memory_index_scale().into());
+                self.indexed = Some(Indexed { at: instruction.ip(), element });
+                return self.left > 0;
+            }
+            Some(Use::Compare(one, other)) if is_meant(one) || is_meant(other) => self.access = Access::Compared,
+            _ => {}
+        }
+        trail.holds(self.site) && self.left > 0
+    }
 }
 
 fn decoder_of(image: &Image, function: u32) -> Decoder<'_> {
@@ -82,86 +187,6 @@ fn decoder_of(image: &Image, function: u32) -> Decoder<'_> {
     let code = image.bytes_from(start);
     let len = (end.0.saturating_sub(start.0) as usize).min(code.len());
     Decoder::with_ip(64, &code[..len], start.0, DecoderOptions::NONE)
-}
-
-/// What the function of this index does with an offset in its block of thread-locals that stands at `site`.
-pub fn first_access_in_block(image: &Image, function: u32, site: Vaddr) -> Access {
-    let mut decoder = decoder_of(image, function);
-    let mut instruction = Instruction::default();
-    while decoder.can_decode() {
-        decoder.decode_out(&mut instruction);
-        if instruction.next_ip() <= site.0 {
-            continue;
-        }
-        let indexed = instruction.memory_index() != Register::None;
-        let mut trail = Trail::default();
-        match instruction.mnemonic() {
-            Mnemonic::Lea if indexed => return Access::Unknown,
-            Mnemonic::Lea | Mnemonic::Add if instruction.op0_kind() == OpKind::Register => {
-                trail.start(instruction.op0_register(), site);
-            }
-            _ if indexed => return Access::Indexed(0),
-            _ => return Access::At(0),
-        }
-        return trail.first_access(&mut decoder);
-    }
-    Access::Unknown
-}
-
-/// What becomes of the address that `lea` takes at this reference.
-pub fn first_access(image: &Image, reference: &CodeReference) -> Access {
-    follow_lea(image, reference, |trail, decoder| trail.first_access(decoder)).unwrap_or(Access::Unknown)
-}
-
-/// The size of an element, in bytes, where a loop goes from the address that `lea` takes here through an array by an index.
-pub fn loop_by_index(image: &Image, reference: &CodeReference) -> Option<u64> {
-    follow_lea(image, reference, |mut trail, decoder| {
-        let mut instruction = Instruction::default();
-        let mut access: Option<(u64, u64)> = None;
-        for _ in 0..LIMIT {
-            if !decoder.can_decode() {
-                break;
-            }
-            decoder.decode_out(&mut instruction);
-            if let Some((at, element)) = access {
-                let back = instruction.near_branch_target();
-                if reference.next.0 <= back && back <= at {
-                    return Some(element);
-                }
-            } else if let Some(Use::Access(first)) = trail.follow(&instruction) {
-                if !matches!(first, Access::Indexed(_)) {
-                    break;
-                }
-                let element = (instruction.memory_size().size() as u64).max(instruction.memory_index_scale().into());
-                access = Some((instruction.ip(), element));
-            }
-        }
-        None
-    })?
-}
-
-/// Has `work` follow the address that `lea` takes at this reference; `None` if it is another instruction.
-fn follow_lea<T>(
-    image: &Image,
-    reference: &CodeReference,
-    work: impl FnOnce(Trail, &mut Decoder<'_>) -> T,
-) -> Option<T> {
-    let end = reference.function.map_or(reference.next, |function| image.functions[function as usize].end);
-    // REX.W 8D /r disp32
-    let start = Vaddr(reference.site.0.wrapping_sub(3));
-    let code = image.bytes_from(start);
-    let len = (end.0.saturating_sub(start.0) as usize).min(code.len());
-    let mut decoder = Decoder::with_ip(64, &code[..len], start.0, DecoderOptions::NONE);
-    if !decoder.can_decode() {
-        return None;
-    }
-    let taken = decoder.decode();
-    if taken.code() != Code::Lea_r64_m || taken.ip_rel_memory_address() != reference.target.0 {
-        return None;
-    }
-    let mut trail = Trail::default();
-    trail.start(taken.op0_register(), reference.site);
-    Some(work(trail, &mut decoder))
 }
 
 #[derive(Default)]
@@ -175,28 +200,8 @@ impl Trail {
         self.set(Holder::Register(register), Some(Held { origin, offset: 0, walks: false }));
     }
 
-    /// What the instructions that follow do.
-    fn first_access(mut self, decoder: &mut Decoder<'_>) -> Access {
-        let mut instruction = Instruction::default();
-        let mut access = Access::Unknown;
-        for _ in 0..LIMIT {
-            if !decoder.can_decode() {
-                break;
-            }
-            decoder.decode_out(&mut instruction);
-            if instruction.is_invalid() {
-                break;
-            }
-            match self.follow(&instruction) {
-                Some(Use::Access(access)) => return access,
-                Some(Use::Compare(..)) => access = Access::Compared,
-                None => {}
-            }
-            if self.held.is_empty() {
-                break;
-            }
-        }
-        access
+    fn holds(&self, origin: Vaddr) -> bool {
+        self.held.iter().any(|(_, held)| held.origin == origin)
     }
 
     fn of(&self, holder: Holder) -> Option<Held> {
@@ -208,12 +213,12 @@ impl Trail {
         self.held.extend(held.map(|held| (holder, held)));
     }
 
-    fn follow(&mut self, instruction: &Instruction) -> Option<Use> {
+    fn follow(&mut self, instruction: &Instruction, numbers: &Numbers) -> Option<Use> {
         let slot = slot(instruction);
         if slot.is_none()
             && instruction.mnemonic() != Mnemonic::Nop
             && (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
-            && let Some((held, indexed)) = self.addressed(instruction)
+            && let Some((held, indexed)) = self.addressed(instruction, numbers)
         {
             let taken = instruction.mnemonic() == Mnemonic::Lea;
             if instruction.op0_kind() == OpKind::Register {
@@ -222,10 +227,10 @@ impl Trail {
                 self.set(written, (taken && !indexed).then_some(Held { walks, ..held }));
             }
             return match (taken, indexed) {
-                (false, false) => Some(Use::Access(Access::At(held.offset))),
-                (false, true) => Some(Use::Access(Access::Indexed(held.offset))),
+                (false, false) => Some(Use::Access(held.origin, Access::At(held.offset))),
+                (false, true) => Some(Use::Access(held.origin, Access::Indexed(held.offset))),
                 (true, false) => None,
-                (true, true) => Some(Use::Access(Access::Unknown)),
+                (true, true) => Some(Use::Access(held.origin, Access::Unknown)),
             };
         }
         match instruction.flow_control() {
@@ -274,15 +279,20 @@ impl Trail {
         None
     }
 
-    /// The address that a memory operand names, and whether an index is added, if its base or index is held.
-    fn addressed(&self, instruction: &Instruction) -> Option<(Held, bool)> {
-        let index = instruction.memory_index();
-        let base = self.of(Holder::Register(instruction.memory_base()));
-        let through_index =
-            || (instruction.memory_index_scale() == 1).then(|| self.of(Holder::Register(index))).flatten();
-        let held = base.or_else(through_index)?;
-        let offset = held.offset.wrapping_add(instruction.memory_displacement64() as i64);
-        Some((Held { offset, ..held }, index != Register::None))
+    /// The address that a memory operand names, if its base or index is held, and whether something unknown is added.
+    fn addressed(&self, instruction: &Instruction, numbers: &Numbers) -> Option<(Held, bool)> {
+        let (base, index) = (instruction.memory_base(), instruction.memory_index());
+        let scale = instruction.memory_index_scale();
+        let through_index = || (scale == 1).then(|| self.of(Holder::Register(index))).flatten();
+        let (held, other) = match self.of(Holder::Register(base)) {
+            Some(held) => (held, index),
+            None => (through_index()?, base),
+        };
+        let added = if other == Register::None { Some(0) } else { numbers.of(other) };
+        let offset = (held.offset)
+            .wrapping_add(instruction.memory_displacement64() as i64)
+            .wrapping_add(added.unwrap_or(0).wrapping_mul(scale.into()));
+        Some((Held { offset, ..held }, added.is_none()))
     }
 }
 

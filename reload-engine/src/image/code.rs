@@ -81,6 +81,8 @@ pub struct Body {
 #[derive(Debug, Default)]
 pub struct Scan {
     pub references: Vec<CodeReference>,
+    /// As [`Analysis::approaches`](super::Analysis::approaches).
+    pub approaches: Vec<CodeReference>,
     pub tls_uses: Vec<TlsUse>,
     pub tls_displacements: Vec<TlsDisplacement>,
     /// Where tables of 32-bit distances from their own start stand, ascending: the code adds what it loads to the address
@@ -106,10 +108,10 @@ pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Re
         }
         cut(image, section.address, code, &mut stretches);
     }
-    let pairs = TlsPairs::of(image);
+    let (pairs, approach) = (TlsPairs::of(image), Approach::of(image));
     let before = before.filter(|before| thread_locals_agree(image, before));
     let parts = stretches.par_chunks(PART).map(|part| {
-        let mut scanner = Scanner::new(image, before, &pairs);
+        let mut scanner = Scanner::new(image, before, &pairs, &approach);
         part.iter().for_each(|stretch| scanner.stretch(stretch));
         scanner
     });
@@ -120,6 +122,29 @@ pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Re
 fn thread_locals_agree(one: &Image, other: &Image) -> bool {
     let (one, other) = (&one.tables, &other.tables);
     one.program == other.program && one.thread_pointer() == other.thread_pointer()
+}
+
+/// Where a loop that counts down through a static may end, although nothing there is state: as far below the static as that is
+/// long.
+struct Approach {
+    start: u64,
+    size: u64,
+}
+
+impl Approach {
+    fn of(image: &Image) -> Self {
+        let state = || image.tables.sections.iter().filter(|section| section.kind.is_state());
+        let start = state().map(|section| section.address).min().unwrap_or(0);
+        let end = state().map(|section| section.end()).max().unwrap_or(0);
+        let sizes = image.objects.iter().filter(|object| !object.constant).map(|object| object.size);
+        let longest = sizes.max().unwrap_or(0);
+        // It may begin before the file does.
+        Approach { start: start.wrapping_sub(longest), size: end.saturating_sub(start).saturating_add(longest) }
+    }
+
+    fn contains(&self, target: Vaddr) -> bool {
+        target.0.wrapping_sub(self.start) < self.size
+    }
 }
 
 /// How many stretches one thread decodes at a time.
@@ -164,6 +189,7 @@ struct Scanner<'a> {
     /// Which of its recurring functions follows the one that was found last.
     expected: u32,
     pairs: &'a TlsPairs,
+    approach: &'a Approach,
     scan: Scan,
     /// By index of the function; aliases share an entry.
     functions: Vec<(Range<usize>, Facts, Body)>,
@@ -178,12 +204,13 @@ struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    fn new(image: &'a Image, before: Option<&'a Image>, pairs: &'a TlsPairs) -> Self {
+    fn new(image: &'a Image, before: Option<&'a Image>, pairs: &'a TlsPairs, approach: &'a Approach) -> Self {
         Scanner {
             image,
             before,
             expected: 0,
             pairs,
+            approach,
             scan: Scan::default(),
             functions: Vec::new(),
             padding: Padding::default(),
@@ -462,8 +489,11 @@ impl<'a> Scanner<'a> {
             }
             _ => false,
         };
+        let reference = CodeReference { site, next, target, function, address_taken };
         if wanted {
-            self.scan.references.push(CodeReference { site, next, target, function, address_taken });
+            self.scan.references.push(reference);
+        } else if address_taken && self.approach.contains(target) {
+            self.scan.approaches.push(reference);
         }
     }
 
@@ -531,6 +561,7 @@ fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Sca
     stray_targets.extend_from_slice(landing_pads);
     for part in parts {
         scan.references.extend(part.scan.references);
+        scan.approaches.extend(part.scan.approaches);
         scan.tls_uses.extend(part.scan.tls_uses);
         scan.tls_displacements.extend(part.scan.tls_displacements);
         scan.relative_tables.extend(part.scan.relative_tables);
@@ -561,6 +592,7 @@ fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Sca
     padding.0.sort_unstable();
     scan.entries = entry::decide(&facts, &mut padding);
     scan.references.sort_unstable_by_key(|reference| reference.site);
+    scan.approaches.sort_unstable_by_key(|reference| reference.site);
     scan.relative_tables.sort_unstable();
     scan.relative_tables.dedup();
     scan

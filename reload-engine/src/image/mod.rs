@@ -30,6 +30,7 @@ mod inlines;
 pub mod layout;
 mod local_exec;
 mod names;
+mod numbers;
 mod places;
 mod pool;
 mod recurring;
@@ -38,7 +39,7 @@ mod tls_block;
 mod tls_code;
 mod unnamed;
 
-pub use access::{Access, first_access, first_access_in_block, loop_by_index, walks};
+pub use access::{Access, Uses};
 pub use callers::{callees, callers, callers_of_each};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{RelocationKind, Resolves, Section, SectionKind};
@@ -165,6 +166,9 @@ pub struct Analysis {
     pub thread_locals: Vec<Object>,
     /// References from code that may need retargeting, ascending by site.
     pub references: Vec<CodeReference>,
+    /// Addresses that code takes outside of all state, but so little before it that a walk through a static may end there;
+    /// ascending by site.
+    pub approaches: Vec<CodeReference>,
     pub tls_uses: Vec<TlsUse>,
     pub tls_displacements: Vec<TlsDisplacement>,
     recurring: Recurring,
@@ -211,6 +215,7 @@ impl Image {
             objects: Vec::new(),
             thread_locals: Vec::new(),
             references: Vec::new(),
+            approaches: Vec::new(),
             tls_uses: Vec::new(),
             tls_displacements: Vec::new(),
             recurring: Recurring::default(),
@@ -271,6 +276,7 @@ impl Analysis {
             object.content = content;
         }
         self.references = scan.references;
+        self.approaches = scan.approaches;
         self.tls_uses = scan.tls_uses;
         self.tls_displacements = scan.tls_displacements;
         self.recurring = scan.recurring;

@@ -15,13 +15,13 @@ use super::{
     lineage::{Instance, Lineage, Placed},
 };
 use crate::{
-    image::{Access, CodeReference, Image, demangle, first_access, first_access_in_block, loop_by_index, walks},
+    image::{Access, CodeReference, Image, Uses, demangle},
     model::{Addr, Vaddr},
 };
 
 mod table;
 
-use table::{BIAS, Kind, Reading, Reference, Shift, Table};
+use table::{Kind, Reading, Reference, Shift, Table};
 
 /// The references from code that could mean several objects which part ways.
 #[derive(Clone, Debug, Default)]
@@ -66,11 +66,9 @@ pub fn decide(
     for kind in [Kind::Objects, Kind::ThreadLocals] {
         let new = Table { image, kind };
         let shifts = new.shifts(homes);
-        if shifts.iter().flatten().all(|shift| Some(shift) == shifts.iter().flatten().next()) {
-            continue;
-        }
+        let together = shifts.iter().flatten().all(|shift| Some(shift) == shifts.iter().flatten().next());
+        let mut references = if together { new.of_approaching() } else { new.references() };
         let old = lineage.placed(parent);
-        let mut references = new.references();
         references.sort_by_key(|reference| reference.function);
         for references in references.chunk_by(|one, other| one.function == other.function) {
             let partner = references[0].function.and_then(|function| partners[function as usize]).and_then(|family| {
@@ -78,8 +76,8 @@ pub fn decide(
                 let first = instances.partition_point(|instance| instance.generation < parent);
                 instances.get(first).copied().filter(|instance| instance.generation == parent)
             });
-            let (before, walks) = Default::default();
-            let judge = Judge { lineage, homes, old, new, shifts: &shifts, references, partner, before, walks };
+            let (before, uses, reach) = Default::default();
+            let judge = Judge { lineage, homes, old, new, shifts: &shifts, references, partner, before, uses, reach };
             for reference in references {
                 match judge.judge(reference) {
                     Verdict::Plain => {}
@@ -141,21 +139,23 @@ struct Judge<'a> {
     partner: Option<Instance>,
     /// All of that.
     before: OnceCell<Vec<Reference>>,
-    /// The two ends of each pointer that walks.
-    walks: OnceCell<Vec<(Vaddr, Vaddr)>>,
+    /// What it does with the addresses that it takes.
+    uses: OnceCell<Uses>,
+    /// From where to where its walks may go, if it takes the address of anything that moves.
+    reach: OnceCell<Option<(i64, i64)>>,
 }
 
 impl Judge<'_> {
     fn judge(&self, reference: &Reference) -> Verdict {
         let mut readings = self.new.readings(reference);
-        let Some((owner, _)) = readings.first().copied() else { return Verdict::Plain };
-        if self.shifts[owner].is_none() {
-            return Verdict::Plain;
-        }
+        let Some((owner, _)) = readings.first().copied().filter(|(owner, _)| self.shifts[*owner].is_some()) else {
+            return self.far_end(reference, None).unwrap_or(Verdict::Plain);
+        };
         readings.retain(|(object, _)| self.shifts[*object].is_some());
         if readings.iter().all(|(object, _)| self.shifts[*object] == self.shifts[owner]) {
-            let plain = self.new.owner(reference.target) == Some(owner);
-            return if plain { Verdict::Plain } else { Verdict::Means(vec![owner]) };
+            let plain = || self.new.owner(reference.target) == Some(owner);
+            let far_end = self.far_end(reference, self.shifts[owner]);
+            return far_end.unwrap_or_else(|| if plain() { Verdict::Plain } else { Verdict::Means(vec![owner]) });
         }
         if let Some(object) = self.by_dereference(reference, &readings).or_else(|| self.by_walk(reference)) {
             return Verdict::Means(vec![object]);
@@ -236,7 +236,7 @@ impl Judge<'_> {
     /// with 0 in the one and with 1 in the other.
     fn array_behind_single(&self, reference: &Reference, readings: &[Reading]) -> Option<(usize, usize)> {
         let element = match self.new.kind {
-            Kind::Objects => loop_by_index(self.new.image, self.code_reference(reference)?)?,
+            Kind::Objects => self.uses(reference)?.loop_by_index(reference.site)?,
             Kind::ThreadLocals => return None,
         };
         let object = |index: usize| &self.new.objects()[index];
@@ -313,27 +313,46 @@ impl Judge<'_> {
         self.new.accessed(reference, access, readings)
     }
 
+    /// A walk downwards may end as far below its array as that is long, where anything may lie, and a walk upwards by an index
+    /// start there; `here` is how that moves.
+    fn far_end(&self, reference: &Reference, here: Option<Shift>) -> Option<Verdict> {
+        let reach = self.reach.get_or_init(|| {
+            let taken = self.references.iter().filter(|other| !other.exact);
+            let moving = taken.filter_map(|other| {
+                let object = self.new.used_at(other.target)?;
+                self.shifts[object].is_some().then(|| self.new.reach(object))
+            });
+            moving.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+        });
+        let in_reach = reach.is_some_and(|(low, end)| (low..end).contains(&(reference.target.0 as i64)));
+        let nothing_here = self.new.used_at(reference.target).is_none();
+        if reference.exact || !(in_reach || nothing_here) {
+            return None;
+        }
+        let object = match self.access(reference)? {
+            Access::At(offset) if nothing_here => {
+                self.new.used_at(Vaddr(reference.target.0.wrapping_add_signed(offset)))?
+            }
+            Access::Compared => self.by_walk(reference)?,
+            _ => return None,
+        };
+        let moves = self.shifts[object].is_some() && self.shifts[object] != here;
+        moves.then(|| Verdict::Means(vec![object]))
+    }
+
     /// A pointer that walks ends in the object where it starts, if only one before its beginning: where an access tells the
     /// one end, it tells the other.
     fn by_walk(&self, reference: &Reference) -> Option<usize> {
         if reference.exact {
             return None;
         }
-        let function = reference.function?;
-        let walks = self.walks.get_or_init(|| {
-            let taken = self.references.iter().filter(|other| !other.exact);
-            let mut sites: Vec<Vaddr> = taken.map(|other| other.site).collect();
-            sites.sort_unstable();
-            walks(self.new.image, function, &sites)
-        });
-        let mut other_ends = walks.iter().filter_map(|(one, other)| {
+        let mut other_ends = self.uses(reference)?.walks().iter().filter_map(|(one, other)| {
             let end = if *one == reference.site { other } else { (*other == reference.site).then_some(one)? };
             self.references.iter().find(|it| it.site == *end)
         });
         let reaches = |object: usize| {
-            let object = &self.new.objects()[object];
-            reference.target <= object.end()
-                && object.address.0.saturating_sub(reference.target.0) <= object.size.max(BIAS)
+            let (lowest, end) = self.new.reach(object);
+            (lowest..=end).contains(&(reference.target.0 as i64))
         };
         let object = other_ends.find_map(|end| self.new.accessed(end, self.access(end)?, &self.new.readings(end)))?;
         reaches(object).then_some(object)
@@ -350,18 +369,19 @@ impl Judge<'_> {
         self.new.accessed(reference, access, readings).map(|only| vec![only])
     }
 
-    fn code_reference(&self, reference: &Reference) -> Option<&CodeReference> {
-        let references = &self.new.image.references;
-        let index = references.binary_search_by_key(&reference.site, |other| other.site).ok()?;
-        Some(&references[index])
+    /// What the function of the reference does with the addresses that it takes.
+    fn uses(&self, reference: &Reference) -> Option<&Uses> {
+        let function = reference.function?;
+        Some(self.uses.get_or_init(|| {
+            let taken = self.references.iter().filter(|other| !other.exact);
+            let mut sites: Vec<Vaddr> = taken.map(|other| other.site).collect();
+            sites.sort_unstable();
+            Uses::of(self.new.image, function, &sites)
+        }))
     }
 
     fn access(&self, reference: &Reference) -> Option<Access> {
-        let image = self.new.image;
-        match self.new.kind {
-            Kind::Objects => Some(first_access(image, self.code_reference(reference)?)),
-            Kind::ThreadLocals => Some(first_access_in_block(image, reference.function?, reference.site)),
-        }
+        Some(self.uses(reference)?.access(reference.site))
     }
 
     /// The other references of the same function.

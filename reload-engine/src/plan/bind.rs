@@ -50,7 +50,7 @@ pub fn code(plan: &Plan, functions: &FunctionIdentities, place: Place) -> Result
         fields.push((site, distance.to_le_bytes()));
         Ok::<(), String>(())
     };
-    for reference in &image.references {
+    for reference in image.references.iter().chain(&image.approaches) {
         let home = match image.function_starting_at(reference.target) {
             Some(function) => functions.of(function),
             None => attribution::of_code(image, &plan.homes, &plan.decisions, reference),

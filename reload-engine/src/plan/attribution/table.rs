@@ -83,7 +83,10 @@ impl<'a> Table<'a> {
     pub fn references(&self) -> Vec<Reference> {
         let image = self.image;
         match self.kind {
-            Kind::Objects => image.references.iter().filter_map(|it| Reference::to_object(image, it)).collect(),
+            Kind::Objects => {
+                let all = image.references.iter().chain(&image.approaches);
+                all.filter_map(|it| Reference::to_object(image, it)).collect()
+            }
             Kind::ThreadLocals => (image.tls_displacements.iter())
                 .map(|it| Reference {
                     site: it.site,
@@ -95,14 +98,28 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Those of the functions that may walk to an end outside of all state.
+    pub fn of_approaching(&self) -> Vec<Reference> {
+        let mut functions: Vec<u32> = match self.kind {
+            Kind::Objects => self.image.approaches.iter().filter_map(|it| it.function).collect(),
+            // Outside of the block every offset moves with what lies nearest.
+            Kind::ThreadLocals => Vec::new(),
+        };
+        functions.dedup();
+        functions.into_iter().flat_map(|function| self.of_function(function)).collect()
+    }
+
     pub fn of_function(&self, function: u32) -> Vec<Reference> {
         let function = &self.image.functions[function as usize];
         let (start, end) = (function.address, function.end);
         match self.kind {
             Kind::Objects => {
-                let first = self.image.references.partition_point(|other| other.site < start);
-                let here = self.image.references[first..].iter().take_while(|other| other.site < end);
-                here.filter_map(|it| Reference::to_object(self.image, it)).collect()
+                let here = |all: &'a [CodeReference]| {
+                    let first = all.partition_point(|other| other.site < start);
+                    all[first..].iter().take_while(move |other| other.site < end)
+                };
+                let all = here(&self.image.references).chain(here(&self.image.approaches));
+                all.filter_map(|it| Reference::to_object(self.image, it)).collect()
             }
             Kind::ThreadLocals => {
                 self.references().into_iter().filter(|other| other.site >= start && other.site < end).collect()
@@ -163,6 +180,13 @@ impl<'a> Table<'a> {
 
     fn is_state(&self, index: usize) -> bool {
         !self.objects()[index].constant && self.objects()[index].size > 0
+    }
+
+    /// How far below an object a walk through it may end, and its end; the first may lie before the file begins.
+    pub fn reach(&self, object: usize) -> (i64, i64) {
+        let object = &self.objects()[object];
+        let (start, end) = (object.address.0 as i64, object.end().0 as i64);
+        (start.saturating_sub_unsigned(object.size.max(BIAS)), end)
     }
 
     /// Every object that a reference may mean, the one that lies there first.
