@@ -124,6 +124,8 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Index,
+    /// Counts its elements, the first as 1, and does not know the count before it runs.
+    IndexFromOne,
     PointerToEnd,
     PointerBelowEnd,
     IndexDown,
@@ -275,6 +277,9 @@ impl Source {
                 let (ty, n) = (element(name), count(name));
                 match way {
                     Way::Index => format!("for (int i = 0; i < {n}; i++) r = r * 31 + (u){name}[i];\n"),
+                    Way::IndexFromOne => format!(
+                        "{{ volatile u n = {n}; for (u i = 1, end = n; i <= end; i++) r = r * 31 + (u){name}[i - 1] * i; }}\n"
+                    ),
                     Way::PointerToEnd => {
                         format!("for ({ty} *p = {name}; p != {name} + {n}; p++) r = r * 31 + (u)*p;\n")
                     }
