@@ -160,10 +160,14 @@ impl Judge<'_> {
         if let Some(object) = self.by_dereference(reference, &readings).or_else(|| self.by_walk(reference)) {
             return Verdict::Means(vec![object]);
         }
-        let doubt = self.array_behind_single(reference, &readings);
+        let doubt = match self.array_behind(reference, &readings) {
+            Some((array, None)) => return Verdict::Means(vec![array]),
+            Some((array, Some(rival))) => Some((array, rival)),
+            None => None,
+        };
         let told = |readings: &[Reading]| {
             let has = |object: usize| readings.iter().any(|(reading, _)| *reading == object);
-            let open = doubt.is_some_and(|(array, single)| has(array) && has(single));
+            let open = doubt.is_some_and(|(array, rival)| has(array) && has(rival));
             if open { None } else { self.told(reference, readings) }
         };
         if let Some(old) = self.counterpart(reference) {
@@ -182,7 +186,7 @@ impl Judge<'_> {
         let supported = self.supported(reference, &readings);
         match (told(&supported), doubt) {
             (Some(objects), _) => Verdict::Means(objects),
-            (None, Some((array, single))) => Verdict::Open(array, single),
+            (None, Some((array, rival))) => Verdict::Open(array, rival),
             (None, None) => match self.by_access(reference, &readings) {
                 Some(objects) => Verdict::Means(objects),
                 None => self.by_use(reference, &readings, &supported),
@@ -232,21 +236,23 @@ impl Judge<'_> {
         self.before().iter().find(|other| other.site == site)
     }
 
-    /// An array and, right before it, something of the size of one of its elements, where a loop goes by an index that begins
-    /// with 0 in the one and with 1 in the other.
-    fn array_behind_single(&self, reference: &Reference, readings: &[Reading]) -> Option<(usize, usize)> {
+    /// An array where a loop goes by an index, if it starts one element before that, and what has its last element there or
+    /// ends there: the index may begin with 1 in the one, or with 0 in the other.
+    fn array_behind(&self, reference: &Reference, readings: &[Reading]) -> Option<(usize, Option<usize>)> {
         let element = match self.new.kind {
             Kind::Objects => self.uses(reference)?.loop_by_index(reference.site)?,
             Kind::ThreadLocals => return None,
         };
+        let Access::Indexed(offset) = self.access(reference)? else { return None };
+        let start = reference.target.0.wrapping_add_signed(offset);
         let object = |index: usize| &self.new.objects()[index];
-        let single = self.new.accessed(reference, self.access(reference)?, readings)?;
-        if object(single).size > element {
-            return None;
-        }
-        let is_behind = |it: &usize| object(*it).address == object(single).end() && object(*it).size > element;
-        let array = readings.iter().map(|(it, _)| *it).find(is_behind)?;
-        (self.shifts[array] != self.shifts[single]).then_some((array, single))
+        let mut objects = readings.iter().map(|(it, _)| *it);
+        let is_behind = |it: &usize| object(*it).address.0.wrapping_sub(start) == element && object(*it).size > element;
+        let array = objects.clone().find(is_behind)?;
+        let ends_here =
+            |it: &usize| object(*it).end().0.wrapping_sub(start) <= element && object(*it).address.0 <= start;
+        let rival = objects.find(|it| *it != array && ends_here(it));
+        rival.is_none_or(|rival| self.shifts[array] != self.shifts[rival]).then_some((array, rival))
     }
 
     /// Whether an index tells of something new where the same instructions of the running generation told of nobody: it has come
