@@ -17,8 +17,15 @@ pub struct Author {
 }
 
 const NUMBERS: [Element; 4] = [Element::Char, Element::Short, Element::Int, Element::Long];
-const WAYS: [Way; 6] =
-    [Way::Index, Way::IndexFromOne, Way::PointerToEnd, Way::PointerBelowEnd, Way::IndexDown, Way::PointerDown];
+const WAYS: [Way; 7] = [
+    Way::Index,
+    Way::IndexFromOne,
+    Way::IndexFromAny,
+    Way::PointerToEnd,
+    Way::PointerBelowEnd,
+    Way::IndexDown,
+    Way::PointerDown,
+];
 const WORDS: [&str; 8] = ["alpha", "beta", "gamma", "delta", "ta", "a longer text with a tail: beta", "", "x"];
 
 impl Author {

@@ -399,7 +399,7 @@ impl Machine {
         let number = |index: usize| self.number(place, it, index, thread);
         let fold = |r: u64, index| r.wrapping_mul(31).wrapping_add(number(index));
         match way {
-            Way::IndexFromOne => (0..it.cells.len())
+            Way::IndexFromOne | Way::IndexFromAny => (0..it.cells.len())
                 .fold(r, |r: u64, index| r.wrapping_mul(31).wrapping_add(number(index).wrapping_mul(index as u64 + 1))),
             Way::IndexDown | Way::PointerDown => (0..it.cells.len()).rev().fold(r, fold),
             _ => (0..it.cells.len()).fold(r, fold),

@@ -126,6 +126,8 @@ pub enum Way {
     Index,
     /// Counts its elements, the first as 1, and does not know the count before it runs.
     IndexFromOne,
+    /// Nor where it begins.
+    IndexFromAny,
     PointerToEnd,
     PointerBelowEnd,
     IndexDown,
@@ -279,6 +281,9 @@ impl Source {
                     Way::Index => format!("for (int i = 0; i < {n}; i++) r = r * 31 + (u){name}[i];\n"),
                     Way::IndexFromOne => format!(
                         "{{ volatile u n = {n}; for (u i = 1, end = n; i <= end; i++) r = r * 31 + (u){name}[i - 1] * i; }}\n"
+                    ),
+                    Way::IndexFromAny => format!(
+                        "{{ volatile u m = 1, n = {n}; for (u i = m, end = n; i <= end; i++) r = r * 31 + (u){name}[i - 1] * i; }}\n"
                     ),
                     Way::PointerToEnd => {
                         format!("for ({ty} *p = {name}; p != {name} + {n}; p++) r = r * 31 + (u)*p;\n")

@@ -28,8 +28,9 @@ use crate::{
 const RELOADS: u32 = 3;
 
 /// Reasons that the user is told where what the source means cannot be found out.
-const DOUBTS: [&str; 3] = [
+const DOUBTS: [&str; 4] = [
     "takes an address that is both",
+    "takes an address that may mean",
     "several statics are called",
     "uses thread-locals that stay and thread-locals that are new",
 ];
