@@ -1,5 +1,6 @@
 //! What happened that the user should learn of even while looking elsewhere. Pure: events in, words out.
 
+use nix::sys::signal::Signal;
 use reload_engine::model::Generation;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -8,7 +9,7 @@ pub enum News {
     Stopped { module: String, message: String, refused: bool, running: Generation },
     /// A module that was refused or failed reloads again.
     Recovered { module: String },
-    /// The target was ended by a signal.
+    /// The target was ended by a signal that tells of a fault.
     Crashed { program: String, signal: i32 },
     /// Somebody else changed something: another window, a terminal.
     Elsewhere(String),
@@ -55,9 +56,20 @@ pub fn notification(news: &[News]) -> Option<(String, String)> {
     }
 }
 
+/// The signal that ended a program, of the status that a shell gives for it.
+pub fn signal_of(status: Option<i32>) -> Option<i32> {
+    status.filter(|status| *status > 128).map(|status| status - 128)
+}
+
+/// Whether the signal tells of a fault in the program: not where a user, a terminal or a session manager wanted it to end.
+pub fn is_crash(signal: i32) -> bool {
+    let wanted = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGKILL, Signal::SIGTERM];
+    !wanted.map(|signal| signal as i32).contains(&signal)
+}
+
 /// `signal 11 (SIGSEGV)`.
 pub fn signal_name(signal: i32) -> String {
-    match nix::sys::signal::Signal::try_from(signal) {
+    match Signal::try_from(signal) {
         Ok(known) => format!("signal {signal} ({known})"),
         Err(_) => format!("signal {signal}"),
     }

@@ -8,7 +8,7 @@ use std::{
 
 use eframe::egui::Id;
 use jiff::tz::TimeZone;
-use reload_engine::model::{Mark, Module, Snapshot};
+use reload_engine::model::{Connection, Mark, Module, Snapshot};
 
 use crate::{
     config::file::Found,
@@ -83,6 +83,11 @@ impl<'a> Scene<'a> {
 
     pub fn is_live(&self) -> bool {
         self.tab().is_some_and(TargetTab::is_live)
+    }
+
+    /// Whether the shown target is a program that has ended.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.snapshot().map(|snapshot| &snapshot.connection), Some(Connection::Exited(_)))
     }
 
     /// How long ago that was, in words that the window keeps up to date as long as they are shown.

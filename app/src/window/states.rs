@@ -14,7 +14,7 @@ use crate::{
         chooser::{self, Entry},
         controls::{self, Button, Weight, palette},
         format, icons,
-        news::signal_name,
+        news::{is_crash, signal_name, signal_of},
         scene::{Scene, View},
         target_tab::{Link, TargetTab},
         theme,
@@ -274,7 +274,8 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
 /// The target has ended, perhaps by a crash.
 fn ended(ui: &mut Ui, tab: &TargetTab, snapshot: &Snapshot, status: Option<i32>, actions: &mut Vec<Action>) {
     let palette = palette(ui);
-    let signal = status.filter(|status| *status > 128).map(|status| status - 128);
+    let signal = signal_of(status);
+    let crashed = signal.is_some_and(is_crash);
     let how = match (status, signal) {
         (Some(0), _) => " normally".to_owned(),
         (_, Some(signal)) => format!(" by {}", signal_name(signal)),
@@ -283,9 +284,7 @@ fn ended(ui: &mut Ui, tab: &TargetTab, snapshot: &Snapshot, status: Option<i32>,
     };
     let mut headline = format!("{} has ended{how}.", tab.name);
     let mut detail = Vec::new();
-    if signal.is_some()
-        && let Some((entry, after)) = tab.ended_at.and_then(|end| last_reload(snapshot, end))
-    {
+    if crashed && let Some((entry, after)) = tab.ended_at.and_then(|end| last_reload(snapshot, end)) {
         let (name, generation) = (&entry.receipt.name, entry.receipt.generation);
         let after = format::seconds(after);
         detail.push(format!("{name} had gone to generation {generation}, {after} before: look at its changes first."));
@@ -298,7 +297,7 @@ fn ended(ui: &mut Ui, tab: &TargetTab, snapshot: &Snapshot, status: Option<i32>,
         steps.insert(0, ("Start again", Action::Launch(tab.command.clone())));
     }
     let (icon, colour) =
-        if signal.is_some() { (icons::CRASHED, palette.failed) } else { (icons::EXITED, palette.text_secondary) };
+        if crashed { (icons::CRASHED, palette.failed) } else { (icons::EXITED, palette.text_secondary) };
     banner(ui, "connection", icon, colour, &headline, &detail, &steps, actions);
 }
 

@@ -16,7 +16,7 @@ use reload_engine::{
 use crate::{
     config::{self, Config, wishes::Wishes},
     window::{
-        news::News,
+        news::{News, is_crash, signal_of},
         rows::{Index, Prepared, Query},
         stats::Stats,
     },
@@ -278,7 +278,7 @@ impl TargetTab {
             }
             Event::Exited { status } => {
                 self.ended_at = Some(time);
-                let signal = status.filter(|status| *status > 128).map(|status| status - 128)?;
+                let signal = signal_of(status).filter(|signal| is_crash(*signal))?;
                 Some(News::Crashed { program: self.name.clone(), signal })
             }
             Event::Mode { mode } => self.elsewhere(Expected::Mode, || {

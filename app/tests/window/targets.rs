@@ -245,6 +245,24 @@ fn attaching_can_be_cancelled() {
 }
 
 #[test]
+fn a_program_that_was_told_to_end_has_not_crashed() {
+    let mut window = Window::attached(sample::snapshot());
+    window.focus(false);
+    window.requested();
+    window.click("libecs.so, Current");
+    window.send(Update::Event { time: sample::now(), event: Event::Exited { status: Some(128 + 15) } });
+    window.update(|snapshot| snapshot.connection = Connection::Exited(Some(128 + 15)));
+    window.assert_sees("aurora has ended by signal 15 (SIGTERM)");
+    assert!(!window.sees("look at its changes first"));
+    let notified = window.requested();
+    assert!(!notified.iter().any(|request| matches!(request, Request::Notify { .. })), "{notified:?}");
+    window.assert_sees("ran to the end");
+    assert!(!window.sees("Up to date"), "nothing runs any more");
+    window.click("aurora, Current");
+    window.assert_sees("ran until then what it was started with");
+}
+
+#[test]
 fn a_crash_names_the_reload_before_it_and_starts_again() {
     let mut window = Window::attached(sample::snapshot());
     window.file("[program.aurora]\nlaunch = ['./build/aurora', '--level', '3']");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use eframe::egui::{Align, Color32, FontId, Label, Layout, RichText, Ui, vec2};
-use reload_engine::model::{Class, Connection, Failure, Mark, Mode, Module, Outcome, Status};
+use reload_engine::model::{Class, Failure, Mark, Mode, Module, Outcome, Status};
 
 use crate::window::{
     action::Action,
@@ -115,9 +115,8 @@ fn outlook(ui: &mut Ui, scene: &Scene<'_>, module: &Module, failure: &Failure, a
     let palette = palette(ui);
     card(ui, palette.canvas, palette.line, |ui| {
         let (running, next) = consequence(scene, module, failure);
-        let ended = matches!(scene.snapshot().map(|snapshot| &snapshot.connection), Some(Connection::Exited(_)));
         let (icon, colour) =
-            if ended { (icons::EXITED, palette.text_secondary) } else { (icons::CURRENT, palette.current) };
+            if scene.has_ended() { (icons::EXITED, palette.text_secondary) } else { (icons::CURRENT, palette.current) };
         point(ui, icon, colour, |ui| {
             ui.label(RichText::new(running).color(palette.text));
         });
@@ -167,7 +166,7 @@ fn title(status: Status, failure: &Failure) -> String {
 
 /// What still runs, and what happens next.
 fn consequence(scene: &Scene<'_>, module: &Module, failure: &Failure) -> (String, Option<&'static str>) {
-    if let Some(Connection::Exited(_)) = scene.snapshot().map(|snapshot| &snapshot.connection) {
+    if scene.has_ended() {
         return ("The program has ended since.".to_owned(), None);
     }
     let running = if failure.trace.iter().any(|line| is_put_back(line)) {
@@ -227,13 +226,14 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
         ),
         (_, Some(entry)) => {
             let runs = format!(
-                "Generation {} runs, reloaded {} in {}.",
+                "Generation {} {}, reloaded {} in {}.",
                 entry.receipt.generation,
+                if scene.has_ended() { "ran to the end" } else { "runs" },
                 scene.age(entry.time),
                 format::milliseconds(entry.receipt.timings_ms.total)
             );
             match failures_before_last(module) {
-                0 => nothing(ui, "Up to date", &runs),
+                0 => nothing(ui, if scene.has_ended() { "Reloaded" } else { "Up to date" }, &runs),
                 n => {
                     let tries = format::count(n, "attempt that did not succeed", "attempts that did not succeed");
                     nothing(ui, "Recovered", &format!("{runs} Before that, there was {tries}; see History."));
@@ -243,6 +243,9 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
                 // What the sign in the row is about.
                 entry.receipt.warnings.iter().for_each(|text| changes::warning(ui, text));
             }
+        }
+        (_, None) if scene.has_ended() => {
+            nothing(ui, "Never reloaded", "The program has ended, and ran until then what it was started with.");
         }
         (_, None) => {
             nothing(ui, "Up to date", "The program runs what is on disk; no reload was needed so far.");
