@@ -183,7 +183,7 @@ impl Judge<'_> {
                 return Verdict::Means(objects);
             }
         }
-        let supported = self.supported(reference, &readings);
+        let supported = self.supported(reference, &readings, doubt.map(|(array, _)| array));
         match (told(&supported), doubt) {
             (Some(objects), _) => Verdict::Means(objects),
             (None, Some((array, rival))) => Verdict::Open(array, rival),
@@ -292,16 +292,20 @@ impl Judge<'_> {
             && (old.1 == new.1 || old.1.wrapping_sub(before.size as i64) == new.1.wrapping_sub(after.size as i64))
     }
 
-    /// The readings that explain a reference of the old function which nothing else in the new one explains.
-    fn supported(&self, reference: &Reference, readings: &[Reading]) -> Vec<Reading> {
+    /// The readings that explain a reference of the old function which nothing else in the new one explains. What may have meant
+    /// `doubted` then, wherever in it, does not tell that something else is meant now.
+    fn supported(&self, reference: &Reference, readings: &[Reading], doubted: Option<usize>) -> Vec<Reading> {
         // An access to a neighbour says nothing about an address that is taken.
         let others = self.others(reference).filter(|other| !other.exact);
         let others: Vec<Vec<Reading>> = others.map(|other| self.new.readings(other)).collect();
         let old = self.before().iter().filter(|old| !old.exact);
         let old: Vec<Vec<Reading>> = old.map(|old| self.old_readings(old)).collect();
+        let doubted = doubted.and_then(|array| Some((array, self.previous()[array]?)));
         let explains = |new: &Reading| {
             old.iter().any(|before| {
+                let elsewhere = |(array, previous)| new.0 != array && before.iter().any(|old| old.0 == previous);
                 before.iter().any(|old| self.same(*old, *new))
+                    && !doubted.is_some_and(elsewhere)
                     && !others.iter().any(|other| {
                         other.iter().any(|other| {
                             other.0 != new.0 && other.1 >= 0 && before.iter().any(|old| self.same(*old, *other))
