@@ -279,12 +279,14 @@ impl Source {
                 let (ty, n) = (element(name), count(name));
                 match way {
                     Way::Index => format!("for (int i = 0; i < {n}; i++) r = r * 31 + (u){name}[i];\n"),
-                    Way::IndexFromOne => format!(
-                        "{{ volatile u n = {n}; for (u i = 1, end = n; i <= end; i++) r = r * 31 + (u){name}[i - 1] * i; }}\n"
-                    ),
-                    Way::IndexFromAny => format!(
-                        "{{ volatile u m = 1, n = {n}; for (u i = m, end = n; i <= end; i++) r = r * 31 + (u){name}[i - 1] * i; }}\n"
-                    ),
+                    Way::IndexFromOne | Way::IndexFromAny => {
+                        // Of a single element gcc knows that the loop runs once: nothing of it is left.
+                        let first = if *way == Way::IndexFromAny && n > 1 { "m" } else { "1" };
+                        format!(
+                            "{{ volatile u m = 1, n = {n}; for (u i = {first}, end = n; i <= end; i++) \
+                             r = r * 31 + (u){name}[i - 1] * i; }}\n"
+                        )
+                    }
                     Way::PointerToEnd => {
                         format!("for ({ty} *p = {name}; p != {name} + {n}; p++) r = r * 31 + (u)*p;\n")
                     }
