@@ -21,7 +21,7 @@ use std::{
 use libloading::os::unix::Library;
 use reload_protocol::{LoadedModule, Reply, Routine};
 
-use crate::{STACK_SIZE, adapter::Speaker, modules, shadow::loader_message};
+use crate::{STACK_SIZE, adapter::Speaker, modules, shadow::loader_message, window};
 
 /// What to do.
 pub enum Errand {
@@ -62,6 +62,8 @@ impl Errands {
         thread::Builder::new().name("reload-agent".into()).stack_size(STACK_SIZE).spawn(move || {
             // SAFETY: cannot fail.
             let _ = tell.send(unsafe { libc::syscall(libc::SYS_gettid) } as u32);
+            // Some kernels take seconds for it; an errand can wait, whoever attaches cannot.
+            window::prepare();
             for (ticket, errand) in todo {
                 start_one(ticket, errand, &results);
             }

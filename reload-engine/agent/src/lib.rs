@@ -149,10 +149,7 @@ fn start(place: Place) -> Result<bool, i32> {
     let blocked = AllSignalsBlocked::new();
     // The thread inherits the mask, so no signal of the host's is ever delivered to it.
     let started = thread::Builder::new().name("reload-agent".into()).stack_size(STACK_SIZE).spawn(move || {
-        let _ = panic::catch_unwind(AssertUnwindSafe(|| {
-            window::prepare();
-            server::run(place, &begun)
-        }));
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| server::run(place, &begun)));
         // It could not begin: somebody may try again.
         PROCESS.store(0, Ordering::Release);
     });

@@ -67,7 +67,7 @@ impl Obstacle {
 }
 
 /// Registers this process for the barrier that follows every write. Before it has a second thread that is free; later the
-/// kernel waits for a grace period of all processors, many milliseconds.
+/// kernel waits for a grace period of all processors, many milliseconds and at times seconds. Until then there is no barrier.
 pub fn prepare() {
     // SAFETY: a kernel without it answers an error, and then the return from each stopped thread's system call serialises it.
     unsafe { libc::syscall(libc::SYS_membarrier, REGISTER_SYNC_CORE, 0, 0) };
