@@ -6,7 +6,11 @@
 use foldhash::HashMap;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
-use super::{Image, numbers::Numbers};
+use super::{
+    Image,
+    code::{CALLEE_SAVED, accesses_memory},
+    numbers::Numbers,
+};
 use crate::model::Vaddr;
 
 /// The first thing that is done with it.
@@ -217,7 +221,7 @@ impl Trail {
         let slot = slot(instruction);
         if slot.is_none()
             && instruction.mnemonic() != Mnemonic::Nop
-            && (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
+            && accesses_memory(instruction)
             && let Some((held, indexed)) = self.addressed(instruction, numbers)
         {
             let taken = instruction.mnemonic() == Mnemonic::Lea;
@@ -236,7 +240,7 @@ impl Trail {
         match instruction.flow_control() {
             FlowControl::Call | FlowControl::IndirectCall => {
                 self.held.retain(|(holder, _)| match holder {
-                    Holder::Register(register) => super::code::CALLEE_SAVED.contains(register),
+                    Holder::Register(register) => CALLEE_SAVED.contains(register),
                     Holder::Slot(..) => true,
                 });
                 return None;

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::{
     Image, RelocationKind, Resolves, SectionKind,
+    approach::Approach,
     entry::{self, Entry, Facts, Padding},
     local_exec::LocalExec,
     recurring::{FieldKind, Filled, Record, Recurring},
@@ -122,29 +123,6 @@ pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Re
 fn thread_locals_agree(one: &Image, other: &Image) -> bool {
     let (one, other) = (&one.tables, &other.tables);
     one.program == other.program && one.thread_pointer() == other.thread_pointer()
-}
-
-/// Where a loop that counts down through a static may end, although nothing there is state: as far below the static as that is
-/// long.
-struct Approach {
-    start: u64,
-    size: u64,
-}
-
-impl Approach {
-    fn of(image: &Image) -> Self {
-        let state = || image.tables.sections.iter().filter(|section| section.kind.is_state());
-        let start = state().map(|section| section.address).min().unwrap_or(0);
-        let end = state().map(|section| section.end()).max().unwrap_or(0);
-        let sizes = image.objects.iter().filter(|object| !object.constant).map(|object| object.size);
-        let longest = sizes.max().unwrap_or(0);
-        // It may begin before the file does.
-        Approach { start: start.wrapping_sub(longest), size: end.saturating_sub(start).saturating_add(longest) }
-    }
-
-    fn contains(&self, target: Vaddr) -> bool {
-        target.0.wrapping_sub(self.start) < self.size
-    }
 }
 
 /// How many stretches one thread decodes at a time.
