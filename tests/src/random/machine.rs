@@ -396,13 +396,14 @@ impl Machine {
     }
 
     fn walk(&self, r: u64, place: usize, it: &Static, way: Way, thread: usize) -> u64 {
-        let number = |index: usize| self.number(place, it, index, thread);
-        let fold = |r: u64, index| r.wrapping_mul(31).wrapping_add(number(index));
+        let fold = |r: u64, index: usize, times: u64| {
+            r.wrapping_mul(31).wrapping_add(self.number(place, it, index, thread).wrapping_mul(times))
+        };
+        let all = 0..it.cells.len();
         match way {
-            Way::IndexFromOne | Way::IndexFromAny => (0..it.cells.len())
-                .fold(r, |r: u64, index| r.wrapping_mul(31).wrapping_add(number(index).wrapping_mul(index as u64 + 1))),
-            Way::IndexDown | Way::PointerDown => (0..it.cells.len()).rev().fold(r, fold),
-            _ => (0..it.cells.len()).fold(r, fold),
+            Way::IndexFromOne | Way::IndexFromAny => all.fold(r, |r, index| fold(r, index, index as u64 + 1)),
+            Way::IndexDown | Way::PointerDown => all.rfold(r, |r, index| fold(r, index, 1)),
+            Way::Index | Way::PointerToEnd | Way::PointerBelowEnd => all.fold(r, |r, index| fold(r, index, 1)),
         }
     }
 }
