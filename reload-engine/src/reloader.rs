@@ -42,6 +42,7 @@ mod shadow_file;
 use attempt::Attempt;
 use elsewhere::Elsewhere;
 use participation::Hook;
+use shadow_file::Spare;
 
 /// A complete file, ready to be tried.
 #[derive(Clone, Debug)]
@@ -90,6 +91,7 @@ impl Engine {
         self.elsewhere.prepare(ledger);
         let lineage = self.lineage(link, module, ledger)?;
         if let Some(active) = lineage.index_of(ledger.active) {
+            lineage.revive(active)?;
             lineage.placed(active).image.make_ready();
         }
         Ok(())
@@ -116,6 +118,7 @@ impl Engine {
         let shadows = self.shadows.clone();
         let lineage = self.lineage(link, module, entry)?;
         let parent = index_of(lineage, entry.active, &name)?;
+        lineage.revive(parent)?;
         clock.lap(|timings| &mut timings.read);
         underway.enter(Stage::Parse)?;
 
@@ -158,7 +161,8 @@ impl Engine {
             content: candidate.content,
             merged: Vec::new(),
         };
-        shadow_file::write(&record.file, &plan.image, &plan.shadow())?;
+        let mut spare = spare(lineage, parent);
+        shadow_file::write(&record.file, &plan.image, &plan.shadow(), &mut spare)?;
         clock.lap(|timings| &mut timings.shadow);
         underway.enter(Stage::Load)?;
 
@@ -190,16 +194,21 @@ impl Engine {
             }
         };
         receipt.timings_ms = clock.finish();
-        if let (Some(analysed), Some(entry)) = (self.lineages.get_mut(module), ledger.module(module)) {
-            analysed.of.clone_from(&entry.generations);
-        }
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
         receipt.details.analysis_shared = shared;
-        if let Err(error) = shadow_file::complete(&record.file, &plan.image) {
+        let completed = shadow_file::complete(&record.file, &plan.image, &mut spare);
+        receipt.warnings.extend(without_lines(&spare.stripped));
+        drop((plan, spare));
+        if let (Some(analysed), Some(entry)) = (self.lineages.get_mut(module), ledger.module(module)) {
+            analysed.of.clone_from(&entry.generations);
+            let last = analysed.lineage.all().len() - 1;
+            analysed.lineage.retire_all_but([parent, last]);
+            analysed.lineage.placed(last).image.make_ready();
+        }
+        if let Err(error) = completed {
             receipt.warnings.push(format!("debuggers and backtraces find no lines of this generation: {error}"));
         }
         self.ready_helper();
-        plan.image.make_ready();
         info!("{name}: generation {} after {:.1} ms", receipt.generation, receipt.timings_ms.total);
         Ok(Reloaded { receipt, ledger, revision })
     }
@@ -275,6 +284,10 @@ impl Engine {
         }
         let revision = committed?;
         receipt.timings_ms = clock.finish();
+        // If not, the next reload will tell why.
+        if lineage.revive(target).is_ok() {
+            lineage.placed(target).image.make_ready();
+        }
         self.helper = Some(helper);
         self.ready_helper();
         Ok(Reloaded { receipt, ledger: next, revision })
@@ -350,6 +363,21 @@ impl Analysed {
         };
         self.of.len() == generations.len() && self.of.iter().zip(generations).all(same)
     }
+}
+
+/// Of the generations before the one that runs.
+fn spare(lineage: &Lineage, running: usize) -> Spare {
+    let placed = lineage.all().iter().enumerate().skip(1).filter(|(index, _)| *index != running);
+    Spare::new(placed.map(|(_, placed)| (placed.number, Arc::clone(&placed.image))).collect())
+}
+
+fn without_lines(stripped: &[Generation]) -> Option<String> {
+    let (first, last) = (stripped.first()?, stripped.last()?);
+    let which = if first == last { format!("generation {first}") } else { format!("generations {first} to {last}") };
+    Some(format!(
+        "the store is full: debuggers and backtraces find no lines of {which} any more; give it more room \
+         ($XDG_RUNTIME_DIR, else the temporary directory) before the target is next started"
+    ))
 }
 
 fn keeps_value(name: &str, of: Generation) -> String {

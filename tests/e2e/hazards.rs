@@ -201,6 +201,39 @@ fn disk_full_for_the_store() {
     assert_eq!(target.finish(), Some(0));
 }
 
+/// What the generations of a long day keep for debuggers is more than the store can hold.
+#[test]
+fn a_store_full_of_debugging_information() {
+    const WEIGHT: usize = 8 << 20;
+    const RELOADS: usize = 12;
+    if !is_root() {
+        return skip("a_store_full_of_debugging_information", "mounting a small file system needs root");
+    }
+    let room = Room::new();
+    let Some(_mounted) = Mounted::small(&room.runtime) else {
+        return skip("a_store_full_of_debugging_information", "this machine does not allow mounting a file system");
+    };
+    let greek = Greek::new(&room, 2);
+    greek.weigh_down(WEIGHT);
+    let mut target = greek_target(&room, &greek);
+    let mut told = 0;
+    for reload in 1..=RELOADS {
+        greek.install(1 + reload % 2);
+        let receipt = target.reload_one(Greek::NAME);
+        assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+        assert_eq!(target.ask("call together 0"), ["111", "222"][reload % 2]);
+        told += usize::from(receipt["warnings"].to_string().contains("find no lines of generation"));
+    }
+    assert!(told > 0, "{RELOADS} times {WEIGHT} bytes are more than there is room for");
+    // To one whose debugging information is gone.
+    target.done(&["rollback", "--generation", "1", Greek::NAME]);
+    assert_eq!(target.ask("call together 0"), "222");
+    greek.install(1);
+    assert_eq!(target.reload_one(Greek::NAME)["outcome"], "reloaded");
+    assert_eq!(target.ask("call together 0"), "111");
+    assert_eq!(target.finish(), Some(0));
+}
+
 /// The receipt says what stage failed and why, and that is the words.
 fn assert_failed(receipt: &Value, reason: &str) {
     assert_eq!(receipt["outcome"], "failed", "{receipt:#}");

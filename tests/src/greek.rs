@@ -1,6 +1,6 @@
 //! The library most tests are about: three functions that always belong to one version, so that a mixture shows.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf, process::Command};
 
 use crate::{
     dashboard::{Launched, Room},
@@ -37,6 +37,17 @@ impl Greek {
         let greek = Greek { installed: room.path().join(Self::NAME), versions };
         greek.install(1);
         greek
+    }
+
+    /// Adds this many bytes, which mean nothing, to the debugging information of every version, and installs the first.
+    pub fn weigh_down(&self, bytes: usize) {
+        let weight = self.installed.with_extension("weight");
+        fs::write(&weight, vec![0xa5; bytes]).expect("the room is ours");
+        let section = format!(".debug_macro={}", weight.display());
+        for version in &self.versions {
+            toolchain::run(Command::new("objcopy").arg("--add-section").arg(&section).arg(version));
+        }
+        self.install(1);
     }
 
     pub fn install(&self, version: usize) {

@@ -4,8 +4,12 @@
 //! Bytes in, values out: nothing here knows of a running process, of addresses in one, or of another generation.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
+    fs::{self, File},
+    io, iter,
     ops::{Deref, Range},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -172,6 +176,10 @@ pub struct Analysis {
     users: OnceLock<HashMap<u32, Users>>,
     uses_of_state: OnceLock<Vec<(u32, u32)>>,
     layouts: OnceLock<Layouts>,
+    /// Hash of the bytes, where others may find this by it.
+    found_by: Option<u128>,
+    /// As [`Image::retire`] left it.
+    retired: bool,
 }
 
 /// What symbols stand for, in their order.
@@ -219,6 +227,8 @@ impl Image {
             users: OnceLock::new(),
             uses_of_state: OnceLock::new(),
             layouts: OnceLock::new(),
+            found_by: None,
+            retired: false,
         };
         let mut image = Image { path: path.to_owned(), analysis: Arc::new(analysis) };
         image.growing(Analysis::collect_symbols);
@@ -232,6 +242,57 @@ impl Image {
         let hashes = content::hash(&image, &scan, &exceptions);
         image.growing(|analysis| analysis.take_in(scan, hashes));
         Ok(image)
+    }
+
+    /// Frees what only a comparison with the next file needs, most of it debugging information, unless others share it.
+    /// [`Image::revive`] brings that back.
+    pub fn retire(&mut self) {
+        if self.retired {
+            return;
+        }
+        let Some(analysis) = pool::alone(&mut self.analysis) else { return };
+        // Pages that nobody writes to take no memory.
+        let mut bytes = vec![0; analysis.bytes.len()];
+        let mut at = 0;
+        for part in analysis.tables.debugging.iter().map(as_usize).chain(iter::once(bytes.len()..bytes.len())) {
+            if let (Some(to), Some(from)) = (bytes.get_mut(at..part.start), analysis.bytes.get(at..part.start)) {
+                to.copy_from_slice(from);
+            }
+            at = at.max(part.end);
+        }
+        analysis.bytes = Arc::new(bytes);
+        analysis.recurring = Recurring::default();
+        analysis.layouts = OnceLock::new();
+        analysis.users = OnceLock::new();
+        analysis.uses_of_state = OnceLock::new();
+        analysis.retired = true;
+    }
+
+    /// Reads debugging information again from the kept file.
+    ///
+    /// # Errors
+    /// The file cannot be read any more.
+    pub fn revive(&mut self) -> io::Result<()> {
+        let file = File::open(&self.path)?;
+        let analysis = pool::alone(&mut self.analysis).ok_or(io::ErrorKind::ResourceBusy)?;
+        let bytes = Arc::get_mut(&mut analysis.bytes).ok_or(io::ErrorKind::ResourceBusy)?;
+        for part in analysis.tables.debugging.iter().map(as_usize) {
+            let start = part.start as u64;
+            bytes.get_mut(part).map_or(Ok(()), |bytes| file.read_exact_at(bytes, start))?;
+        }
+        analysis.layouts = OnceLock::new();
+        analysis.retired = false;
+        Ok(())
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// Its bytes with debugging information, as much as there still is.
+    pub fn bytes_with_debugging(&self) -> Cow<'_, [u8]> {
+        let kept = self.retired.then(|| fs::read(&self.path).ok()).flatten();
+        kept.map_or_else(|| Cow::Borrowed(self.bytes.as_slice()), Cow::Owned)
     }
 
     /// Nobody else has it while it is being made.
@@ -253,6 +314,10 @@ impl Image {
             image.layouts();
         });
     }
+}
+
+fn as_usize(range: &Range<u64>) -> Range<usize> {
+    range.start as usize..range.end as usize
 }
 
 impl Analysis {

@@ -39,9 +39,24 @@ pub fn analyse_known(path: &Path, bytes: Arc<Vec<u8>>, content: u128, before: Op
     if let Some(analysis) = known.upgrade() {
         return Ok((Image { path: path.to_owned(), analysis }, true));
     }
-    let image = Image::parse_after(before, path, bytes)?;
+    let mut image = Image::parse_after(before, path, bytes)?;
+    image.growing(|analysis| analysis.found_by = Some(content));
     *known = Arc::downgrade(&image.analysis);
     Ok((image, false))
+}
+
+/// The analysis to be changed, where nobody else has it; nobody finds it here any more.
+pub(super) fn alone(analysis: &mut Arc<Analysis>) -> Option<&mut Analysis> {
+    if Arc::strong_count(analysis) == 1
+        && let Some(content) = analysis.found_by
+    {
+        let slot = slot(content);
+        let mut known = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.ptr_eq(&Arc::downgrade(analysis)) {
+            *known = Weak::new();
+        }
+    }
+    Arc::get_mut(analysis)
 }
 
 fn slot(content: u128) -> Slot {

@@ -98,7 +98,7 @@ fn in_lasting_frames(running: &[&Image], types: &Layouts, changed: &HashSet<Type
     let mut found: HashSet<TypeKey> = HashSet::new();
     for image in running {
         let roots = lasting::roots(image);
-        let held = Layouts::held_by(&image.bytes, &roots).into_iter().map(|(_, key)| (key, false));
+        let held = Layouts::held_by(&image.bytes_with_debugging(), &roots).into_iter().map(|(_, key)| (key, false));
         found.extend(reach(types, held, Follow::Values).into_keys().filter(|key| changed.contains(key)));
     }
     sorted(found.into_iter().collect())

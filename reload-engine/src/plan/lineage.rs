@@ -3,7 +3,7 @@
 //!
 //! Rebuilt by replay from the ledger's generations: the same files in the same order always give the same answers.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt as _};
 use reload_protocol::{Range, Segment};
@@ -14,6 +14,7 @@ use super::{
     start_up::Known,
 };
 use crate::{
+    error::{Error, Result},
     image::{Form, Function, Image, NEAR, NameKey},
     model::{Addr, Generation, LoadBias, Place, Vaddr},
 };
@@ -246,6 +247,29 @@ impl Lineage {
     pub fn rebind(&mut self, generation: usize, code: &[(Vaddr, [u8; 4])]) {
         let placed = &mut self.placed[generation];
         placed.rebound_entries = at_entries(&placed.image, code);
+    }
+
+    /// Frees what of the generations, but the first and these, only a comparison with the next file needs.
+    pub fn retire_all_but(&mut self, kept: [usize; 2]) {
+        for (_, placed) in self.placed.iter_mut().enumerate().skip(1).filter(|(index, _)| !kept.contains(index)) {
+            if let Some(image) = Arc::get_mut(&mut placed.image) {
+                image.retire();
+            }
+        }
+    }
+
+    /// Has a generation ready to be compared with the next file.
+    ///
+    /// # Errors
+    /// What was freed cannot be read again from the kept file.
+    pub fn revive(&mut self, generation: usize) -> Result<()> {
+        let image = &mut self.placed[generation].image;
+        if !image.is_retired() {
+            return Ok(());
+        }
+        let path = image.path.clone();
+        let revived = Arc::get_mut(image).map_or_else(|| Err(io::ErrorKind::ResourceBusy.into()), Image::revive);
+        revived.map_err(|source| Error::File { path, doing: "reading the kept copy of a generation", source })
     }
 
     pub fn placed(&self, generation: usize) -> &Placed {

@@ -43,6 +43,7 @@ pub fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<
     let mut lineage = Lineage::new(image, first.bias, first.tls_module, homes);
     for record in records {
         let parent = index_of(&lineage, record.parent, name)?;
+        lineage.revive(parent)?;
         // What was decided once is decided again; force only turned reasons into warnings.
         let plan = plan::plan(&lineage, parent, parse(record)?, Objections::Settled).map_err(|reasons| {
             Error::Refused { module: name.to_owned(), stage: Stage::Plan, reasons, remedy: "restart the target".into() }
@@ -53,7 +54,9 @@ pub fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<
             stage: Stage::Bind,
             reason,
         })?;
-        lineage.place(&plan, record.number, record.place(), &code);
+        let placed = lineage.place(&plan, record.number, record.place(), &code);
+        drop((functions, plan));
+        lineage.retire_all_but([parent, placed]);
     }
     Ok(lineage)
 }

@@ -1,16 +1,20 @@
 //! The shadow as a file of the store: what the loader and a replay need is written before it is loaded, debugging
 //! information, most of a large file, once the new code runs.
 //!
-//! Meanwhile a hole stands for it: whoever looks at the file in between finds no lines, and nothing that is wrong.
+//! Meanwhile a hole stands for it: whoever looks at the file in between finds no lines, and nothing that is wrong. So it is again
+//! for generations of long ago once the store is full.
 
 use std::{
     fs::{self, File},
     io, iter,
     ops::Range,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
+
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::{
     error::{Error, Result},
@@ -28,11 +32,51 @@ pub fn path(shadows: &Path, name: &str, number: Generation) -> PathBuf {
     shadows.join(format!("{number}-{attempt:x}")).join(name)
 }
 
+/// Generations that neither run nor ran last: when the store is full, the room that their debugging information takes is for the
+/// newest.
+pub struct Spare {
+    /// Oldest first.
+    images: std::vec::IntoIter<(Generation, Arc<Image>)>,
+    /// Those that have given it.
+    pub stripped: Vec<Generation>,
+}
+
+impl Spare {
+    pub fn new(images: Vec<(Generation, Arc<Image>)>) -> Spare {
+        Spare { images: images.into_iter(), stripped: Vec::new() }
+    }
+
+    /// Does it, and once more each time that it found no room and some could be made.
+    fn with_room(&mut self, work: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        loop {
+            match work() {
+                Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                    let gives = |(_, image): &(Generation, Arc<Image>)| strip(image).unwrap_or(false);
+                    let Some((generation, _)) = self.images.find(gives) else { return Err(error) };
+                    self.stripped.push(generation);
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+/// Whether there was something to give back.
+fn strip(image: &Image) -> io::Result<bool> {
+    let file = File::options().write(true).open(&image.path)?;
+    let before = file.metadata()?.blocks();
+    for part in left_for_later(image) {
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&file, hole, part.start as i64, (part.end - part.start) as i64)?;
+    }
+    Ok(file.metadata()?.blocks() < before)
+}
+
 /// Writes the shadow of `image` without its debugging information.
 ///
 /// # Errors
 /// The store has no room, or is gone; nothing of the shadow is left.
-pub fn write(path: &Path, image: &Image, edits: &[Edit]) -> Result<()> {
+pub fn write(path: &Path, image: &Image, edits: &[Edit], spare: &mut Spare) -> Result<()> {
     let write = || {
         fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
         let file = File::create(path)?;
@@ -45,7 +89,7 @@ pub fn write(path: &Path, image: &Image, edits: &[Edit]) -> Result<()> {
         }
         edits.iter().try_for_each(|edit| file.write_all_at(&edit.bytes, edit.offset))
     };
-    write().map_err(|source| {
+    spare.with_room(write).map_err(|source| {
         remove(path);
         Error::File { path: path.to_owned(), doing: "writing the shadow into the store", source }
     })
@@ -55,12 +99,12 @@ pub fn write(path: &Path, image: &Image, edits: &[Edit]) -> Result<()> {
 ///
 /// # Errors
 /// The store has no room for it; the generation runs all the same.
-pub fn complete(path: &Path, image: &Image) -> io::Result<()> {
+pub fn complete(path: &Path, image: &Image, spare: &mut Spare) -> io::Result<()> {
     if left_for_later(image).next().is_none() {
         return Ok(());
     }
     let file = File::options().write(true).open(path)?;
-    left_for_later(image).try_for_each(|part| write_part(&file, image, part))
+    spare.with_room(|| left_for_later(image).try_for_each(|part| write_part(&file, image, part)))
 }
 
 /// Removes a shadow and the folder made for it.

@@ -95,6 +95,24 @@ int local(int k) { struct Temp t = { k, 2 }; int sum = t.a + t.b; return sum + i
 void *make(void) { struct Node *n = calloc(1, sizeof *n); head = n; n->p.x = 3; total++; handle = n; kind = KA; return n; }
 "#;
 
+/// A rollback makes a generation whose analysis was retired the one that the next file is compared with.
+#[test]
+fn a_retired_generation_still_guards() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = "struct world { int a, b; }; static struct world w; int f(void) { return w.b; }\n\
+                  struct world *g(void) { return &w; }";
+    let mut old = build(folder.path(), Language::C, source, &[]);
+    let types = old.layouts().types.len();
+    let image = Arc::get_mut(&mut old).expect("nobody else has it");
+    image.retire();
+    assert!(!image.layouts().is_known(), "they are freed");
+    image.revive().expect("it was built there");
+    let new = build(folder.path(), Language::C, &source.replace("int a, b", "int b, a"), &[]);
+    let reasons = plan_between(&old, new, Objections::Refuse).expect_err("a field has moved");
+    assert!(reasons.join("\n").contains("moved from offset"), "{reasons:?}");
+    assert!(types > 0 && old.layouts().types.len() == types);
+}
+
 #[test]
 fn harmful_edits_of_c_are_refused() {
     check(
