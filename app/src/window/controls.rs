@@ -6,7 +6,7 @@ use std::sync::Arc;
 use eframe::egui::text::{LayoutJob, TextWrapping};
 use eframe::egui::{
     Align2, Color32, CornerRadius, CursorIcon, FontId, Galley, Painter, Pos2, Rect, Response, Role, Sense, Stroke,
-    StrokeKind, Ui, WidgetInfo, pos2, vec2,
+    StrokeKind, Ui, WidgetInfo, WidgetText, pos2, vec2,
 };
 use reload_engine::model::Status;
 
@@ -25,6 +25,17 @@ pub fn icon(ui: &mut Ui, icon: char, font: FontId, colour: Color32) {
 /// What a field to type in is called aloud; its hint is gone once something is typed.
 pub fn name_field(field: &Response, name: &str) {
     field.ctx.accesskit_node_builder(field.id, |node| node.set_label(name));
+}
+
+/// A text beside the pointer. Not below a dialog: egui leaves one open as long as the pointer stays where it is, also above
+/// what a key has opened.
+pub fn hint(response: Response, text: impl Into<WidgetText>) -> Response {
+    if is_covered(&response) { response } else { response.on_hover_text(text) }
+}
+
+/// Whether a dialog lies above it.
+pub fn is_covered(response: &Response) -> bool {
+    !response.ctx.memory(|memory| memory.is_above_modal_layer(response.layer_id))
 }
 
 pub fn palette(ui: &Ui) -> &'static Palette {
@@ -141,7 +152,7 @@ impl<'a> Button<'a> {
             }
         }
         let response = if self.enabled { response.on_hover_cursor(CursorIcon::PointingHand) } else { response };
-        if self.hint.is_empty() { response } else { response.on_hover_text(self.hint) }
+        if self.hint.is_empty() { response } else { hint(response, self.hint) }
     }
 
     /// Fill, frame and text.
@@ -218,7 +229,7 @@ pub fn segmented<T: Copy + PartialEq>(
         painter.rect_filled(rect, CornerRadius::same(4), fill);
         focus_ring(&painter, rect, CornerRadius::same(4), &response, palette);
         painter.galley(rect.center() - size / 2.0, galley, colour);
-        let response = response.on_hover_text(format!("{name} ({key})"));
+        let response = hint(response, format!("{name} ({key})"));
         if enabled && response.on_hover_cursor(CursorIcon::PointingHand).clicked() {
             clicked = Some(*value);
         }

@@ -74,10 +74,9 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
             if !has_room(ui, &times) {
                 return;
             }
-            ui.label(text(times)).on_hover_text(
-                "How long a reload took from noticing the change to running the new code, and in the median how long \
-                 the program stood still",
-            );
+            let meaning = "How long a reload took from noticing the change to running the new code, and in the median \
+                           how long the program stood still";
+            controls::hint(ui.label(text(times)), meaning);
             if width > 640.0 && ui.available_width() > spark_width(stats) {
                 sparkline(ui, stats, scene);
             }
@@ -127,7 +126,7 @@ fn sparkline(ui: &mut Ui, stats: &Stats, scene: &Scene<'_>) {
     let pointed = response.hover_pos().map(|at| ((at.x - rect.left()) / bar_width) as usize);
     if let Some(sample) = pointed.and_then(|position| stats.recent.get(position)) {
         let result = sample.total_ms.map_or_else(|| "failed".to_owned(), format::milliseconds);
-        response.on_hover_text(format!("{}: {result}, {}", sample.module, scene.age(sample.time)));
+        controls::hint(response, format!("{}: {result}, {}", sample.module, scene.age(sample.time)));
     }
 }
 

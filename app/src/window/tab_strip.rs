@@ -63,7 +63,7 @@ fn show_tab(ui: &mut Ui, position: usize, tab: &TargetTab, shown: bool, actions:
         painter.text(pos2(after, middle), Align2::LEFT_CENTER, icon, FontId::new(14.0, family), palette.failed);
         painter.galley(pos2(after + 17.0, middle - count.size().y / 2.0), count, palette.failed);
     }
-    if response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(state).clicked() {
+    if controls::hint(response.on_hover_cursor(CursorIcon::PointingHand), state).clicked() {
         actions.push(Action::Show(position));
     }
     let cross = Rect::from_center_size(pos2(rect.right() - 15.0, middle), vec2(20.0, 20.0));
@@ -75,7 +75,7 @@ fn show_tab(ui: &mut Ui, position: usize, tab: &TargetTab, shown: bool, actions:
     }
     painter.text(cross.center(), Align2::CENTER_CENTER, icons::CLOSE, icons::outline(13.0), palette.text_secondary);
     controls::focus_ring(painter, cross, RADIUS, &close, palette);
-    if close.on_hover_text("Close; the program runs on (Ctrl+W)").clicked() {
+    if controls::hint(close, "Close; the program runs on (Ctrl+W)").clicked() {
         actions.push(Action::Close(position));
     }
 }

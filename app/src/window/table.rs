@@ -1,6 +1,6 @@
 //! The table of modules. Only the rows in view are laid out; what is in which row comes from the cached index.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
 use eframe::egui::{
     Align2, Color32, CursorIcon, FontId, Id, Key, Modifiers, Painter, Pos2, Rangef, Rect, Response, Role, Sense,
@@ -379,14 +379,14 @@ impl Line<'_> {
                 let at = pos2(rect.left(), middle);
                 let chip = status_chip(ui.painter(), palette, at, module.status, background);
                 if let Some(failure) = &module.failure {
-                    hover(ui, chip, &module.path, "status").on_hover_text(&failure.message);
+                    hover(ui, chip, (&module.path, "status"), &failure.message);
                 }
                 let warnings = warnings(module);
                 if !warnings.is_empty() && chip.right() + 22.0 <= rect.right() {
                     let at = pos2(chip.right() + 5.0, middle);
                     let icon = icons::outline(15.0);
                     let mark = ui.painter().text(at, Align2::LEFT_CENTER, icons::WARNING, icon, palette.changed);
-                    hover(ui, mark.expand(3.0), &module.path, "warnings").on_hover_text(warnings.join("\n"));
+                    hover(ui, mark.expand(3.0), (&module.path, "warnings"), &warnings.join("\n"));
                 }
             }
             Cell::Name => self.name(ui.painter(), palette, rect),
@@ -399,7 +399,7 @@ impl Line<'_> {
                 let colour = if fresh { palette.text } else { palette.text_secondary };
                 self.numbers.figure.paint(ui.painter(), right, &text, colour);
                 if let Some(exact) = exact {
-                    hover(ui, rect, &module.path, "modified").on_hover_text(exact);
+                    hover(ui, rect, (&module.path, "modified"), &exact);
                 }
             }
             Cell::Size => {
@@ -508,7 +508,7 @@ struct IconCell {
 }
 
 impl IconCell {
-    fn show(&self, ui: &Ui, name: &str, hint: &str, id: (&std::path::Path, &str)) -> Response {
+    fn show(&self, ui: &Ui, name: &str, hint: &str, id: (&Path, &str)) -> Response {
         let palette = palette(ui);
         let rect = ui.max_rect();
         let sense = if self.enabled { Sense::CLICK } else { Sense::hover() };
@@ -526,12 +526,13 @@ impl IconCell {
         let colour = if over { palette.accent_text } else { self.colour };
         painter.text(centre, Align2::CENTER_CENTER, self.icon, self.font.clone(), colour);
         let response = if self.enabled { response.on_hover_cursor(CursorIcon::PointingHand) } else { response };
-        response.on_hover_text(hint)
+        controls::hint(response, hint)
     }
 }
 
-fn hover(ui: &Ui, rect: Rect, path: &std::path::Path, what: &str) -> Response {
-    ui.interact(rect, Id::unique(("module", path, what)), Sense::hover())
+/// Tells more about a part of a row while the pointer is over it.
+fn hover(ui: &Ui, rect: Rect, id: (&Path, &str), text: &str) {
+    controls::hint(ui.interact(rect, Id::unique(("module", id)), Sense::hover()), text);
 }
 
 /// Where a module lies. Its file is named beside it, unless that has another name.

@@ -44,7 +44,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
         } else if width >= 700.0 {
             field = field.suffix(RichText::new("/").font(theme::code_small()).color(palette.text_weak));
         }
-        let field = ui.add(field).on_hover_text("Words that occur in the path (/)");
+        let field = controls::hint(ui.add(field), "Words that occur in the path (/)");
         controls::name_field(&field, "Filter modules");
         if std::mem::take(&mut view.focus_filter) {
             field.request_focus();
@@ -79,7 +79,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut Vec<A
             spare -= if with_word { more } else { spare };
             let text = if with_word { long } else { short };
             let chip = filter_chip(ui, &format!("{word}, {count}"), &text, Some(icon), selected);
-            if chip.on_hover_text(word).clicked() {
+            if controls::hint(chip, word).clicked() {
                 actions.push(Action::FilterStatus((!selected).then_some(status)));
             }
         }
@@ -106,7 +106,7 @@ fn clear(ui: &Ui, field: &Response) -> bool {
     response.widget_info(|| WidgetInfo::labeled(Role::Button, true, "Clear the filter"));
     let colour = if response.hovered() { palette.text } else { palette.text_secondary };
     ui.painter().text(rect.center(), Align2::CENTER_CENTER, icons::CLOSE, icons::outline(13.0), colour);
-    response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text("Clear the filter (Esc)").clicked()
+    controls::hint(response.on_hover_cursor(CursorIcon::PointingHand), "Clear the filter (Esc)").clicked()
 }
 
 fn chip_text(status: Status, count: usize) -> String {

@@ -127,8 +127,8 @@ fn target_picker(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut 
     // Its end tells processes of one name apart.
     let shown = controls::fit_name(painter, &title, &theme::medium(), width - 62.0);
     painter.galley(pos2(rect.left() + 33.0, middle - shown.size().y / 2.0), shown, palette.text);
-    let response =
-        response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(format!("{title}, {state} (Ctrl+T)"));
+    let response = response.on_hover_cursor(CursorIcon::PointingHand);
+    let response = controls::hint(response, format!("{title}, {state} (Ctrl+T)"));
     if response.clicked() && view.picker.is_none() {
         actions.push(Action::PickTarget);
     }

@@ -180,6 +180,19 @@ fn help_lists_the_keys() {
 }
 
 #[test]
+fn what_is_told_beside_the_pointer_gives_way_to_a_dialog() {
+    let mut window = Window::attached(sample::snapshot());
+    let hint = "Show or hide the details (Ctrl+B)";
+    let button = window.harness.get_by_label("Details").rect().center();
+    window.harness.hover_at(button);
+    window.harness.run_steps(4);
+    assert!(window.sees(hint));
+    window.keys(Modifiers::COMMAND, Key::K);
+    window.assert_sees("Type a command, a module or a target");
+    assert!(!window.sees(hint), "the pointer has not moved");
+}
+
+#[test]
 fn a_failure_is_notified_only_while_looking_elsewhere() {
     let mut window = Window::attached(sample::snapshot());
     let mut receipt = Receipt::empty("libecs.so", Outcome::Refused, Generation(23));

@@ -95,8 +95,8 @@ fn which(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, at: usize, count:
         let text = format!("Changes {verb} {}", entry.receipt.generation);
         ui.label(RichText::new(text).font(theme::medium()).color(palette.text));
         let age = scene.age(entry.time);
-        ui.label(RichText::new(age).font(theme::small()).color(palette.text_secondary))
-            .on_hover_text(scene.exact(entry.time));
+        let age = ui.label(RichText::new(age).font(theme::small()).color(palette.text_secondary));
+        controls::hint(age, scene.exact(entry.time));
         if count > 1 {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 ui.spacing_mut().item_spacing.x = 0.0;
@@ -199,7 +199,7 @@ impl Group<'_> {
                     controls::focus_ring(ui.painter(), response.rect.expand(2.0), theme::RADIUS, &response, palette);
                 }
                 let response = response.on_hover_cursor(CursorIcon::PointingHand);
-                if response.on_hover_text("Open it in the editor").clicked() {
+                if controls::hint(response, "Open it in the editor").clicked() {
                     actions.push(Action::Edit(Place::Function(name.clone()), module.path.clone()));
                 }
             }

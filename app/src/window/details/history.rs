@@ -86,7 +86,7 @@ fn line(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, open: bool) -> boo
         painter.hline(rect.x_range(), rect.bottom() - 0.5, Stroke::new(1.0, palette.line));
         controls::focus_ring(painter, rect, theme::RADIUS, &response, palette);
     }
-    response.on_hover_cursor(CursorIcon::PointingHand).on_hover_text(scene.exact(entry.time)).clicked()
+    controls::hint(response.on_hover_cursor(CursorIcon::PointingHand), scene.exact(entry.time)).clicked()
 }
 
 fn stage_bar(ui: &Ui, palette: &Palette, timings: &Timings, rect: Rect) {

@@ -161,7 +161,7 @@ fn name(ui: &mut Ui, module: &Module) {
     let start = Align2::LEFT_CENTER.anchor_size(at, shown.size()).min;
     ui.painter().galley(start, shown, palette.text);
     status_chip(ui.painter(), palette, pos2(edge - chip, at.y), module.status, palette.panel);
-    response.on_hover_text(&module.name);
+    controls::hint(response, &module.name);
 }
 
 /// `chip`: room that is left free at the right edge.
@@ -172,7 +172,7 @@ fn path(ui: &mut Ui, module: &Module, chip: f32, actions: &mut Vec<Action>) {
     let font = theme::code_small();
     let room = (ui.available_width() - 38.0 - chip).max(40.0);
     let shown = controls::fit_path(ui.painter(), &path, &font, room);
-    ui.label(RichText::new(shown).font(font).color(palette.text_secondary)).on_hover_text(&path);
+    controls::hint(ui.label(RichText::new(shown).font(font).color(palette.text_secondary)), &path);
     if Button::icon(icons::COPY, "Copy path").show(ui).clicked() {
         actions.push(Action::Copy(path));
     }
@@ -290,7 +290,7 @@ fn tabs(ui: &mut Ui, module: &Module, view: &mut View) {
                 painter.rect_filled(line, CornerRadius::same(1), palette.accent_text);
             }
             controls::focus_ring(painter, rect, theme::RADIUS, &response, palette);
-            let response = response.on_hover_text(format!("{title} ({key})"));
+            let response = controls::hint(response, format!("{title} ({key})"));
             if response.on_hover_cursor(CursorIcon::PointingHand).clicked() {
                 view.tab = tab;
             }

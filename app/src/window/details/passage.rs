@@ -10,7 +10,11 @@ use eframe::egui::{
 
 use crate::{
     sources::Place,
-    window::{action::Action, controls::palette, theme},
+    window::{
+        action::Action,
+        controls::{self, palette},
+        theme,
+    },
 };
 
 /// A part of a line, with the punctuation around it that must not be torn off at the end of a line.
@@ -183,7 +187,7 @@ fn link(ui: &mut Ui, text: LayoutJob, name: &str) -> Response {
         let rect = response.rect;
         ui.painter().hline(rect.x_range(), rect.bottom(), Stroke::new(1.0, palette.accent_text));
     }
-    response.on_hover_text(name)
+    controls::hint(response, name)
 }
 
 #[cfg(test)]

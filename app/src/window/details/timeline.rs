@@ -123,7 +123,10 @@ fn bar(
         }
     }
     let clicked = response.clicked();
-    response.on_hover_cursor(CursorIcon::PointingHand).on_hover_ui(|ui| figures(ui, &name, &age, entry));
+    let response = response.on_hover_cursor(CursorIcon::PointingHand);
+    if !controls::is_covered(&response) {
+        response.on_hover_ui(|ui| figures(ui, &name, &age, entry));
+    }
     if clicked {
         *open = (*open != Some(position)).then_some(position);
     }

@@ -102,7 +102,7 @@ fn summary(ui: &mut Ui, module: &Module, failure: &Failure, scene: &Scene<'_>, a
             if let Some(entry) = module.history.last() {
                 let when = scene.age(entry.time);
                 let when = RichText::new(when).font(theme::small()).color(palette.text_secondary);
-                ui.add(Label::new(when).extend()).on_hover_text(scene.exact(entry.time));
+                controls::hint(ui.add(Label::new(when).extend()), scene.exact(entry.time));
             }
         });
         let message = without_module(&failure.message, module);
