@@ -13,6 +13,7 @@ use crate::{
         carry_out::path_dialog,
         chooser::{self, Entry},
         controls::{self, Button, Weight, palette},
+        details::passage,
         format, icons,
         news::{is_crash, signal_name, signal_of},
         scene::{Scene, View},
@@ -175,7 +176,7 @@ fn page(
         controls::icon(ui, icon, icons::outline(44.0), palette.text_weak);
         ui.add_space(4.0);
         ui.label(RichText::new(title).font(theme::title()).color(palette.text));
-        ui.label(RichText::new(text).color(palette.text_secondary));
+        ui.label(passage::text(text, [theme::body(), theme::code()], palette.text_secondary));
         if let Some(command) = command {
             ui.add_space(2.0);
             let frame =
@@ -334,7 +335,7 @@ fn banner(
             }
             ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                 controls::icon(ui, icon, icons::outline(18.0), colour);
-                let headline = RichText::new(text).color(palette.text);
+                let headline = passage::text(text, [theme::body(), theme::code()], palette.text);
                 if detail.is_empty() {
                     // Wrapped by itself: beside an icon text would run on, below the buttons.
                     ui.add(Label::new(headline).wrap());
@@ -344,7 +345,8 @@ fn banner(
                     ui.spacing_mut().item_spacing.y = 1.0;
                     ui.label(headline);
                     for line in detail {
-                        ui.label(RichText::new(line).font(theme::small()).color(palette.text_secondary));
+                        let fonts = [theme::small(), theme::code_small()];
+                        ui.label(passage::text(line, fonts, palette.text_secondary));
                     }
                 });
             });

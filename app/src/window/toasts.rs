@@ -3,12 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use eframe::egui::{
-    Align, Align2, Area, FontId, Frame, Id, Label, Layout, Margin, Order, RichText, Role, Stroke, Ui, WidgetInfo, vec2,
+    Align, Align2, Area, FontId, Frame, Id, Label, Layout, Margin, Order, Role, Stroke, Ui, WidgetInfo, vec2,
 };
 
 use crate::window::{
     action::Action,
     controls::{self, Button, palette},
+    details::passage,
     icons,
     scene::Scene,
     theme,
@@ -82,7 +83,7 @@ fn line(
             ui.spacing_mut().item_spacing.x = 8.0;
             controls::icon(ui, icon, font, colour);
             // Wrapped by itself: beside an icon text would run on, below what stands at the right.
-            let text = RichText::new(&toast.message).color(palette(ui).text);
+            let text = passage::text(&toast.message, [theme::body(), theme::code()], palette(ui).text);
             let label = ui.add(Label::new(text).wrap());
             // Read aloud when it appears.
             label.widget_info(|| WidgetInfo::labeled(Role::Status, true, &toast.message));

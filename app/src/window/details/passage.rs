@@ -29,7 +29,7 @@ struct Piece<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Kind {
     Plain,
-    /// Between backticks, an address, or what the dynamic loader has not found.
+    /// Between backticks, a path, an address, or what the dynamic loader has not found.
     Name,
     /// `FILE:LINE`.
     Source(PathBuf, u32),
@@ -69,7 +69,10 @@ fn plain<'a>(text: &'a str, pieces: &mut Vec<Piece<'a>>) {
         let kind = match source(word) {
             Some((file, line)) => Some(Kind::Source(file.into(), line)),
             // `undefined symbol: world_gravity` is how the loader tells of it, without backticks.
-            None => (is_address(word) || (before == "symbol:" && !word.is_empty())).then_some(Kind::Name),
+            None => {
+                let is_name = is_path(word) || is_address(word) || (before == "symbol:" && !word.is_empty());
+                is_name.then_some(Kind::Name)
+            }
         };
         before = &text[from..at];
         if let Some(kind) = kind {
@@ -113,6 +116,11 @@ fn is_address(word: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
+/// `/proc/4711/maps`: from the root on.
+fn is_path(word: &str) -> bool {
+    word.strip_prefix('/').is_some_and(|rest| rest.starts_with(char::is_alphanumeric))
+}
+
 /// `src/world.rs:31`, perhaps with a column behind it.
 fn source(word: &str) -> Option<(&str, u32)> {
     let (mut file, mut line) = word.rsplit_once(':')?;
@@ -133,7 +141,8 @@ pub fn is_foreign(line: &str) -> bool {
         let name = name.trim_start_matches(['<', '&']);
         ["std::", "core::", "alloc::", "__gnu_cxx::", "tokio::runtime::"].iter().any(|root| name.starts_with(root))
     };
-    let first_name = pieces(line).into_iter().find(|piece| piece.kind == Kind::Name && !is_address(piece.text));
+    let is_named = |piece: &Piece<'_>| piece.kind == Kind::Name && !is_address(piece.text) && !is_path(piece.text);
+    let first_name = pieces(line).into_iter().find(is_named);
     foreign_place.iter().any(|place| line.contains(place)) || first_name.is_some_and(|name| foreign_name(name.text))
 }
 
@@ -166,16 +175,29 @@ pub fn show(ui: &mut Ui, line: &str, colour: Color32, module: &Path, actions: &m
     });
 }
 
-fn job(piece: &Piece<'_>, font: FontId, bright: Color32, colour: Color32) -> LayoutJob {
+/// A line for a label, its names and places in `code`; nothing in it can be clicked.
+pub fn text(line: &str, [font, code]: [FontId; 2], colour: Color32) -> LayoutJob {
     let mut job = LayoutJob::default();
-    for (text, font, colour) in
-        [(piece.before, theme::body(), colour), (piece.text, font, bright), (piece.after, theme::body(), colour)]
-    {
-        if !text.is_empty() {
-            job.append(text, 0.0, TextFormat::simple(font, colour));
-        }
+    for piece in pieces(line) {
+        let own = if piece.kind == Kind::Plain { &font } else { &code };
+        append(&mut job, &piece, (own, colour), (&font, colour));
     }
     job
+}
+
+fn job(piece: &Piece<'_>, font: FontId, bright: Color32, colour: Color32) -> LayoutJob {
+    let mut job = LayoutJob::default();
+    append(&mut job, piece, (&font, bright), (&theme::body(), colour));
+    job
+}
+
+/// `own` is the look of the piece, `around` that of the punctuation beside it.
+fn append(job: &mut LayoutJob, piece: &Piece<'_>, own: (&FontId, Color32), around: (&FontId, Color32)) {
+    for (text, (font, colour)) in [(piece.before, around), (piece.text, own), (piece.after, around)] {
+        if !text.is_empty() {
+            job.append(text, 0.0, TextFormat::simple(font.clone(), colour));
+        }
+    }
 }
 
 /// Text that leads to the editor.
@@ -192,7 +214,9 @@ fn link(ui: &mut Ui, text: LayoutJob, name: &str) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, is_foreign, pieces};
+    use eframe::egui::{Color32, FontId};
+
+    use super::{Kind, is_foreign, pieces, text};
 
     /// The pieces as text: names in angle brackets, sources in square ones.
     fn check(line: &str, expected: &str) {
@@ -216,7 +240,7 @@ mod tests {
             "`World`: field `g` moved from 16 to 24 (src/world.rs:31)",
             "<World>: field <g> moved from 16 to 24 ([src/world.rs 31])",
         );
-        check("/a b.c:7:12, then x.hpp:3.", "/a [b.c 7], then [x.hpp 3].");
+        check("/a b.c:7:12, then x.hpp:3.", "</a> [b.c 7], then [x.hpp 3].");
         check("at 10:30 e_machine is 183 (aarch64)", "at 10:30 e_machine is 183 (aarch64)");
         check(
             "headers at 0x3710 lie beyond 0xbb8, not 0x or 0xyz",
@@ -227,6 +251,7 @@ mod tests {
             "libfoo.so: undefined symbol: <_ZN5world7gravityE>, version V1",
         );
         check("Undefined symbol: world_gravity.", "Undefined symbol: <world_gravity>.");
+        check("/usr/lib/x.so.6: not/a/path, / and /tmp/a.", "</usr/lib/x.so.6>: not/a/path, / and </tmp/a>.");
         check("a `lonely tick", "a <lonely tick>");
         check("", "");
     }
@@ -240,11 +265,25 @@ mod tests {
     }
 
     #[test]
+    fn labels_have_names_and_places_in_the_code_font() {
+        let fonts = [FontId::proportional(14.0), FontId::monospace(13.0)];
+        let job = text("once `run` starts it: (a.rs:3)", fonts.clone(), Color32::WHITE);
+        let of = |font: &FontId| -> Vec<&str> {
+            let sections = job.sections.iter().filter(|section| section.format.font_id == *font);
+            let ranges = sections.map(|section| section.byte_range.start.0..section.byte_range.end.0);
+            ranges.map(|range| &job.text[range]).collect()
+        };
+        assert_eq!(of(&fonts[0]), ["once ", " starts it: (", ")"]);
+        assert_eq!(of(&fonts[1]), ["run", "a.rs:3"]);
+    }
+
+    #[test]
     fn own_code_is_told_from_foreign() {
         assert!(is_foreign("`core::fmt::Write` changed"));
         assert!(is_foreign("`<alloc::vec::Vec<u8> as Drop>::drop` in `physics`"));
         assert!(is_foreign("inlined at /rustc/abc/library/core/src/ptr.rs:490"));
         assert!(!is_foreign("`physics::step` takes a `core::time::Duration`"));
+        assert!(is_foreign("/tmp/a.so: `core::fmt::Write` changed"));
         assert!(!is_foreign("libphysics.so: not a library"));
     }
 }
