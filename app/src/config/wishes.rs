@@ -44,13 +44,14 @@ impl Wishes {
         })
     }
 
-    /// Takes up what was changed in the file by hand: it is asked for, also where it was decided otherwise before.
-    pub fn revise(&mut self, program: Program) {
-        if program.auto != self.program.auto {
+    /// Takes up what was changed in the file by hand since it said `before`: that is asked for, also where it was decided
+    /// otherwise.
+    pub fn revise(&mut self, before: Program, program: Program) {
+        if program.auto != before.auto {
             self.mode_asked = false;
             self.insists = true;
         }
-        let before = std::mem::replace(&mut self.program, program);
+        self.program = program;
         self.before.get_or_insert(before);
     }
 
@@ -72,7 +73,9 @@ impl Wishes {
             if !self.marks_asked.insert(module.path.clone()) && !revised {
                 continue;
             }
-            if module.mark == Mark::None && mark != Mark::None {
+            // What the file has ceased to say is taken back; what it says from the start does not overrule anybody.
+            let undecided = module.mark == Mark::None || revised;
+            if undecided && module.mark != mark {
                 commands.push(Command::Mark { modules: vec![module.path.to_string_lossy().into_owned()], mark });
             }
         }
@@ -176,12 +179,18 @@ mod tests {
 
     #[test]
     fn a_file_edited_meanwhile_counts_again() {
-        let mut wishes = Wishes::new(program(Some(Mode::All), &["liba.so", "libb.so"], &[]));
-        let mut now = snapshot(&["liba.so", "libb.so"]);
+        let first = program(Some(Mode::All), &["liba.so", "libb.so"], &[]);
+        let mut wishes = Wishes::new(first.clone());
+        let mut now = snapshot(&["liba.so", "libb.so", "libc.so"]);
         assert_eq!(wishes.commands(&now).len(), 3);
         now.mode = Mode::All;
-        wishes.revise(program(Some(Mode::Off), &["liba.so"], &["libb.so"]));
-        assert_eq!(wishes.commands(&now), [mark("libb.so", Mark::Skip), Command::SetMode(Mode::Off)]);
+        for module in &mut now.modules {
+            // That of the last one was made in a terminal: the file has never said it.
+            module.mark = Mark::Reload;
+        }
+        wishes.revise(first, program(Some(Mode::Off), &[], &["libb.so"]));
+        let expected = [mark("liba.so", Mark::None), mark("libb.so", Mark::Skip), Command::SetMode(Mode::Off)];
+        assert_eq!(wishes.commands(&now), expected);
         wishes.settle(program(Some(Mode::Marked), &[], &[]));
         assert_eq!(wishes.commands(&now), [], "what the window wrote was done by the window");
     }

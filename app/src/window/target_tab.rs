@@ -184,9 +184,9 @@ impl TargetTab {
         if self.config.as_ref() == Some(config) {
             return;
         }
-        self.config = Some(config.clone());
+        let before = self.config.replace(config.clone()).unwrap_or_default();
         if let (Some(program), Some(wishes)) = (self.program(), &mut self.wishes) {
-            wishes.revise(config.of(&program));
+            wishes.revise(before.of(&program), config.of(&program));
         }
         self.grant();
     }

@@ -316,6 +316,13 @@ fn the_file_decides_about_a_new_target_and_edits_count_at_once() {
     window.file("auto = 'marked'\n[program.aurora]\nmark = ['libecs.so']\nskip = ['libweather.so']");
     assert_eq!(window.ordered(), Command::SetMode(Mode::Marked));
     window.assert_no_order();
+    window.update(|snapshot| {
+        let marked = snapshot.modules.iter_mut().find(|module| module.name == "libecs.so");
+        marked.expect("a module of the sample").mark = Mark::Reload;
+    });
+    window.file("auto = 'marked'\n[program.aurora]\nskip = ['libweather.so']");
+    assert_eq!(window.ordered(), mark("libecs.so", Mark::None), "it was taken out of the file");
+    window.assert_no_order();
 }
 
 #[test]
