@@ -50,8 +50,15 @@ pub fn read() -> Result<Found, Problem> {
 /// Writes one decision about `program` into the file as it is now, making it where it is missing.
 ///
 /// # Errors
-/// As [`read`], or it cannot be written.
+/// As [`read`], or it cannot be written; says also what that means for the decision.
 pub fn remember(program: &str, change: &Change) -> Result<Found, Problem> {
+    write(program, change).map_err(|problem| Problem {
+        reason: format!("{}; until that is mended, what is decided here ends with the program", problem.reason),
+        ..problem
+    })
+}
+
+fn write(program: &str, change: &Change) -> Result<Found, Problem> {
     let path = place();
     let before = text(&path)?;
     let after = edited(&before, program, change).map_err(|flaw| blamed(&path, flaw))?;
@@ -60,7 +67,7 @@ pub fn remember(program: &str, change: &Change) -> Result<Found, Problem> {
         replace(&path, &after).map_err(|error| Problem {
             path: path.clone(),
             line: None,
-            reason: format!("cannot be written, so the choice holds only until the program ends: {error}"),
+            reason: format!("cannot be written: {error}"),
         })?;
     }
     Ok(Found { path, config })

@@ -245,31 +245,46 @@ impl Dashboard {
                 }
             }
             Reply::Config(Ok(found)) => {
-                self.file_problem = None;
+                self.tell_of_file(None);
                 for tab in &mut self.tabs {
                     tab.heed(&found.config);
                 }
                 self.file = found;
             }
             Reply::Remembered(Ok(found)) => {
+                self.tell_of_file(None);
                 for tab in &mut self.tabs {
                     tab.told(&found.config);
                 }
                 self.file = found;
             }
-            Reply::Config(Err(problem)) | Reply::Remembered(Err(problem)) => {
+            Reply::Config(Err(problem)) => {
                 let message = problem.to_string();
                 self.file.path = problem.path;
                 // Said once, not at each look.
-                if self.file_problem.as_ref() != Some(&message) {
-                    self.toast(message.clone(), true);
-                    self.file_problem = Some(message);
+                if self.file_problem.as_ref().is_none_or(|told| !told.starts_with(&message)) {
+                    self.tell_of_file(Some(message));
                 }
+            }
+            Reply::Remembered(Err(problem)) => {
+                let message = problem.to_string();
+                self.file.path = problem.path;
+                self.tell_of_file(Some(message));
             }
             // Needs the context.
             Reply::Fonts(_) => {}
             Reply::Done(message) => self.toast(message, false),
             Reply::Failed(message) => self.toast(message, true),
+        }
+    }
+
+    /// What is wrong with the user's file, in the place of what was wrong with it before.
+    fn tell_of_file(&mut self, problem: Option<String>) {
+        if let Some(told) = std::mem::replace(&mut self.file_problem, problem.clone()) {
+            self.toasts.retain(|toast| toast.message != told);
+        }
+        if let Some(message) = problem {
+            self.toast(message, true);
         }
     }
 

@@ -337,6 +337,21 @@ fn a_flaw_in_the_file_is_told_once_with_its_line() {
     window.replies.send(Reply::Config(Err(problem()))).unwrap();
     window.run();
     assert!(!window.sees("/p/reload-dashboard.toml:3: unknown field"));
+    let unkept = || Problem { reason: "unknown field; not kept".to_owned(), ..problem() };
+    for _ in 0..2 {
+        window.replies.send(Reply::Remembered(Err(unkept()))).unwrap();
+        window.run();
+        window.click("Dismiss this message");
+    }
+    let other = Problem { line: Some(4), ..problem() };
+    for problem in [unkept(), other] {
+        window.replies.send(Reply::Config(Err(problem))).unwrap();
+    }
+    window.run();
+    assert!(window.sees("/p/reload-dashboard.toml:4: unknown field"));
+    assert!(!window.sees("/p/reload-dashboard.toml:3: unknown field; not kept"), "one flaw takes the place of another");
+    window.file("auto = 'all'");
+    assert!(!window.sees("/p/reload-dashboard.toml:4: unknown field"), "the file has been mended");
 }
 
 #[test]
