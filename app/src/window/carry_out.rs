@@ -260,8 +260,7 @@ impl Dashboard {
             None => {
                 let mut tab = TargetTab::new(0, name, Link::Opening);
                 tab.command.clone_from(&command);
-                self.tabs.push(tab);
-                self.show_tab(self.tabs.len() - 1);
+                self.show_new(tab);
             }
         }
         self.ask(Request::Launch { command });
@@ -280,9 +279,19 @@ impl Dashboard {
         }
         let name = self.candidates.iter().find(|candidate| candidate.pid == pid);
         let name = name.map_or_else(|| format!("process {pid}"), |candidate| candidate.name.clone());
-        self.tabs.push(TargetTab::new(pid, name, Link::Opening));
-        self.show_tab(self.tabs.len() - 1);
+        self.show_new(TargetTab::new(pid, name, Link::Opening));
         self.ask(Request::Open { pid });
+    }
+
+    /// Shows another target: instead of the shown one where that came to nothing, else beside it.
+    fn show_new(&mut self, tab: TargetTab) {
+        match self.tabs.get_mut(self.active).filter(|shown| shown.is_vain()) {
+            Some(shown) => *shown = tab,
+            None => {
+                self.tabs.push(tab);
+                self.show_tab(self.tabs.len() - 1);
+            }
+        }
     }
 
     /// Shows the open target at this position, with the module selected that was selected there last.

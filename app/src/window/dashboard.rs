@@ -42,7 +42,7 @@ use crate::{
 const LOOK_AT_WORK: Duration = Duration::from_millis(150);
 /// How often it is told for how long a session has been opening.
 const LOOK_AT_OPENING: Duration = Duration::from_secs(1);
-/// How often an ended target is looked for.
+/// How often it is looked what runs, for a target that has ended or is to be chosen.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 pub struct Dashboard {
@@ -69,7 +69,7 @@ pub struct Dashboard {
     met: BTreeSet<char>,
     /// The snapshot whose names were looked through last: which target, which revision.
     read: Option<(u32, u64)>,
-    /// When ended targets were last looked for, and whether the answer is still to come.
+    /// When it was last looked what runs, and whether the answer is still to come.
     listed: Instant,
     listing: bool,
     /// Whether the window has its place on the screen.
@@ -336,9 +336,10 @@ impl Dashboard {
         }
     }
 
-    /// While a target has ended, looks now and then whether it runs again.
-    fn watch_for_return(&mut self, context: &Context) {
-        if self.tabs.iter().all(|tab| tab.ended().is_none()) {
+    /// While a target has ended, or one is being chosen, looks now and then what runs.
+    fn look_around(&mut self, context: &Context) {
+        let choosing = self.tabs.is_empty() || self.view.picker.is_some();
+        if !choosing && self.tabs.iter().all(|tab| tab.ended().is_none()) {
             return;
         }
         context.request_repaint_after(LOOK_AGAIN);
@@ -442,7 +443,7 @@ impl Dashboard {
 fn refused(error: &Error) -> Link {
     let mut chain = error.chain();
     let message = chain.remove(0);
-    Link::Refused { message, detail: chain }
+    Link::Refused { message, detail: chain, gone: matches!(error, Error::NoSuchProcess { .. }) }
 }
 
 impl eframe::App for Dashboard {
@@ -453,7 +454,7 @@ impl eframe::App for Dashboard {
             tab.derive(&self.view.query);
         }
         self.keep_selection();
-        self.watch_for_return(context);
+        self.look_around(context);
         if let Some(wait) = toasts::expire(&mut self.toasts, self.now) {
             context.request_repaint_after(wait);
         }

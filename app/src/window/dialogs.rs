@@ -83,7 +83,7 @@ fn show_palette(ui: &mut Ui, scene: &Scene<'_>, view: &View, chooser: &mut Choos
     let mut entries: Vec<Entry<Action>> =
         commands(scene, view).into_iter().map(|entry| entry.in_group("Commands")).collect();
     entries.extend(modules(scene, &chooser.text, palette(ui)).into_iter().map(|entry| entry.in_group("Modules")));
-    let targets = top_bar::targets(scene, &chooser.text, false);
+    let targets = top_bar::targets(scene, &chooser.text, palette(ui), false);
     entries.extend(targets.into_iter().map(|entry| entry.in_group("Targets")));
     let height = (ui.ctx().content_rect().height() * 0.6).min(440.0);
     let hint = "Type a command, a module or a target";

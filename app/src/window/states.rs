@@ -20,6 +20,7 @@ use crate::{
         target_tab::{Link, TargetTab},
         theme,
     },
+    worker::Candidate,
 };
 
 /// A crash so soon after a reload is probably its doing.
@@ -37,15 +38,16 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Actio
         return true;
     };
     match (&tab.link, &tab.snapshot) {
-        (Link::Refused { message, detail }, None) => {
+        (Link::Refused { message, detail, gone }, None) => {
             let mut text = format::sentence(message);
             for line in detail {
                 text.push('\n');
                 text.push_str(line);
             }
             let steps = [("Try again", Action::Retry), ("Choose another target", Action::PickTarget)];
+            let steps = if *gone { &steps[1..] } else { &steps };
             let title = format!("Could not {} {}", if tab.pid == 0 { "start" } else { "attach to" }, tab.name);
-            page(ui, icons::WARNING, &title, &text, None, &steps, actions);
+            page(ui, icons::WARNING, &title, &text, None, steps, actions);
             true
         }
         (Link::Closed, None) => {
@@ -140,8 +142,11 @@ fn not_attached(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
 /// What runs and can be attached, the last target first, and what the user's file knows how to start.
 fn offers(scene: &Scene<'_>) -> Vec<Entry<Action>> {
     let last = scene.settings.last_program.as_deref();
-    let mut running: Vec<_> = scene.candidates.iter().filter(|candidate| candidate.attachable.is_ok()).collect();
     let program = |exe: &std::path::Path| config::program_name(exe);
+    // Another dashboard can be chosen, too, but is hardly what somebody looks for here.
+    let is_offered =
+        |candidate: &&Candidate| candidate.attachable.is_ok() && program(&candidate.exe) != env!("CARGO_PKG_NAME");
+    let mut running: Vec<_> = scene.candidates.iter().filter(is_offered).collect();
     running.sort_by_key(|candidate| Some(program(&candidate.exe).as_str()) != last);
     let attach = running.iter().map(|candidate| {
         let label = format!("Attach to {} · {}", candidate.name, candidate.pid);
@@ -231,7 +236,8 @@ pub fn banners(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
             (Link::Opening, _) => {
                 banner(ui, "connection", icons::DETACHED, palette.reloading, &opening(tab), &[], &[other], actions);
             }
-            (Link::Refused { message, detail }, _) => {
+            (Link::Refused { gone: true, .. }, _) => ended(ui, tab, snapshot, None, actions),
+            (Link::Refused { message, detail, .. }, _) => {
                 let text = format::sentence(message);
                 banner(ui, "connection", icons::WARNING, palette.failed, &text, detail, &[retry, other], actions);
             }

@@ -33,6 +33,8 @@ pub enum Link {
     Refused {
         message: String,
         detail: Vec<String>,
+        /// There is no such process any more: to try again is of no use.
+        gone: bool,
     },
     Open(Session),
     /// The session's thread has ended by itself.
@@ -132,10 +134,19 @@ impl TargetTab {
         Some(config::program_name(&snapshot.target.exe)).filter(|name| !name.is_empty())
     }
 
+    /// Whether there was never anything to show of it, and will not be.
+    pub fn is_vain(&self) -> bool {
+        self.snapshot.is_none() && matches!(self.link, Link::Refused { .. } | Link::Closed)
+    }
+
     /// The executable of a target that has ended, to know it again by.
     pub fn ended(&self) -> Option<&Path> {
         let snapshot = self.snapshot.as_ref()?;
-        let ended = matches!(self.link, Link::Open(_)) && matches!(snapshot.connection, Connection::Exited(_));
+        let ended = match self.link {
+            Link::Open(_) => matches!(snapshot.connection, Connection::Exited(_)),
+            Link::Refused { gone, .. } => gone,
+            Link::Opening | Link::Closed => false,
+        };
         ended.then_some(snapshot.target.exe.as_path())
     }
 

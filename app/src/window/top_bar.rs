@@ -93,6 +93,7 @@ pub fn connection(palette: &Palette, tab: Option<&TargetTab>) -> (char, Color32,
         return (icons::DETACHED, palette.text_weak, "not attached");
     };
     match (&tab.link, &tab.snapshot) {
+        (Link::Refused { gone: true, .. }, Some(_)) => (icons::EXITED, palette.text_weak, "exited"),
         (Link::Refused { .. }, _) => (icons::WARNING, palette.failed, "not attached"),
         (Link::Closed, _) => (icons::WARNING, palette.failed, "connection lost"),
         (Link::Opening, _) | (Link::Open(_), None) => (icons::DETACHED, palette.reloading, "attaching"),
@@ -145,7 +146,7 @@ fn target_picker(ui: &mut Ui, scene: &Scene<'_>, view: &mut View, actions: &mut 
             let id = Id::unique("target filter");
             let nothing = "No process matches. Start one with: reload-dashboard run -- COMMAND";
             let max_height = 380.0_f32.min(room_below(ui, rect));
-            let entries = targets(scene, &chooser.text, true);
+            let entries = targets(scene, &chooser.text, palette, true);
             if let Some(action) =
                 chooser::show(ui, chooser, id, "Type a name or a process id", nothing, entries, max_height)
             {
@@ -166,10 +167,16 @@ fn room_below(ui: &Ui, rect: Rect) -> f32 {
 
 /// Open targets first, then what else runs; what cannot be attached only to those who ask for it, with the reason.
 /// `with_commands`: also what can be done about targets.
-pub fn targets(scene: &Scene<'_>, typed: &str, with_commands: bool) -> Vec<Entry<Action>> {
+pub fn targets(scene: &Scene<'_>, typed: &str, palette: &Palette, with_commands: bool) -> Vec<Entry<Action>> {
     let mut entries = Vec::new();
     for (position, tab) in scene.tabs.iter().enumerate() {
-        let mut entry = Entry::new(Action::Show(position), icons::ATTACHED, tab.title());
+        if position == scene.active && tab.is_vain() {
+            // Whoever types its name now means another process of that name.
+            continue;
+        }
+        let (icon, colour, _) = connection(palette, Some(tab));
+        let mut entry = Entry::new(Action::Show(position), icon, tab.title());
+        entry.colour = Some(colour);
         entry.detail = tab.snapshot.as_ref().map(|s| s.target.exe.display().to_string()).unwrap_or_default();
         entry.aside = if position == scene.active { "shown".to_owned() } else { "open".to_owned() };
         entries.push(entry);

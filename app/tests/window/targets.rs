@@ -14,6 +14,7 @@ use reload_engine::{
     session::{Command, Event, Update},
     target::attach::Obstacle,
 };
+use reload_tests::deadline;
 
 use crate::{
     peer::{Peer, Window},
@@ -44,6 +45,19 @@ pub fn candidates() -> Vec<Candidate> {
             }),
         },
     ]
+}
+
+/// The sample's program, started anew.
+fn again() -> Candidate {
+    Candidate {
+        pid: 50_000,
+        name: "aurora".to_owned(),
+        exe: "/home/ada/aurora/build/aurora".into(),
+        age: Duration::ZERO,
+        modules: 1,
+        agent: false,
+        attachable: Ok(()),
+    }
 }
 
 #[test]
@@ -139,6 +153,52 @@ fn targets_that_cannot_be_served_say_why_and_what_to_do() {
 }
 
 #[test]
+fn a_process_that_is_gone_gives_its_place_to_the_next() {
+    let mut window = Window::with_tabs(vec![TargetTab::new(9, "daemon", Link::Opening)], None);
+    window.replies.send(Reply::Opened { pid: 9, session: Err(Error::NoSuchProcess { pid: 9 }) }).unwrap();
+    window.run();
+    window.assert_sees("Could not attach to daemon");
+    assert!(!window.sees("Try again"), "no process gets its id back");
+    window.candidates([candidates(), vec![Candidate { name: "daemon".to_owned(), ..again() }]].concat());
+    window.click("Choose another target");
+    window.text("daemon");
+    window.key(Key::Enter);
+    window.assert_sees("Attaching to daemon");
+    assert!(window.requested().contains(&Request::Open { pid: 50_000 }), "not the one that is gone");
+    assert!(!window.sees("daemon · 9, not attached"), "it was never anything to look at");
+}
+
+#[test]
+fn a_lost_target_that_is_gone_waits_for_its_return() {
+    let mut window = Window::attached(sample::snapshot());
+    window.update(|snapshot| snapshot.connection = Connection::Lost("broken pipe".to_owned()));
+    window.click("Attach again");
+    window.replies.send(Reply::Opened { pid: 48213, session: Err(Error::NoSuchProcess { pid: 48213 }) }).unwrap();
+    window.run();
+    window.assert_sees("aurora has ended.");
+    assert!(!window.sees("Attach again"));
+    window.requested();
+    window.candidates(vec![again()]);
+    assert_eq!(window.requested(), [Request::Open { pid: 50_000 }]);
+}
+
+#[test]
+fn what_is_offered_is_looked_at_again() {
+    let mut window = Window::with_tabs(Vec::new(), None);
+    let dashboard = Candidate { exe: "/usr/bin/reload-dashboard".into(), name: "other".to_owned(), ..again() };
+    window.candidates([candidates(), vec![dashboard]].concat());
+    assert!(window.sees("Attach to demo · 4711, /home/ada/demo"));
+    assert!(!window.sees("Attach to other · 50000, /usr/bin/reload-dashboard"), "another dashboard");
+    window.requested();
+    deadline::wait_for("another look, as it may have ended", || {
+        window.run();
+        window.requested().contains(&Request::List).then_some(())
+    });
+    window.candidates(Vec::new());
+    assert!(!window.sees("Attach to demo · 4711, /home/ada/demo"));
+}
+
+#[test]
 fn forked_processes_are_offered_as_targets_behind_their_parent() {
     let mut window = Window::attached(sample::snapshot());
     window.requested();
@@ -172,16 +232,7 @@ fn an_ended_target_that_runs_again_is_taken_up_with_its_marks() {
     let mut window = Window::attached(sample::snapshot());
     window.update(|snapshot| snapshot.connection = Connection::Exited(None));
     window.requested();
-    let again = Candidate {
-        pid: 50_000,
-        name: "aurora".to_owned(),
-        exe: "/home/ada/aurora/build/aurora".into(),
-        age: Duration::ZERO,
-        modules: 1,
-        agent: false,
-        attachable: Ok(()),
-    };
-    window.candidates([candidates(), vec![again]].concat());
+    window.candidates([candidates(), vec![again()]].concat());
     assert_eq!(window.requested(), [Request::Open { pid: 50_000 }]);
     let (session, peer) = Peer::new();
     window.replies.send(Reply::Opened { pid: 50_000, session: Ok(session) }).unwrap();
