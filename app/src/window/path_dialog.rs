@@ -46,6 +46,13 @@ impl PathField {
         PathField { wanted, text, picking: false, no_dialog: false, put: true }
     }
 
+    /// With a command to be changed.
+    pub fn command(words: &[String]) -> PathField {
+        let line = shlex::try_join(words.iter().map(String::as_str));
+        // None of them has a NUL in it: it was typed, or has run.
+        PathField::with(Wanted::Program, line.unwrap_or_default())
+    }
+
     /// The desktop's answer; an error where it has no dialog.
     pub fn picked(&mut self, answer: Result<Option<PathBuf>, ()>) {
         self.picking = false;

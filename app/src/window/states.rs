@@ -14,8 +14,10 @@ use crate::{
         chooser::{self, Entry},
         controls::{self, Button, Weight, palette},
         details::passage,
+        dialogs::Dialog,
         format, icons,
         news::{is_crash, signal_name, signal_of},
+        path_dialog::PathField,
         scene::{Scene, View},
         target_tab::{Link, TargetTab},
         theme,
@@ -44,7 +46,12 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, view: &View, actions: &mut Vec<Actio
                 text.push('\n');
                 text.push_str(line);
             }
-            let steps = [("Try again", Action::Retry), ("Choose another target", Action::PickTarget)];
+            let other = if tab.pid == 0 {
+                ("Change the command", Action::Dialog(Dialog::Path(PathField::command(&tab.command))))
+            } else {
+                ("Choose another target", Action::PickTarget)
+            };
+            let steps = [("Try again", Action::Retry), other];
             let steps = if *gone { &steps[1..] } else { &steps };
             let title = format!("Could not {} {}", if tab.pid == 0 { "start" } else { "attach to" }, tab.name);
             page(ui, icons::WARNING, &title, &text, None, steps, actions);

@@ -418,5 +418,15 @@ fn programs_of_the_file_are_offered() {
     window.run();
     window.assert_sees("Could not start aurora");
     window.click("Try again");
-    assert_eq!(window.requested(), [Request::Launch { command }]);
+    assert_eq!(window.requested(), [Request::Launch { command: command.clone() }]);
+    let error = Error::Unsupported("aurora is a static program".to_owned());
+    window.replies.send(Reply::Launched { command, started: Err(error) }).unwrap();
+    window.run();
+    window.click("Change the command");
+    window.text(" --level 3");
+    window.key(Key::Enter);
+    let changed: Vec<String> = ["./build/aurora", "--level", "3"].map(str::to_owned).to_vec();
+    assert!(window.requested().contains(&Request::Launch { command: changed }));
+    window.assert_sees("Starting aurora");
+    assert!(!window.sees("aurora, not attached"), "the attempt that came to nothing has no tab");
 }
