@@ -138,6 +138,7 @@ impl Dashboard {
         match action {
             Action::Select(path) => {
                 view.selected = Some(path);
+                view.chosen = true;
                 view.reveal = true;
                 context.memory_mut(|memory| memory.request_focus(table_id()));
             }
@@ -305,6 +306,7 @@ impl Dashboard {
         }
         self.active = position;
         self.view.selected = self.tabs.get_mut(position).and_then(|tab| tab.selected.take());
+        self.view.chosen = true;
         self.view.reveal = true;
     }
 
@@ -319,6 +321,7 @@ impl Dashboard {
         } else if position == self.active {
             self.active = self.active.min(self.tabs.len().saturating_sub(1));
             self.view.selected = self.tabs.get_mut(self.active).and_then(|tab| tab.selected.take());
+            self.view.chosen = true;
             self.view.reveal = true;
         }
     }
@@ -347,6 +350,7 @@ impl Dashboard {
         };
         if let Some(position) = modules.get(to) {
             self.view.selected = Some(snapshot.modules[*position].path.clone());
+            self.view.chosen = true;
             self.view.reveal = true;
         }
     }

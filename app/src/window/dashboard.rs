@@ -13,7 +13,10 @@ use eframe::egui::{
     CentralPanel, Context, Frame as PanelFrame, Margin, Panel, Stroke, Ui, UserAttentionType, ViewportCommand, Visuals,
 };
 use jiff::tz::TimeZone;
-use reload_engine::error::Error;
+use reload_engine::{
+    error::Error,
+    model::{Module, Status},
+};
 
 use crate::{
     config::file::Found,
@@ -350,18 +353,33 @@ impl Dashboard {
         }
     }
 
-    /// The selection stays on its module; where that is gone, and at the start, it goes to the first row.
+    /// The selection stays on its module; where that is gone, and at the start, it goes to the first row. From there it goes
+    /// on to what fails first, unless something else is being read: why it failed is to be seen at once.
     fn keep_selection(&mut self) {
-        let Some(tab) = self.tabs.get(self.active) else {
+        let Some((tab, snapshot)) = self.tabs.get(self.active).and_then(|tab| Some((tab, tab.snapshot.as_ref()?)))
+        else {
             return;
         };
-        let there = self.view.selected.as_ref().is_some_and(|path| tab.module(path).is_some());
-        if !there && let Some(snapshot) = &tab.snapshot {
-            self.view.selected = tab.index().rows.iter().find_map(|row| match row {
-                Row::Module(position) => Some(snapshot.modules[*position].path.clone()),
-                Row::System { .. } => None,
-            });
-        }
+        let mut rows = tab.index().rows.iter().filter_map(|row| match row {
+            Row::Module(position) => Some(&snapshot.modules[*position]),
+            Row::System { .. } => None,
+        });
+        let has_failed = |module: &&Module| matches!(module.status, Status::Failed | Status::Refused);
+        let view = &mut self.view;
+        let selected = view.selected.as_ref().and_then(|path| Some(tab.module(path)?.1));
+        let next = match selected {
+            Some(_) if view.chosen => return,
+            Some(selected) if has_failed(&selected) => Some(selected),
+            Some(_) if view.tab != details::Tab::Trace => return,
+            Some(_) => match rows.find(has_failed) {
+                None => return,
+                failed => failed,
+            },
+            None => rows.next(),
+        };
+        view.selected = next.map(|module| module.path.clone());
+        view.chosen = next.as_ref().is_some_and(has_failed);
+        view.reveal = true;
     }
 
     /// What the user asks for, and for how long what is shown reads rightly.

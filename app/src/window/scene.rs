@@ -33,6 +33,8 @@ pub fn filter_id() -> Id {
 pub struct View {
     pub query: Query,
     pub selected: Option<PathBuf>,
+    /// Whether it is to stay so: the user has selected it, or it has failed; else it is only the first row.
+    pub chosen: bool,
     /// The table should bring the selected row into view.
     pub reveal: bool,
     pub tab: details::Tab,

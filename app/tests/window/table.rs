@@ -36,6 +36,34 @@ fn the_selection_follows_its_module_not_its_row() {
 }
 
 #[test]
+fn the_selection_that_nobody_made_goes_to_what_fails() {
+    let mut snapshot = sample::snapshot();
+    for module in snapshot.modules.iter_mut().filter(|module| module.failure.is_some()) {
+        module.status = Status::Current;
+        module.failure = None;
+    }
+    let fail = |window: &mut Window| {
+        window.update(|snapshot| {
+            let module = snapshot.modules.iter_mut().find(|module| module.name == "libecs.so").expect("in the sample");
+            module.status = Status::Failed;
+        });
+    };
+    let mut untouched = Window::attached(snapshot.clone());
+    fail(&mut untouched);
+    assert_eq!(untouched.selected().as_deref(), Some("libecs.so, Failed"));
+    let mut used = Window::attached(snapshot.clone());
+    used.key(Key::ArrowDown);
+    let chosen = used.selected();
+    fail(&mut used);
+    assert_eq!(used.selected(), chosen);
+    let mut read = Window::attached(snapshot);
+    let first = read.selected();
+    read.keys(Modifiers::COMMAND, Key::Num4);
+    fail(&mut read);
+    assert_eq!(read.selected(), first);
+}
+
+#[test]
 fn the_selection_falls_to_the_first_row_when_its_module_is_unloaded() {
     let mut window = window();
     window.click("libecs.so, Current");
