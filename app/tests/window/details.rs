@@ -38,6 +38,13 @@ fn the_failure_tells_what_still_runs_and_what_happens_next() {
 }
 
 #[test]
+fn a_skipped_module_tells_how_to_stop_skipping() {
+    let mut window = Window::attached(sample::snapshot());
+    window.key(Key::End);
+    window.assert_sees("Stop skipping it (S)");
+}
+
+#[test]
 fn a_hook_that_says_no_is_not_overruled_and_what_was_put_back_is_said() {
     let mut snapshot = sample::snapshot();
     sample::put_back(&mut snapshot);
