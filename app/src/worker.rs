@@ -194,7 +194,11 @@ impl Worker {
                 return None;
             }
             Request::Export { path, text } => match export(&path, &text) {
-                Ok(()) => Reply::Done(format!("The report is in {}", path.display())),
+                Ok(()) => {
+                    // Nobody sees which folder the window was started in.
+                    let path = std::path::absolute(&path).unwrap_or(path);
+                    Reply::Done(format!("The report is in {}", path.display()))
+                }
                 Err(error) => Reply::Failed(format!("{}: {error}", path.display())),
             },
             Request::Fonts(characters) => Reply::Fonts(glyphs::fonts_for(&characters)),
