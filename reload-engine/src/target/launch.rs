@@ -127,19 +127,23 @@ fn stays(link: &AgentLink) -> bool {
 
 /// As `execvp(3)` would find it.
 fn find_program(name: &OsStr) -> Result<PathBuf> {
-    let missing = |kind: io::ErrorKind| Error::Launch { command: name.to_string_lossy().into(), source: kind.into() };
+    let failed = |kind: io::ErrorKind, why: &str| {
+        let source = io::Error::new(kind, why);
+        Error::Launch { command: name.to_string_lossy().into(), source }
+    };
     if name.as_bytes().contains(&b'/') {
         let path = PathBuf::from(name);
         return match fs::metadata(&path) {
             Ok(metadata) if is_executable(&metadata) => Ok(path),
-            Ok(_) => Err(missing(io::ErrorKind::PermissionDenied)),
+            Ok(_) => Err(failed(io::ErrorKind::PermissionDenied, "it is not executable")),
             Err(source) => Err(Error::Launch { command: path.display().to_string(), source }),
         };
     }
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let places = std::env::split_paths(&path).map(|folder| folder.join(name));
     let mut found = places.filter(|place| fs::metadata(place).is_ok_and(|metadata| is_executable(&metadata)));
-    found.next().ok_or_else(|| missing(io::ErrorKind::NotFound))
+    let remedy = "no folder of PATH has it; a program in this one begins with ./";
+    found.next().ok_or_else(|| failed(io::ErrorKind::NotFound, remedy))
 }
 
 fn is_executable(metadata: &fs::Metadata) -> bool {
@@ -219,8 +223,10 @@ mod tests {
     fn programs_are_found_and_judged() {
         let shell = find_program("sh".as_ref()).expect("sh is in PATH");
         check_program(&shell).expect("sh is a dynamic program");
-        assert!(find_program("no-such-program-anywhere".as_ref()).is_err());
-        assert!(find_program("/etc/passwd".as_ref()).is_err());
+        let told = |name: &str| find_program(name.as_ref()).unwrap_err().chain().join(": ");
+        let expected = "starting `nowhere`: no folder of PATH has it; a program in this one begins with ./";
+        assert_eq!(told("nowhere"), expected);
+        assert_eq!(told("/etc/passwd"), "starting `/etc/passwd`: it is not executable");
         assert!(check_program(Path::new("/etc/passwd")).is_err());
     }
 }
