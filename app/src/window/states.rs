@@ -338,8 +338,12 @@ fn banner(
     let palette = palette(ui);
     let fill = palette.tinted(colour, palette.canvas);
     let frame = Frame::NONE.fill(fill).inner_margin(Margin::symmetric(theme::GUTTER as i8, 7));
-    let mut needed = 0.0;
-    let rect = Panel::top(("banner", id)).frame(frame).show_separator_line(false).resizable(false).show(ui, |ui| {
+    // A panel by itself grows with its content, but keeps its height when that becomes less.
+    let last = Id::unique(("banner height", id));
+    let height = ui.data(|data| data.get_temp::<f32>(last)).unwrap_or(theme::CONTROL);
+    let mut needed = theme::CONTROL;
+    let panel = Panel::top(("banner", id)).frame(frame).exact_size(height + frame.total_margin().sum().y);
+    let rect = panel.show_separator_line(false).show(ui, |ui| {
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             for (label, action) in steps.iter().rev() {
                 if Button::new(label).show(ui).clicked() {
@@ -351,10 +355,11 @@ fn banner(
                 let headline = passage::text(text, [theme::body(), theme::code()], palette.text);
                 if detail.is_empty() {
                     // Wrapped by itself: beside an icon text would run on, below the buttons.
-                    ui.add(Label::new(headline).wrap());
+                    let label = ui.add(Label::new(headline).wrap());
+                    needed = needed.max(label.rect.height());
                     return;
                 }
-                ui.vertical(|ui| {
+                let lines = ui.vertical(|ui| {
                     ui.spacing_mut().item_spacing.y = 1.0;
                     ui.label(headline);
                     for line in detail {
@@ -362,13 +367,12 @@ fn banner(
                         ui.label(passage::text(line, fonts, palette.text_secondary));
                     }
                 });
+                needed = needed.max(lines.response.rect.height());
             });
         });
-        needed = ui.min_rect().height();
     });
-    // A panel is as high as its content was the last time: once more, where that has changed.
-    let last = Id::unique(("banner height", id));
-    if ui.data_mut(|data| std::mem::replace(data.get_temp_mut_or_default::<f32>(last), needed)) != needed {
+    if needed != height {
+        ui.data_mut(|data| data.insert_temp(last, needed));
         ui.ctx().request_discard("height of a banner");
     }
     let rect = rect.response.rect;

@@ -145,6 +145,19 @@ fn a_command_that_failed_is_told_until_dismissed() {
 }
 
 #[test]
+fn a_banner_is_no_higher_than_what_it_says() {
+    let mut window = Window::attached(sample::snapshot());
+    let table = |window: &mut Window, detail: &[&str]| {
+        let detail = detail.iter().map(|line| (*line).to_owned()).collect();
+        window.send(Update::CommandFailed { command: Command::Detach, message: "no".to_owned(), detail });
+        window.harness.get_by_label("Sort by Status").rect().top()
+    };
+    let low = table(&mut window, &[]);
+    assert!(table(&mut window, &["because", "of", "this"]) > low);
+    assert_eq!(table(&mut window, &[]), low);
+}
+
+#[test]
 fn a_notice_such_as_the_watcher_limit_is_told() {
     let mut window = Window::attached(sample::snapshot());
     let message = "fs.inotify.max_user_watches is used up; raise it with sysctl".to_owned();
