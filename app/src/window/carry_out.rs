@@ -285,7 +285,8 @@ impl Dashboard {
     }
 
     /// Shows another target: instead of the shown one where that came to nothing, else beside it.
-    fn show_new(&mut self, tab: TargetTab) {
+    fn show_new(&mut self, mut tab: TargetTab) {
+        tab.heed(&self.file.config);
         match self.tabs.get_mut(self.active).filter(|shown| shown.is_vain()) {
             Some(shown) => *shown = tab,
             None => {

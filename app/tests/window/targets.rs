@@ -377,6 +377,25 @@ fn the_file_decides_about_a_new_target_and_edits_count_at_once() {
 }
 
 #[test]
+fn the_file_decides_about_a_target_opened_later() {
+    let mut window = Window::with_tabs(Vec::new(), None);
+    window.file("[program.aurora]\nauto = 'all'\nmark = ['libecs.so']");
+    window.candidates(vec![again()]);
+    window.click("Attach to aurora · 50000, /home/ada/aurora/build/aurora");
+    let (session, peer) = Peer::new();
+    window.replies.send(Reply::Opened { pid: 50_000, session: Ok(session) }).unwrap();
+    window.peer = Some(peer);
+    window.update(|snapshot| {
+        snapshot.target.pid = 50_000;
+        snapshot.mode = Mode::Off;
+        snapshot.modules.iter_mut().for_each(|module| module.mark = Mark::None);
+    });
+    assert_eq!(window.ordered(), Command::Mark { modules: vec![sample::path("libecs.so")], mark: Mark::Reload });
+    assert_eq!(window.ordered(), Command::SetMode(Mode::All));
+    window.assert_no_order();
+}
+
+#[test]
 fn a_flaw_in_the_file_is_told_once_with_its_line() {
     let mut window = Window::attached(sample::snapshot());
     let problem =
