@@ -16,7 +16,7 @@ use crate::{
         action::Action,
         dashboard::Dashboard,
         dialogs::Dialog,
-        format, report,
+        report,
         rows::Row,
         scene::table_id,
         table,
@@ -243,7 +243,6 @@ impl Dashboard {
 
     /// News in the corner of the window.
     pub fn toast(&mut self, message: String, failed: bool) {
-        let message = format::capital(&message);
         toasts::add(&mut self.toasts, Toast { message, failed, since: self.now });
     }
 

@@ -26,7 +26,7 @@ use crate::{
         action::Action,
         details,
         dialogs::{self, Dialog},
-        fonts, keys,
+        fonts, format, keys,
         news::{self, News},
         placement::{self, Fit},
         rows::Row,
@@ -277,7 +277,7 @@ impl Dashboard {
             // Needs the context.
             Reply::Fonts(_) => {}
             Reply::Done(message) => self.toast(message, false),
-            Reply::Failed(message) => self.toast(message, true),
+            Reply::Failed(message) => self.toast(format::capital(&message), true),
         }
     }
 

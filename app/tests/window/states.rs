@@ -233,6 +233,8 @@ fn recoveries_and_other_peoples_doings_are_told_in_passing() {
     let event = |event| Update::Event { time: sample::now(), event };
     window.send(event(Event::Recovered { module: "libphysics.so".to_owned() }));
     window.assert_sees("libphysics.so has recovered");
+    window.send(event(Event::Recovered { module: "aurora".to_owned() }));
+    assert!(window.sees("aurora has recovered"), "names keep their letters");
     window.send(event(Event::Mode { mode: Mode::All }));
     window.assert_sees("Auto was set to all except skipped, by another dashboard or terminal");
     window.keys(Modifiers::ALT, Key::Num1);
