@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
 use eframe::egui::{
     Align2, Color32, CursorIcon, FontId, Id, Key, Modifiers, Painter, Pos2, Rangef, Rect, Response, Role, Sense,
-    Stroke, Ui, UiBuilder, WidgetInfo, accesskit, pos2, vec2,
+    Stroke, Ui, UiBuilder, WidgetInfo, WidgetText, accesskit, pos2, vec2,
 };
 use egui_extras::{Column as Width, TableBuilder, TableRow};
 use reload_engine::model::{Class, Mark, Module, Outcome, Receipt, Snapshot, Status};
@@ -12,6 +12,7 @@ use reload_engine::model::{Class, Mark, Module, Outcome, Receipt, Snapshot, Stat
 use crate::window::{
     action::Action,
     controls::{self, Tabular, layout, palette, status_chip},
+    details::passage,
     format, icons, row_menu,
     rows::{self, Column, Row, Sort},
     scene::{Scene, View, table_id, toggled},
@@ -376,17 +377,18 @@ impl Line<'_> {
         match cell {
             Cell::Mark => self.mark(ui, actions),
             Cell::Status => {
+                let told = |text: &str| passage::text(text, [theme::body(), theme::code()], palette.text);
                 let at = pos2(rect.left(), middle);
                 let chip = status_chip(ui.painter(), palette, at, module.status, background);
                 if let Some(failure) = &module.failure {
-                    hover(ui, chip, (&module.path, "status"), &failure.message);
+                    hover(ui, chip, (&module.path, "status"), told(&failure.message));
                 }
                 let warnings = warnings(module);
                 if !warnings.is_empty() && chip.right() + 22.0 <= rect.right() {
                     let at = pos2(chip.right() + 5.0, middle);
                     let icon = icons::outline(15.0);
                     let mark = ui.painter().text(at, Align2::LEFT_CENTER, icons::WARNING, icon, palette.changed);
-                    hover(ui, mark.expand(3.0), (&module.path, "warnings"), &warnings.join("\n"));
+                    hover(ui, mark.expand(3.0), (&module.path, "warnings"), told(&warnings.join("\n")));
                 }
             }
             Cell::Name => self.name(ui.painter(), palette, rect),
@@ -399,7 +401,7 @@ impl Line<'_> {
                 let colour = if fresh { palette.text } else { palette.text_secondary };
                 self.numbers.figure.paint(ui.painter(), right, &text, colour);
                 if let Some(exact) = exact {
-                    hover(ui, rect, (&module.path, "modified"), &exact);
+                    hover(ui, rect, (&module.path, "modified"), exact);
                 }
             }
             Cell::Size => {
@@ -531,7 +533,7 @@ impl IconCell {
 }
 
 /// Tells more about a part of a row while the pointer is over it.
-fn hover(ui: &Ui, rect: Rect, id: (&Path, &str), text: &str) {
+fn hover(ui: &Ui, rect: Rect, id: (&Path, &str), text: impl Into<WidgetText>) {
     controls::hint(ui.interact(rect, Id::unique(("module", id)), Sense::hover()), text);
 }
 

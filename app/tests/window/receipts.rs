@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use eframe::egui::{Key, Modifiers, Pos2, vec2};
 use egui_kittest::kittest::{NodeT, Queryable};
+use reload_dashboard::worker::Request;
 use reload_engine::model::{
     Change, Details, FunctionCounts, Generation, HistoryEntry, Outcome, PythonChanges, Receipt, StaticCounts, Timings,
 };
@@ -152,6 +153,19 @@ fn changes_of_earlier_reloads_are_a_click_away() {
     window.assert_sees("Changes to generation 22");
     window.click("libaudio_graph.so, Current");
     window.assert_sees("Changes to generation 9");
+}
+
+#[test]
+fn a_warning_leads_to_the_source_that_it_names() {
+    let mut snapshot = sample::snapshot();
+    let ecs = snapshot.modules.iter_mut().find(|module| module.name == "libecs.so").expect("in the sample");
+    let warning = "`ecs::step` was inlined at src/world.rs:31".to_owned();
+    ecs.history.last_mut().expect("it was reloaded").receipt.warnings.push(warning);
+    let mut window = Window::attached(snapshot);
+    window.click("libecs.so, Current, 1 warning");
+    window.requested();
+    window.click("Open src/world.rs:31 in the editor");
+    assert!(matches!(&window.requested()[..], [Request::Edit { .. }]));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
     window::{
         action::Action,
         controls::{self, Button, palette},
-        details::{card, heading, nothing},
+        details::{card, heading, nothing, passage},
         icons,
         scene::{Scene, View},
         theme::{self, CONTROL},
@@ -40,7 +40,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, ac
     }
     counts(ui, receipt);
     for text in &receipt.warnings {
-        warning(ui, text);
+        warning(ui, text, module, actions);
     }
     let field = ui.add(
         TextEdit::singleline(&mut view.search)
@@ -115,14 +115,14 @@ fn which(ui: &mut Ui, scene: &Scene<'_>, entry: &HistoryEntry, at: usize, count:
 }
 
 /// Something about a reload that was done and that the user should know.
-pub fn warning(ui: &mut Ui, text: &str) {
+pub fn warning(ui: &mut Ui, text: &str, module: &Module, actions: &mut Vec<Action>) {
     let palette = palette(ui);
     let fill = palette.tinted(palette.changed, palette.canvas);
     card(ui, fill, theme::mix(palette.panel, palette.changed, 0.5), |ui| {
         ui.with_layout(Layout::left_to_right(Align::Min), |ui| {
             ui.spacing_mut().item_spacing.x = 8.0;
             controls::icon(ui, icons::WARNING, icons::outline(16.0), palette.changed);
-            ui.vertical(|ui| ui.label(RichText::new(text).color(palette.text)));
+            ui.vertical(|ui| passage::show(ui, text, palette.text, &module.path, actions));
         });
     });
 }

@@ -7,7 +7,7 @@ use crate::window::{
     action::Action,
     controls::{self, Button, Tabular, palette},
     details::{
-        Tab, card, changes, nothing, pair,
+        Tab, card, changes, nothing, pair, passage,
         timeline::{self, dot, stage_colour, stages},
     },
     format, icons,
@@ -118,7 +118,7 @@ fn entry_details(
     card(ui, palette.canvas, palette.line, |ui| {
         if let Some(failure) = &receipt.failure {
             ui.label(RichText::new(format!("Stopped while {}", format::step(failure.stage))).font(theme::medium()));
-            ui.label(RichText::new(&failure.message).color(palette.text_secondary));
+            ui.vertical(|ui| passage::show(ui, &failure.message, palette.text_secondary, &module.path, actions));
         }
         for (position, (stage, ms)) in stages(&receipt.timings_ms).into_iter().enumerate() {
             if ms > 0.0 {
@@ -152,7 +152,7 @@ fn entry_details(
         }
         pair(ui, "When", RichText::new(scene.exact(entry.time)));
         for warning in &receipt.warnings {
-            changes::warning(ui, warning);
+            changes::warning(ui, warning, module, actions);
         }
         ui.horizontal_wrapped(|ui| {
             if changes::has_any(receipt) && Button::new("Show its changes").show(ui).clicked() {

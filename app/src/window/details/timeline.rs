@@ -8,7 +8,7 @@ use reload_engine::model::{Change, HistoryEntry, Module, Outcome, Timings};
 
 use crate::window::{
     controls::{self, palette},
-    details::card,
+    details::{card, passage},
     format, icons,
     scene::Scene,
     theme::{self, Palette},
@@ -139,7 +139,7 @@ fn figures(ui: &mut Ui, name: &str, age: &str, entry: &HistoryEntry) {
     ui.label(RichText::new(age).font(theme::small()).color(palette.text_secondary));
     if let Some(failure) = &entry.receipt.failure {
         let text = format!("while {}: {}", format::step(failure.stage), failure.message);
-        ui.label(RichText::new(text).color(palette.text));
+        ui.label(passage::text(&text, [theme::body(), theme::code()], palette.text));
         return;
     }
     let timings = &entry.receipt.timings_ms;

@@ -24,7 +24,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
         return;
     }
     let Some(failure) = module.failure.as_ref().filter(|_| module.status != Status::Reloading) else {
-        no_failure(ui, scene, module);
+        no_failure(ui, scene, module, actions);
         return;
     };
     let why = causes(failure);
@@ -197,7 +197,7 @@ fn covers(scene: &Scene<'_>, module: &Module) -> bool {
     }
 }
 
-fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
+fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<Action>) {
     let last = module.history.iter().rev().find(|entry| entry.receipt.outcome == Outcome::Reloaded);
     match (module.status, last) {
         (Status::Missing, _) => nothing(
@@ -246,7 +246,7 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module) {
             }
             if entry.receipt.generation == module.generation {
                 // What the sign in the row is about.
-                entry.receipt.warnings.iter().for_each(|text| changes::warning(ui, text));
+                entry.receipt.warnings.iter().for_each(|text| changes::warning(ui, text, module, actions));
             }
         }
         (_, None) if scene.has_ended() => {
