@@ -46,6 +46,8 @@ pub use settings::Settings;
 pub use target_tab::{Link, TargetTab};
 pub use theme::contrast;
 
+/// For the window system, and for eframe's storage.
+const NAME: &str = "reload-dashboard";
 /// Of the window's content, in points.
 const SMALLEST: Vec2 = Vec2::new(640.0, 420.0);
 
@@ -117,20 +119,19 @@ pub fn run(start: Start) -> Result<(), Error> {
             vec![tab]
         }
     };
-    let viewport = ViewportBuilder::default()
-        .with_app_id("reload-dashboard")
-        .with_title("reload-dashboard")
-        .with_min_inner_size(SMALLEST)
-        .with_icon(icon());
+    let viewport =
+        ViewportBuilder::default().with_app_id(NAME).with_title(NAME).with_min_inner_size(SMALLEST).with_icon(icon());
     // Beside a program that was just launched, leave the left of the screen to it.
     let viewport = if beside {
         viewport.with_inner_size([1180.0, 800.0]).with_position([704.0, 48.0])
     } else {
         viewport.with_inner_size([1280.0, 800.0])
     };
-    let options = eframe::NativeOptions { viewport, centered: !beside, ..eframe::NativeOptions::default() };
+    // In the middle the first time only: that comes before the place where the window was left.
+    let centered = !beside && !is_remembered();
+    let options = eframe::NativeOptions { viewport, centered, ..eframe::NativeOptions::default() };
     eframe::run_native(
-        "reload-dashboard",
+        NAME,
         options,
         Box::new(move |creation| {
             // Set once: this is the only window of the process.
@@ -140,6 +141,11 @@ pub fn run(start: Start) -> Result<(), Error> {
         }),
     )
     .map_err(Error::Window)
+}
+
+/// Whether eframe has kept anything of a window before.
+fn is_remembered() -> bool {
+    eframe::storage_dir(NAME).is_some_and(|folder| folder.join("app.ron").exists())
 }
 
 fn icon() -> IconData {
