@@ -174,6 +174,32 @@ fn children_of_a_server_run_what_they_were_forked_with_and_reload_by_themselves(
     assert_eq!(server.ask("own"), "333");
 }
 
+/// What it runs, and what it is compared with, lies in the folder of a process that is no more.
+#[test]
+fn a_child_that_outlives_its_parent_is_reloaded() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let mut server = Stranger::ready(&room, host(&room, "forking"), &[]);
+    assert_eq!(server.ask(&format!("open {}", greek.installed.display())), "ok");
+    server.done(&["attach"]);
+    greek.install(2);
+    assert_eq!(server.reload_one(Greek::NAME)["outcome"], "reloaded");
+    let left: u32 = server.ask("leave 1").trim().parse().expect("a number");
+    let parent = server.pid();
+    drop(server);
+    // Whoever attaches something sweeps what the ended have left.
+    Stranger::ready(&room, host(&room, "host"), &[]).done(&["attach"]);
+    greek.install(3);
+    let output = stranger::verb(&room, left, &["reload", "--json", Greek::NAME]);
+    process::signal(left, libc::SIGKILL);
+    let receipt = &receipts(&output)[0];
+    assert_eq!((&receipt["outcome"], &receipt["generation"]), (&"reloaded".into(), &2.into()), "{}", told(&output));
+    wait_for("its end", || (!process::is_running(left)).then_some(()));
+    Stranger::ready(&room, host(&room, "host"), &[]).done(&["attach"]);
+    let kept = room.leftovers();
+    assert!(!kept.iter().any(|folder| folder.ends_with(parent.to_string())), "nobody needs it any more: {kept:?}");
+}
+
 #[test]
 fn watching_follows_workers_and_the_program_that_comes_after() {
     let room = Room::new();

@@ -2,11 +2,12 @@
  *
  *   open PATH    dlopen                                     ok
  *   fork N       N children                                 their process ids
+ *   leave N      N children that outlive it for a while     their process ids
  *   seen         what each child's last call gave           the results
  *   own          the same call in this process              the result
  *   exec PATH    becomes another program
  *
- * Its children end with it, and it at the end of its input. */
+ * Other children end with it, and it at the end of its input. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <signal.h>
@@ -32,13 +33,16 @@ int main(void) {
             void *library = dlopen(line + 5, RTLD_NOW | RTLD_LOCAL);
             together = library ? (long (*)(long))dlsym(library, "together") : NULL;
             puts(together ? ">ok" : ">error");
-        } else if (!strncmp(line, "fork ", 5)) {
+        } else if (!strncmp(line, "fork ", 5) || !strncmp(line, "leave ", 6)) {
             printf(">");
             fflush(stdout);
-            for (int left = atoi(line + 5); left > 0 && children < MOST; left--, children++) {
+            for (int left = atoi(strchr(line, ' ')); left > 0 && children < MOST; left--, children++) {
                 pid_t child = fork();
                 if (child == 0) {
-                    prctl(PR_SET_PDEATHSIG, SIGKILL);
+                    if (line[0] == 'f')
+                        prctl(PR_SET_PDEATHSIG, SIGKILL);
+                    else
+                        alarm(120);
                     for (;;) {
                         results[children] = together(0);
                         usleep(2000);

@@ -3,6 +3,7 @@
 //! What is kept in a target's folder is decided by others.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     fs::{self, DirBuilder},
     io,
@@ -20,7 +21,12 @@ use nix::{
 };
 use reload_protocol::{SOCKET_NAME, STORE_VARIABLE};
 
-use super::{link::within_reach, process, space::Space};
+use super::{
+    link::within_reach,
+    maps,
+    process::{self, Process},
+    space::Space,
+};
 use crate::error::{Error, Result};
 
 /// The folder that holds the agent and one folder per target.
@@ -81,14 +87,32 @@ impl StoreRoot {
     }
 
     /// Removes the folders of processes that have ended. An agent that was preloaded into a pid namespace has named its folder
-    /// by a number that here is nobody's, or somebody else's.
+    /// by a number that here is nobody's, or somebody else's. A process that was forked from one that has ended runs what is in
+    /// that one's folder, until it has been attached itself.
     pub fn sweep(&self) {
-        for (pid, folder) in self.targets() {
-            if !process::is_alive(pid) && !is_listened_to(&folder.socket()) {
-                // What cannot be removed now can the next time.
-                let _ = fs::remove_dir_all(folder.path());
+        let mut ended = self.targets();
+        ended.retain(|(pid, folder)| !process::is_alive(*pid) && !is_listened_to(&folder.socket()));
+        if ended.is_empty() {
+            return;
+        }
+        let mapped = self.mapped_folders();
+        for (_, folder) in ended.iter().filter(|(_, folder)| !mapped.contains(folder.path())) {
+            // What cannot be removed now can the next time.
+            let _ = fs::remove_dir_all(folder.path());
+        }
+    }
+
+    /// The targets' folders of which some process has files mapped.
+    fn mapped_folders(&self) -> HashSet<PathBuf> {
+        let mut folders = HashSet::new();
+        for process in Process::all() {
+            // Those of other users are none of ours.
+            for file in maps::read(process.pid).unwrap_or_default().into_iter().filter_map(|mapping| mapping.file) {
+                let within = file.path.strip_prefix(&self.path).ok();
+                folders.extend(within.and_then(|path| path.iter().next()).map(|folder| self.path.join(folder)));
             }
         }
+        folders
     }
 
     fn targets(&self) -> Vec<(u32, TargetFolder)> {
