@@ -341,7 +341,8 @@ impl Dashboard {
 
     /// While a target has ended, or one is being chosen, looks now and then what runs.
     fn look_around(&mut self, context: &Context) {
-        let choosing = self.tabs.is_empty() || self.view.picker.is_some();
+        // Not for a window that lies behind others all day.
+        let choosing = (self.tabs.is_empty() || self.view.picker.is_some()) && context.input(|input| input.focused);
         if !choosing && self.tabs.iter().all(|tab| tab.ended().is_none()) {
             return;
         }
