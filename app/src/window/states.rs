@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use eframe::egui::{Align, Color32, Frame, Id, Label, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
-use reload_engine::model::{Connection, HistoryEntry, Outcome, Snapshot};
+use reload_engine::{
+    discovery::Candidate,
+    model::{Connection, HistoryEntry, Outcome, Snapshot},
+};
 
 use crate::{
     config,
@@ -22,7 +25,6 @@ use crate::{
         target_tab::{Link, TargetTab},
         theme,
     },
-    worker::Candidate,
 };
 
 /// A crash so soon after a reload is probably its doing.
