@@ -87,6 +87,7 @@ fn module(number: u64) -> Module {
         class: Class::Project,
         mark: if number.is_multiple_of(3) { Mark::Reload } else { Mark::None },
         status: statuses[number as usize % statuses.len()],
+        differs: false,
         generation: Generation(number as u32 % 50),
         last_ms: Some(number as f64 % 90.0),
         failure: None,

@@ -210,6 +210,9 @@ pub struct Module {
     pub class: Class,
     pub mark: Mark,
     pub status: Status,
+    /// The file on disk is not what runs, which [`Status::Skipped`] leaves unsaid.
+    #[serde(skip)]
+    pub differs: bool,
     pub generation: Generation,
     /// Milliseconds from the start of the last reload to its end.
     pub last_ms: Option<f64>,

@@ -116,6 +116,11 @@ pub fn status(facts: Facts<'_>) -> Status {
     }
 }
 
+/// Whether the file on disk is there and is not what runs.
+pub fn differs(facts: Facts<'_>) -> bool {
+    matches!(relation(facts), Relation::Differs | Relation::Rejected(_))
+}
+
 /// What `trigger` means for this module.
 pub fn decide(trigger: Trigger, facts: Facts<'_>) -> Decision {
     if facts.class == Class::Protected {
@@ -218,7 +223,7 @@ fn unknown(wanted: &str, modules: &[Name<'_>]) -> Error {
 mod tests {
     use std::{path::Path, sync::Arc, time::SystemTime};
 
-    use super::{Decision, Disk, Facts, Name, Trigger, decide, resolve_module, status};
+    use super::{Decision, Disk, Facts, Name, Trigger, decide, differs, resolve_module, status};
     use crate::{
         ledger::{GenerationRecord, ModuleLedger, Rejected},
         model::{Class, FileStamp, Generation, LoadBias, Mark, Mode, Status},
@@ -329,8 +334,11 @@ mod tests {
         for (class, mark) in [(Class::Project, Mark::Skip), (Class::System, Mark::None), (Class::Protected, Mark::None)]
         {
             let ledger = ledger(mark, None);
-            for disk in [disk("new"), Disk::Unseen, Disk::Missing] {
-                assert_eq!(status(Facts { class, disk: &disk, ledger: &ledger }), Status::Skipped);
+            for (disk, is_other) in
+                [(disk("new"), true), (disk("old"), false), (Disk::Unseen, false), (Disk::Missing, false)]
+            {
+                let facts = Facts { class, disk: &disk, ledger: &ledger };
+                assert_eq!((status(facts), differs(facts)), (Status::Skipped, is_other));
             }
         }
     }

@@ -114,6 +114,7 @@ mod tests {
             class: Class::Project,
             mark: Mark::None,
             status: Status::Current,
+            differs: false,
             generation: Generation(0),
             last_ms: None,
             failure: None,

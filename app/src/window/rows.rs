@@ -302,6 +302,7 @@ mod tests {
             class,
             mark: Mark::None,
             status,
+            differs: false,
             generation: Generation(generation),
             last_ms: None,
             failure: None,

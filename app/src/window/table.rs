@@ -365,7 +365,8 @@ impl Line<'_> {
         let size = module.size.map_or_else(String::new, |size| format!(", {}", format::size(size)));
         let last = module.last_ms.map_or_else(String::new, |ms| format!(", last reload {}", format::milliseconds(ms)));
         let (path, generation) = (module.path.display(), module.generation);
-        format!("{path}, modified {modified}{size}, generation {generation}{last}")
+        let behind = if is_behind(module) { ", not what runs" } else { "" };
+        format!("{path}, modified {modified}{size}{behind}, generation {generation}{last}")
     }
 
     fn cell(&self, ui: &mut Ui, cell: Cell, background: Color32, actions: &mut Vec<Action>) {
@@ -384,11 +385,15 @@ impl Line<'_> {
                     hover(ui, chip, (&module.path, "status"), told(&failure.message));
                 }
                 let warnings = warnings(module);
-                if !warnings.is_empty() && chip.right() + 22.0 <= rect.right() {
+                let sign = if is_behind(module) {
+                    Some((icons::CHANGED, icons::filled(15.0), NOT_WHAT_RUNS.to_owned()))
+                } else {
+                    (!warnings.is_empty()).then(|| (icons::WARNING, icons::outline(15.0), warnings.join("\n")))
+                };
+                if let Some((icon, font, text)) = sign.filter(|_| chip.right() + 22.0 <= rect.right()) {
                     let at = pos2(chip.right() + 5.0, middle);
-                    let icon = icons::outline(15.0);
-                    let mark = ui.painter().text(at, Align2::LEFT_CENTER, icons::WARNING, icon, palette.changed);
-                    hover(ui, mark.expand(3.0), (&module.path, "warnings"), told(&warnings.join("\n")));
+                    let sign = ui.painter().text(at, Align2::LEFT_CENTER, icon, font, palette.changed);
+                    hover(ui, sign.expand(3.0), (&module.path, "sign"), told(&text));
                 }
             }
             Cell::Name => self.name(ui.painter(), palette, rect),
@@ -551,6 +556,13 @@ fn warnings(module: &Module) -> &[String] {
     let runs = |receipt: &&Receipt| receipt.outcome == Outcome::Reloaded && receipt.generation == module.generation;
     let receipt = module.history.iter().rev().map(|entry| &entry.receipt).find(runs);
     receipt.map_or(&[], |receipt| &receipt.warnings)
+}
+
+const NOT_WHAT_RUNS: &str = "The file on disk is not what runs";
+
+/// Whether it is skipped although there would be something to reload.
+fn is_behind(module: &Module) -> bool {
+    module.status == Status::Skipped && module.differs
 }
 
 /// Changed within the last ten minutes: what one is working on.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eframe::egui::{Key, Modifiers};
 use reload_engine::{
-    model::{Change, Stage},
+    model::{Change, Stage, Status},
     session::Command,
 };
 
@@ -42,6 +42,20 @@ fn a_skipped_module_tells_how_to_stop_skipping() {
     let mut window = Window::attached(sample::snapshot());
     window.key(Key::End);
     window.assert_sees("Stop skipping it (S)");
+}
+
+#[test]
+fn a_skipped_module_tells_that_its_file_has_changed() {
+    let told = "The file on disk is not what runs.";
+    let mut snapshot = sample::snapshot();
+    let mut window = Window::attached(snapshot.clone());
+    window.key(Key::End);
+    assert!(!window.sees(told));
+    let skipped = snapshot.modules.iter_mut().filter(|module| module.status == Status::Skipped);
+    skipped.for_each(|module| module.differs = true);
+    let mut window = Window::attached(snapshot);
+    window.key(Key::End);
+    window.assert_sees(told);
 }
 
 #[test]

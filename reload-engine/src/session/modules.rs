@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     ledger::{GenerationRecord, ModuleLedger, Rejected},
     model::{Addr, Class, Failure, FileStamp, HistoryEntry, LoadBias, Mark, Module, Outcome, Stage, Status, file_name},
-    policy::{Disk, Facts, Name, is_watched, status},
+    policy::{Disk, Facts, Name, differs, is_watched, status},
     target::maps,
     watcher::{Evidence, Look, Reading, Sight, content_hash, stamp},
 };
@@ -80,6 +80,7 @@ impl Tracked {
             class: self.class,
             mark: ledger.mark,
             status: shown,
+            differs: differs(self.facts(ledger)),
             generation: ledger.active,
             last_ms: last_reload.map(|line| line.receipt.timings_ms.total),
             failure,

@@ -219,11 +219,17 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec
             "The file differs from what runs. Reload brings it into the program; nothing has been tried yet.",
         ),
         (Status::Reloading, _) => nothing(ui, "Reloading", "The new code is being prepared; the old one still runs."),
-        (Status::Skipped, _) if module.mark == Mark::Skip => nothing(
-            ui,
-            "Skipped",
-            "Left alone by Auto and by Reload now. Stop skipping it (S), or reload it by itself (R), to bring it in.",
-        ),
+        (Status::Skipped, _) if module.mark == Mark::Skip => {
+            let differs = if module.differs { "The file on disk is not what runs. " } else { "" };
+            nothing(
+                ui,
+                "Skipped",
+                &format!(
+                    "{differs}Left alone by Auto and by Reload now. Stop skipping it (S), or reload it by itself (R), to \
+                     bring it in."
+                ),
+            );
+        }
         (Status::Skipped, _) => nothing(
             ui,
             "Skipped",
