@@ -44,8 +44,8 @@ impl Wishes {
         })
     }
 
-    /// Takes up what was changed in the file by hand since it said `before`: that is asked for, also where it was decided
-    /// otherwise.
+    /// Takes up what was changed in the file since it said `before`: that is asked for, marks where the target still has those
+    /// that the file had, as another dashboard may have written there what somebody has decided otherwise since.
     pub fn revise(&mut self, before: Program, program: Program) {
         if program.auto != before.auto {
             self.mode_asked = false;
@@ -69,12 +69,11 @@ impl Wishes {
         let before = self.before.take();
         for module in snapshot.modules.iter().filter(|module| module.class != Class::Protected) {
             let mark = self.program.mark_of(module);
-            let revised = before.as_ref().is_some_and(|before| before.mark_of(module) != mark);
-            if !self.marks_asked.insert(module.path.clone()) && !revised {
+            let before = before.as_ref().map(|before| before.mark_of(module)).filter(|before| *before != mark);
+            if !self.marks_asked.insert(module.path.clone()) && before.is_none() {
                 continue;
             }
-            // What the file has ceased to say is taken back; what it says from the start does not overrule anybody.
-            let undecided = module.mark == Mark::None || revised;
+            let undecided = module.mark == Mark::None || before == Some(module.mark);
             if undecided && module.mark != mark {
                 commands.push(Command::Mark { modules: vec![module.path.to_string_lossy().into_owned()], mark });
             }
@@ -182,14 +181,14 @@ mod tests {
     fn a_file_edited_meanwhile_counts_again() {
         let first = program(Some(Mode::All), &["liba.so", "libb.so"], &[]);
         let mut wishes = Wishes::new(first.clone());
-        let mut now = snapshot(&["liba.so", "libb.so", "libc.so"]);
+        let mut now = snapshot(&["liba.so", "libb.so", "libc.so", "libd.so"]);
         assert_eq!(wishes.commands(&now).len(), 3);
         now.mode = Mode::All;
         for module in &mut now.modules {
-            // That of the last one was made in a terminal: the file has never said it.
+            // The last two were marked in a terminal: the file has never said it.
             module.mark = Mark::Reload;
         }
-        wishes.revise(first, program(Some(Mode::Off), &[], &["libb.so"]));
+        wishes.revise(first, program(Some(Mode::Off), &[], &["libb.so", "libd.so"]));
         let expected = [mark("liba.so", Mark::None), mark("libb.so", Mark::Skip), Command::SetMode(Mode::Off)];
         assert_eq!(wishes.commands(&now), expected);
         wishes.settle(program(Some(Mode::Marked), &[], &[]));

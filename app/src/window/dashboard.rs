@@ -58,6 +58,8 @@ pub struct Dashboard {
     pub(super) file: Found,
     /// Why it could not be read, as long as that lasts.
     file_problem: Option<String>,
+    /// That is one of writing it.
+    file_unwritable: bool,
     pub(super) toasts: Vec<Toast>,
     pub(super) view: View,
     pub(super) now: SystemTime,
@@ -103,6 +105,7 @@ impl Dashboard {
             settings,
             file: Found::default(),
             file_problem: None,
+            file_unwritable: false,
             toasts: Vec::new(),
             view,
             now: SystemTime::now(),
@@ -248,13 +251,17 @@ impl Dashboard {
                 }
             }
             Reply::Config(Ok(found)) => {
-                self.tell_of_file(None);
+                // That it can be read says nothing of writing.
+                if !self.file_unwritable {
+                    self.tell_of_file(None);
+                }
                 for tab in &mut self.tabs {
                     tab.heed(&found.config);
                 }
                 self.file = found;
             }
             Reply::Remembered(Ok(found)) => {
+                self.file_unwritable = false;
                 self.tell_of_file(None);
                 for tab in &mut self.tabs {
                     tab.told(&found.config);
@@ -271,6 +278,8 @@ impl Dashboard {
             }
             Reply::Remembered(Err(problem)) => {
                 let message = problem.to_string();
+                // A flaw in what it says has a line.
+                self.file_unwritable = problem.line.is_none();
                 self.file.path = problem.path;
                 self.tell_of_file(Some(message));
             }
@@ -376,11 +385,14 @@ impl Dashboard {
                 None => return,
                 failed => failed,
             },
-            None => rows.next(),
+            None => {
+                let first = rows.next();
+                first.filter(has_failed).or_else(|| rows.find(has_failed)).or(first)
+            }
         };
         view.selected = next.map(|module| module.path.clone());
         view.chosen = next.as_ref().is_some_and(has_failed);
-        view.reveal = true;
+        view.reveal |= next.is_some();
     }
 
     /// What the user asks for, and for how long what is shown reads rightly.

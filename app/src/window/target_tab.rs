@@ -195,8 +195,8 @@ impl TargetTab {
         if self.config.as_ref() == Some(config) {
             return;
         }
-        let before = self.config.replace(config.clone()).unwrap_or_default();
-        if let (Some(program), Some(wishes)) = (self.program(), &mut self.wishes) {
+        let before = self.config.replace(config.clone());
+        if let (Some(before), Some(program), Some(wishes)) = (before, self.program(), &mut self.wishes) {
             wishes.revise(before.of(&program), config.of(&program));
         }
         self.grant();
