@@ -60,6 +60,8 @@ pub struct Reloaded {
     pub receipt: Receipt,
     pub ledger: Ledger,
     pub revision: u64,
+    /// What another version's bytes took, for the next.
+    pub freed: Option<Vec<u8>>,
 }
 
 /// Reloads modules of one process; keeps their analysed generations.
@@ -199,10 +201,11 @@ impl Engine {
         let completed = shadow_file::complete(&record.file, &plan.image, &mut spare);
         receipt.warnings.extend(without_lines(&spare.stripped));
         drop((plan, spare));
+        let mut freed = None;
         if let (Some(analysed), Some(entry)) = (self.lineages.get_mut(module), ledger.module(module)) {
             analysed.of.clone_from(&entry.generations);
             let last = analysed.lineage.all().len() - 1;
-            analysed.lineage.retire_all_but([parent, last]);
+            freed = analysed.lineage.retire_all_but([parent, last]);
             analysed.lineage.placed(last).image.make_ready();
         }
         if let Err(error) = completed {
@@ -210,7 +213,7 @@ impl Engine {
         }
         self.ready_helper();
         info!("{name}: generation {} after {:.1} ms", receipt.generation, receipt.timings_ms.total);
-        Ok(Reloaded { receipt, ledger, revision })
+        Ok(Reloaded { receipt, ledger, revision, freed })
     }
 
     /// Makes generation `to` run again; `rejected` is noted with it, at the same instant.
@@ -290,7 +293,7 @@ impl Engine {
         }
         self.helper = Some(helper);
         self.ready_helper();
-        Ok(Reloaded { receipt, ledger: next, revision })
+        Ok(Reloaded { receipt, ledger: next, revision, freed: None })
     }
 
     /// Replaces mappings of files by mappings of their copies; how long it took and how long the target stood still, in
@@ -524,7 +527,7 @@ fn unchanged(
     let revision = link.set_ledger(revision, parts::changes(ledger, &next, link.space())?)?;
     let mut receipt = Receipt::empty(file_name(module), Outcome::Unchanged, active);
     receipt.timings_ms = clock.finish();
-    Ok(Reloaded { receipt, ledger: next, revision })
+    Ok(Reloaded { receipt, ledger: next, revision, freed: None })
 }
 
 /// Tells what a rollback does not take back: initial values that statics were given on the way.

@@ -245,12 +245,12 @@ impl Image {
     }
 
     /// Frees what only a comparison with the next file needs, most of it debugging information, unless others share it.
-    /// [`Image::revive`] brings that back.
-    pub fn retire(&mut self) {
+    /// [`Image::revive`] brings that back. Returned is the memory that the bytes took.
+    pub fn retire(&mut self) -> Option<Vec<u8>> {
         if self.retired {
-            return;
+            return None;
         }
-        let Some(analysis) = pool::alone(&mut self.analysis) else { return };
+        let analysis = pool::alone(&mut self.analysis)?;
         // Pages that nobody writes to take no memory.
         let mut bytes = vec![0; analysis.bytes.len()];
         let mut at = 0;
@@ -260,12 +260,12 @@ impl Image {
             }
             at = at.max(part.end);
         }
-        analysis.bytes = Arc::new(bytes);
         analysis.recurring = Recurring::default();
         analysis.layouts = OnceLock::new();
         analysis.users = OnceLock::new();
         analysis.uses_of_state = OnceLock::new();
         analysis.retired = true;
+        Arc::into_inner(std::mem::replace(&mut analysis.bytes, Arc::new(bytes)))
     }
 
     /// Reads debugging information again from the kept file.

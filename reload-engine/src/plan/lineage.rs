@@ -249,13 +249,11 @@ impl Lineage {
         placed.rebound_entries = at_entries(&placed.image, code);
     }
 
-    /// Frees what of the generations, but the first and these, only a comparison with the next file needs.
-    pub fn retire_all_but(&mut self, kept: [usize; 2]) {
-        for (_, placed) in self.placed.iter_mut().enumerate().skip(1).filter(|(index, _)| !kept.contains(index)) {
-            if let Some(image) = Arc::get_mut(&mut placed.image) {
-                image.retire();
-            }
-        }
+    /// Frees what of the generations, but the first and these, only a comparison with the next file needs. Returned is memory
+    /// that took the bytes of one, if there was such.
+    pub fn retire_all_but(&mut self, kept: [usize; 2]) -> Option<Vec<u8>> {
+        let others = self.placed.iter_mut().enumerate().skip(1).filter(|(index, _)| !kept.contains(index));
+        others.filter_map(|(_, placed)| Arc::get_mut(&mut placed.image)?.retire()).last()
     }
 
     /// Has a generation ready to be compared with the next file.

@@ -277,8 +277,11 @@ impl Worker {
             };
             let Record { revision, ledger, .. } = &self.record;
             match self.engine.reload(&mut self.link, *revision, ledger, &path, candidate, force) {
-                Ok(Reloaded { receipt, ledger, revision }) => {
+                Ok(Reloaded { receipt, ledger, revision, freed }) => {
                     self.record.replace(revision, ledger);
+                    if let Some(memory) = freed {
+                        self.modules[index].look.lend(memory);
+                    }
                     if receipt.outcome == Outcome::Reloaded {
                         self.note(index, Change::Reload, &receipt);
                     }
@@ -357,7 +360,7 @@ impl Worker {
             let rejected = self.left_alone(index, ledger);
             let Record { revision, ledger, .. } = &self.record;
             match self.engine.rollback(&mut self.link, *revision, ledger, &path, to, rejected) {
-                Ok(Reloaded { receipt, ledger, revision }) => {
+                Ok(Reloaded { receipt, ledger, revision, .. }) => {
                     self.record.replace(revision, ledger);
                     self.note(index, Change::Rollback, &receipt);
                     self.dirty = true;

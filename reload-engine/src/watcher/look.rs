@@ -66,6 +66,8 @@ pub enum Evidence {
 pub struct Look {
     path: PathBuf,
     pending: Option<Pending>,
+    /// To read into; what it holds is of no importance.
+    memory: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -82,7 +84,13 @@ struct Pending {
 
 impl Look {
     pub fn new(path: PathBuf) -> Look {
-        Look { path, pending: None }
+        Look { path, pending: None, memory: Vec::new() }
+    }
+
+    /// Gives memory that the next content may be read into. Fresh memory is slow the first time that it is written to, above all
+    /// where a virtual machine's host has to find it.
+    pub fn lend(&mut self, memory: Vec<u8>) {
+        self.memory = memory;
     }
 
     /// Something may have happened to the file.
@@ -117,7 +125,7 @@ impl Look {
     /// Looks once. A verdict ends the looking until the next [`Look::touch`].
     pub fn look(&mut self, now: Instant) -> Sight {
         let Some(mut pending) = self.pending.take() else { return Sight::Undecided };
-        let seen = read_once(&self.path);
+        let seen = read_once(&self.path, &mut self.memory);
         if seen.stamp != pending.stamp {
             pending.since = now;
             pending.pause = SHORTEST_PAUSE;
@@ -134,6 +142,7 @@ impl Look {
                     return Sight::Finished(Reading { bytes, stamp, content });
                 }
                 pending.unconfirmed = Some(content);
+                self.memory = bytes;
                 if written_to { pending.pause } else { CONFIRM }
             }
             State::Gone if waited => return Sight::Missing,
@@ -207,8 +216,8 @@ enum State {
     Gone,
 }
 
-fn read_once(path: &Path) -> Seen {
-    match try_read(path) {
+fn read_once(path: &Path, memory: &mut Vec<u8>) -> Seen {
+    match try_read(path, memory) {
         Ok(seen) => seen,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Seen { stamp: None, state: State::Gone },
         Err(error) => Seen {
@@ -218,7 +227,7 @@ fn read_once(path: &Path) -> Seen {
     }
 }
 
-fn try_read(path: &Path) -> io::Result<Seen> {
+fn try_read(path: &Path, memory: &mut Vec<u8>) -> io::Result<Seen> {
     // A path that has become a FIFO would block the open, a device would never end.
     if !std::fs::metadata(path)?.is_file() {
         let reason = "not a regular file".into();
@@ -242,7 +251,7 @@ fn try_read(path: &Path) -> io::Result<Seen> {
     file.seek(SeekFrom::Start(0))?;
     // Writers that begin now wait until all is read.
     let writers = writers(&file);
-    let (bytes, content) = read_and_hash(&file, before.size)?;
+    let (bytes, content) = read_and_hash(&file, before.size, memory)?;
     if bytes.len() as u64 != before.size || stamp_of(&file.metadata()?) != before || stamp(path)? != before {
         return seen(State::Changing);
     }
@@ -257,11 +266,17 @@ fn try_read(path: &Path) -> io::Result<Seen> {
     }
 }
 
-/// A file of `size` bytes, and its [`content_hash`]. Of one that has grown a byte more, as a sign.
-fn read_and_hash(mut file: &File, size: u64) -> io::Result<(Vec<u8>, String)> {
+/// A file of `size` bytes, and its [`content_hash`]. Of one that has grown a byte more, as a sign. Read into `memory`, if that
+/// is enough.
+fn read_and_hash(mut file: &File, size: u64, memory: &mut Vec<u8>) -> io::Result<(Vec<u8>, String)> {
     // What has just been read is still in the processor's cache.
     const STRETCH: u64 = 256 << 10;
-    let mut bytes = with_large_pages(size as usize + 1);
+    let mut bytes = std::mem::take(memory);
+    bytes.clear();
+    if bytes.capacity() as u64 <= size {
+        // The next version is seldom much larger, and pages that nobody writes to take no memory.
+        bytes = with_large_pages((size + size / 16) as usize + 1);
+    }
     let mut hasher = xxhash3_128::Hasher::new();
     loop {
         let (start, left) = (bytes.len(), size.saturating_add(1) - bytes.len() as u64);
