@@ -375,11 +375,14 @@ fn spare(lineage: &Lineage, running: usize) -> Spare {
 }
 
 fn without_lines(stripped: &[Generation]) -> Option<String> {
-    let (first, last) = (stripped.first()?, stripped.last()?);
-    let which = if first == last { format!("generation {first}") } else { format!("generations {first} to {last}") };
+    let numbers: Vec<String> = stripped.iter().map(Generation::to_string).collect();
+    if numbers.is_empty() {
+        return None;
+    }
     Some(format!(
-        "the store is full: debuggers and backtraces find no lines of {which} any more; give it more room \
-         ($XDG_RUNTIME_DIR, else the temporary directory) before the target is next started"
+        "the store is full: debuggers and backtraces find no lines of generation {} any more; give it more room \
+         ($XDG_RUNTIME_DIR, else the temporary directory) before the target is next started",
+        numbers.join(", ")
     ))
 }
 

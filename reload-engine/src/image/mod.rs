@@ -289,10 +289,15 @@ impl Image {
         self.retired
     }
 
-    /// Its bytes with debugging information, as much as there still is.
-    pub fn bytes_with_debugging(&self) -> Cow<'_, [u8]> {
-        let kept = self.retired.then(|| fs::read(&self.path).ok()).flatten();
-        kept.map_or_else(|| Cow::Borrowed(self.bytes.as_slice()), Cow::Owned)
+    /// Its bytes with debugging information; `None` where that is gone.
+    pub fn bytes_with_debugging(&self) -> Option<Cow<'_, [u8]>> {
+        if !self.retired {
+            return Some(Cow::Borrowed(&self.bytes));
+        }
+        let bytes = fs::read(&self.path).ok()?;
+        let is_hole = |part: Range<usize>| bytes.get(part).is_none_or(|bytes| bytes.iter().all(|byte| *byte == 0));
+        let is_gone = !self.tables.debugging.is_empty() && self.tables.debugging.iter().map(as_usize).all(is_hole);
+        (!is_gone).then_some(Cow::Owned(bytes))
     }
 
     /// Nobody else has it while it is being made.

@@ -51,8 +51,11 @@ pub fn check(
     if !changed.is_empty() {
         let mut harmful = harmful(before, &changed, &statics, touched.signatures());
         let rest: HashSet<TypeKey> = changed.iter().copied().filter(|key| !harmful.contains(key)).collect();
-        let lasting = if rest.is_empty() { Vec::new() } else { in_lasting_frames(running, before, &rest) };
-        harmful.extend(&lasting);
+        if !rest.is_empty() {
+            let (lasting, unseen) = in_lasting_frames(running, before, &rest);
+            harmful.extend(&lasting);
+            findings.warnings.extend(unseen.then(|| LOST.to_owned()));
+        }
         let told = tell_types(old, new, &harmful);
         findings.refusals.extend(told);
         let brief: Vec<TypeKey> = changed.iter().copied().filter(|key| !harmful.contains(key)).collect();
@@ -92,16 +95,23 @@ pub fn check(
 /// How many types are told of that live on stacks for moments only.
 const BRIEF: usize = 4;
 
+const LOST: &str = "the store was full, so an old generation has lost its debugging information: what its `main` and its threads \
+                    hold in their frames is not compared";
+
 /// Those of the types that are in the frame of what begins a program or a thread, by value or pointed to from there, in any
-/// generation that runs: it was there before the reload and will be after it.
-fn in_lasting_frames(running: &[&Image], types: &Layouts, changed: &HashSet<TypeKey>) -> Vec<TypeKey> {
+/// generation that runs: it was there before the reload and will be after it. And whether that could not be seen of one.
+fn in_lasting_frames(running: &[&Image], types: &Layouts, changed: &HashSet<TypeKey>) -> (Vec<TypeKey>, bool) {
     let mut found: HashSet<TypeKey> = HashSet::new();
+    let mut unseen = false;
     for image in running {
-        let roots = lasting::roots(image);
-        let held = Layouts::held_by(&image.bytes_with_debugging(), &roots).into_iter().map(|(_, key)| (key, false));
+        let Some(bytes) = image.bytes_with_debugging() else {
+            unseen = true;
+            continue;
+        };
+        let held = Layouts::held_by(&bytes, &lasting::roots(image)).into_iter().map(|(_, key)| (key, false));
         found.extend(reach(types, held, Follow::Values).into_keys().filter(|key| changed.contains(key)));
     }
-    sorted(found.into_iter().collect())
+    (sorted(found.into_iter().collect()), unseen)
 }
 
 fn sorted(mut keys: Vec<TypeKey>) -> Vec<TypeKey> {

@@ -44,7 +44,8 @@ pub fn warnings(lineage: &Lineage, changed: &[Instance]) -> Vec<String> {
             "is what a thread begins with"
         };
         let name = demangle(lineage.name(*instance));
-        let inlined = inlined_into(&image.bytes_with_debugging(), image.functions[function].address);
+        let bytes = image.bytes_with_debugging().unwrap_or_default();
+        let inlined = inlined_into(&bytes, image.functions[function].address);
         let mut inlined: Vec<String> = inlined.into_iter().filter(|name| !is_library(name)).collect();
         let more = inlined.len().saturating_sub(TOLD);
         inlined.truncate(TOLD);

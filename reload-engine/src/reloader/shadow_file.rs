@@ -15,6 +15,7 @@ use std::{
 };
 
 use nix::fcntl::{FallocateFlags, fallocate};
+use tracing::{debug, warn};
 
 use crate::{
     error::{Error, Result},
@@ -51,8 +52,14 @@ impl Spare {
         loop {
             match work() {
                 Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                    let gives = |(_, image): &(Generation, Arc<Image>)| strip(image).unwrap_or(false);
+                    let gives = |(generation, image): &(Generation, Arc<Image>)| {
+                        strip(&image.path, image).unwrap_or_else(|error| {
+                            debug!("no room from generation {generation}: {error}");
+                            false
+                        })
+                    };
                     let Some((generation, _)) = self.images.find(gives) else { return Err(error) };
+                    warn!("{error}: generation {generation} has lost its debugging information");
                     self.stripped.push(generation);
                 }
                 done => return done,
@@ -61,15 +68,19 @@ impl Spare {
     }
 }
 
-/// Whether there was something to give back.
-fn strip(image: &Image) -> io::Result<bool> {
-    let file = File::options().write(true).open(&image.path)?;
-    let before = file.metadata()?.blocks();
-    for part in left_for_later(image) {
+/// Takes all debugging information away, as half of it would be worse than none; whether there was something to give back. A
+/// file with another name is a forked process's too.
+fn strip(path: &Path, image: &Image) -> io::Result<bool> {
+    let file = File::options().write(true).open(path)?;
+    let before = file.metadata()?;
+    if before.nlink() > 1 {
+        return Ok(false);
+    }
+    for part in &image.tables.debugging {
         let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         fallocate(&file, hole, part.start as i64, (part.end - part.start) as i64)?;
     }
-    Ok(file.metadata()?.blocks() < before)
+    Ok(file.metadata()?.blocks() < before.blocks())
 }
 
 /// Writes the shadow of `image` without its debugging information.
@@ -98,13 +109,16 @@ pub fn write(path: &Path, image: &Image, edits: &[Edit], spare: &mut Spare) -> R
 /// Adds the debugging information.
 ///
 /// # Errors
-/// The store has no room for it; the generation runs all the same.
+/// The store has no room for it: there is none in the file then, and the generation runs all the same.
 pub fn complete(path: &Path, image: &Image, spare: &mut Spare) -> io::Result<()> {
     if left_for_later(image).next().is_none() {
         return Ok(());
     }
     let file = File::options().write(true).open(path)?;
-    spare.with_room(|| left_for_later(image).try_for_each(|part| write_part(&file, image, part)))
+    spare.with_room(|| left_for_later(image).try_for_each(|part| write_part(&file, image, part))).inspect_err(|_| {
+        // Where even that fails, the file cannot be used for anything.
+        let _ = strip(path, image);
+    })
 }
 
 /// Removes a shadow and the folder made for it.

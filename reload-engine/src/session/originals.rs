@@ -94,7 +94,7 @@ pub fn take_over(file: &Path, pid: u32, folder: &Path) -> Result<Option<PathBuf>
     let own = folder.join("inherited").join(relative);
     let copy = || {
         fs::create_dir_all(own.parent().unwrap_or(folder))?;
-        // It is never written to: another name for it will do, where the file system has such.
+        // What has two names is never written to: another name for it will do, where the file system has such.
         if own.exists() { Ok(()) } else { fs::hard_link(file, &own).or_else(|_| fs::copy(file, &own).map(drop)) }
     };
     copy().map_err(|source| Error::File {

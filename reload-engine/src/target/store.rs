@@ -95,24 +95,26 @@ impl StoreRoot {
         if ended.is_empty() {
             return;
         }
-        let mapped = self.mapped_folders();
-        for (_, folder) in ended.iter().filter(|(_, folder)| !mapped.contains(folder.path())) {
+        let mapped = self.mapped_targets();
+        for (_, folder) in ended.iter().filter(|(pid, _)| !mapped.contains(pid)) {
             // What cannot be removed now can the next time.
             let _ = fs::remove_dir_all(folder.path());
         }
     }
 
-    /// The targets' folders of which some process has files mapped.
-    fn mapped_folders(&self) -> HashSet<PathBuf> {
-        let mut folders = HashSet::new();
-        for process in Process::all() {
-            // Those of other users are none of ours.
+    /// The targets of whose folders some process has files mapped.
+    fn mapped_targets(&self) -> HashSet<u32> {
+        let user = geteuid();
+        // As the kernel tells paths.
+        let root = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let mut targets = HashSet::new();
+        for process in Process::all().into_iter().filter(|process| user.is_root() || process.uid == user.as_raw()) {
             for file in maps::read(process.pid).unwrap_or_default().into_iter().filter_map(|mapping| mapping.file) {
-                let within = file.path.strip_prefix(&self.path).ok();
-                folders.extend(within.and_then(|path| path.iter().next()).map(|folder| self.path.join(folder)));
+                let folder = file.path.strip_prefix(&root).ok().and_then(|path| path.iter().next()?.to_str());
+                targets.extend(folder.and_then(|folder| folder.parse::<u32>().ok()));
             }
         }
-        folders
+        targets
     }
 
     fn targets(&self) -> Vec<(u32, TargetFolder)> {
