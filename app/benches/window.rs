@@ -7,12 +7,10 @@
 //!
 //! Ends with status 1 where a figure is above its limit.
 //!
-//! On 2 cores with llvmpipe, 28 November 2026, fourteen runs, processor time of a frame while others kept both cores busy: 0.8
-//! to 1.8 ms to scroll and 0.8 to 1.9 while the filter changes (medians), 1.0 to 2.4 and 1.5 to **2.9** (95 of 100). How much
-//! of what is above the limit is the neighbours' doing is not known: the same runs without what is now saved, alternating with
-//! these, had 1.6 to 3.0 and 2.6 to 4.7, and 2.4 to 4.5 on a quiet machine. A frame in which all rows are new is two thirds
-//! laying out text; callgrind counts 7.1 million instructions for the mean of such frames (13.2 million before). First frame
-//! 185 to 227 ms, 121 MB, 0 ticks while idle.
+//! On 2 cores with llvmpipe and nothing else to do, 29 November 2026, five runs: 0.6 ms to scroll and 0.7 while the filter changes
+//! (medians), 0.7 to 1.1 and 1.1 to 1.3 (95 of 100); beside two busy cores 1.0 to 2.4 and 1.5 to 2.9. A frame in which all rows
+//! are new is two thirds laying out text. First frame 134 to 152 ms, 122 MB. Idle, once 1 tick, else none: what wakes is a thread of
+//! zbus' twice a second, for 20 microseconds.
 
 use std::{
     env, fs,
