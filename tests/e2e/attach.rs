@@ -145,16 +145,29 @@ fn signals_three_thousand_times_a_second() {
     }
 }
 
+/// A server whose library has been reloaded once, before it has children: what they inherit is its second version and the ledger
+/// that says so.
+fn server_in_its_second_version<'a>(room: &'a Room, greek: &Greek) -> Stranger<'a> {
+    let mut server = Stranger::ready(room, host(room, "forking"), &[]);
+    assert_eq!(server.ask(&format!("open {}", greek.installed.display())), "ok");
+    server.done(&["attach"]);
+    greek.install(2);
+    assert_eq!(server.reload_one(Greek::NAME)["outcome"], "reloaded");
+    server
+}
+
+/// Reloads a child of that server by itself.
+fn reload_child(room: &Room, child: u32) {
+    let output = stranger::verb(room, child, &["reload", "--json", Greek::NAME]);
+    let receipt = &receipts(&output)[0];
+    assert_eq!((&receipt["outcome"], &receipt["generation"]), (&"reloaded".into(), &2.into()), "{}", told(&output));
+}
+
 #[test]
 fn children_of_a_server_run_what_they_were_forked_with_and_reload_by_themselves() {
     let room = Room::new();
     let greek = Greek::new(&room, 3);
-    let mut server = Stranger::ready(&room, host(&room, "forking"), &[]);
-    assert_eq!(server.ask(&format!("open {}", greek.installed.display())), "ok");
-    // Reloaded before there are children: what they inherit is its second version and the ledger that says so.
-    server.done(&["attach"]);
-    greek.install(2);
-    assert_eq!(server.reload_one(Greek::NAME)["outcome"], "reloaded");
+    let mut server = server_in_its_second_version(&room, &greek);
     let workers: Vec<u32> = server.ask("fork 8").split_whitespace().map(|pid| pid.parse().expect("a number")).collect();
     let all = |version: &str| [version; 8].join(" ");
     let seen = |server: &mut Stranger<'_>, wanted: String| {
@@ -163,9 +176,7 @@ fn children_of_a_server_run_what_they_were_forked_with_and_reload_by_themselves(
     seen(&mut server, all("222"));
     greek.install(3);
     for (index, &worker) in workers.iter().enumerate() {
-        let output = stranger::verb(&room, worker, &["reload", "--json", Greek::NAME]);
-        let receipt = &receipts(&output)[0];
-        assert_eq!((&receipt["outcome"], &receipt["generation"]), (&"reloaded".into(), &2.into()), "{}", told(&output));
+        reload_child(&room, worker);
         let expected: Vec<&str> = (0..8).map(|other| if other <= index { "333" } else { "222" }).collect();
         seen(&mut server, expected.join(" "));
     }
@@ -179,21 +190,15 @@ fn children_of_a_server_run_what_they_were_forked_with_and_reload_by_themselves(
 fn a_child_that_outlives_its_parent_is_reloaded() {
     let room = Room::new();
     let greek = Greek::new(&room, 3);
-    let mut server = Stranger::ready(&room, host(&room, "forking"), &[]);
-    assert_eq!(server.ask(&format!("open {}", greek.installed.display())), "ok");
-    server.done(&["attach"]);
-    greek.install(2);
-    assert_eq!(server.reload_one(Greek::NAME)["outcome"], "reloaded");
+    let mut server = server_in_its_second_version(&room, &greek);
     let left: u32 = server.ask("leave 1").trim().parse().expect("a number");
     let parent = server.pid();
     drop(server);
     // Whoever attaches something sweeps what the ended have left.
     Stranger::ready(&room, host(&room, "host"), &[]).done(&["attach"]);
     greek.install(3);
-    let output = stranger::verb(&room, left, &["reload", "--json", Greek::NAME]);
+    reload_child(&room, left);
     process::signal(left, libc::SIGKILL);
-    let receipt = &receipts(&output)[0];
-    assert_eq!((&receipt["outcome"], &receipt["generation"]), (&"reloaded".into(), &2.into()), "{}", told(&output));
     wait_for("its end", || (!process::is_running(left)).then_some(()));
     Stranger::ready(&room, host(&room, "host"), &[]).done(&["attach"]);
     let kept = room.leftovers();

@@ -178,13 +178,8 @@ fn permission_removed() {
 
 #[test]
 fn disk_full_for_the_store() {
-    if !is_root() {
-        return skip("disk_full_for_the_store", "mounting a small file system needs root");
-    }
     let room = Room::new();
-    let Some(_mounted) = Mounted::small(&room.runtime) else {
-        return skip("disk_full_for_the_store", "this machine does not allow mounting a file system");
-    };
+    let Some(_mounted) = Mounted::small(&room.runtime, "disk_full_for_the_store") else { return };
     let greek = Greek::new(&room, 2);
     let mut target = greek_target(&room, &greek);
     // The first listing copies the originals; from here on there is no room.
@@ -206,13 +201,8 @@ fn disk_full_for_the_store() {
 fn a_store_full_of_debugging_information() {
     const WEIGHT: usize = 8 << 20;
     const RELOADS: usize = 12;
-    if !is_root() {
-        return skip("a_store_full_of_debugging_information", "mounting a small file system needs root");
-    }
     let room = Room::new();
-    let Some(_mounted) = Mounted::small(&room.runtime) else {
-        return skip("a_store_full_of_debugging_information", "this machine does not allow mounting a file system");
-    };
+    let Some(_mounted) = Mounted::small(&room.runtime, "a_store_full_of_debugging_information") else { return };
     let greek = Greek::new(&room, 2);
     greek.weigh_down(WEIGHT);
     let mut target = greek_target(&room, &greek);
@@ -248,12 +238,21 @@ fn assert_failed(receipt: &Value, reason: &str) {
 struct Mounted(PathBuf);
 
 impl Mounted {
-    fn small(at: &Path) -> Option<Self> {
+    /// `None`: it cannot be had here, and `test` has been told as skipped.
+    fn small(at: &Path, test: &str) -> Option<Self> {
+        if !is_root() {
+            skip(test, "mounting a small file system needs root");
+            return None;
+        }
         let path = std::ffi::CString::new(at.as_os_str().as_encoded_bytes()).expect("no NUL");
         // SAFETY: all five arguments are strings that live until the call returns.
         let result =
             unsafe { libc::mount(c"tmpfs".as_ptr(), path.as_ptr(), c"tmpfs".as_ptr(), 0, c"size=48m".as_ptr().cast()) };
-        (result == 0).then(|| Mounted(at.to_owned()))
+        if result != 0 {
+            skip(test, "this machine does not allow mounting a file system");
+            return None;
+        }
+        Some(Mounted(at.to_owned()))
     }
 }
 
