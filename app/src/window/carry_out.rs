@@ -137,9 +137,7 @@ impl Dashboard {
         let view = &mut self.view;
         match action {
             Action::Select(path) => {
-                view.selected = Some(path);
-                view.chosen = true;
-                view.reveal = true;
+                view.choose(Some(path));
                 context.memory_mut(|memory| memory.request_focus(table_id()));
             }
             Action::Move(rows) => self.move_selection(rows),
@@ -305,9 +303,7 @@ impl Dashboard {
             tab.selected = self.view.selected.take();
         }
         self.active = position;
-        self.view.selected = self.tabs.get_mut(position).and_then(|tab| tab.selected.take());
-        self.view.chosen = true;
-        self.view.reveal = true;
+        self.view.choose(self.tabs.get_mut(position).and_then(|tab| tab.selected.take()));
     }
 
     fn close(&mut self, position: usize) {
@@ -320,9 +316,7 @@ impl Dashboard {
             self.active -= 1;
         } else if position == self.active {
             self.active = self.active.min(self.tabs.len().saturating_sub(1));
-            self.view.selected = self.tabs.get_mut(self.active).and_then(|tab| tab.selected.take());
-            self.view.chosen = true;
-            self.view.reveal = true;
+            self.view.choose(self.tabs.get_mut(self.active).and_then(|tab| tab.selected.take()));
         }
     }
 
@@ -349,9 +343,7 @@ impl Dashboard {
             None => 0,
         };
         if let Some(position) = modules.get(to) {
-            self.view.selected = Some(snapshot.modules[*position].path.clone());
-            self.view.chosen = true;
-            self.view.reveal = true;
+            self.view.choose(Some(snapshot.modules[*position].path.clone()));
         }
     }
 }

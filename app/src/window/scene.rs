@@ -58,6 +58,15 @@ pub struct View {
     pub page: usize,
 }
 
+impl View {
+    /// Selects a module to stay selected, and brings it into view.
+    pub fn choose(&mut self, module: Option<PathBuf>) {
+        self.selected = module;
+        self.chosen = true;
+        self.reveal = true;
+    }
+}
+
 /// What panels read.
 #[derive(Clone, Copy)]
 pub struct Scene<'a> {
