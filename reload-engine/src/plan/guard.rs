@@ -15,7 +15,7 @@ use super::{
 use crate::{
     image::{
         Function, Image, NameKey, RelocationKind, Resolves, demangle,
-        layout::{Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, describe},
+        layout::{Head, Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, describe},
     },
     model::{Details, Vaddr},
 };
@@ -187,7 +187,8 @@ impl<'a> Touched<'a> {
         let names: HashSet<u64> =
             variables.filter_map(|variable| Some(old.layouts().unit_of(variable.site)?.name)).collect();
         let touched = &self.after;
-        Layouts::read_some(&new.bytes, |head| names.contains(&head.name) || head.covers_any(touched))
+        let wanted = |head: &Head| names.contains(&head.name) || head.covers_any(touched);
+        Layouts::read_some(&new.bytes, wanted, &self.continued)
     }
 
     /// What to say where touched code has no type information.

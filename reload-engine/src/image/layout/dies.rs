@@ -24,6 +24,7 @@ use gimli::{
 use twox_hash::XxHash3_128;
 
 use super::{Head, Reader, Site, mix};
+use crate::model::Vaddr;
 
 /// What the name or an attribute says besides its hash.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,7 +106,12 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    pub fn read(dwarf: &Dwarf<Reader<'_>>, header: UnitHeader<Reader<'_>>) -> gimli::Result<Unit> {
+    /// Without the parameters of functions that do not begin at one of `functions`, which ascend; without these, with all.
+    pub fn read(
+        dwarf: &Dwarf<Reader<'_>>,
+        header: UnitHeader<Reader<'_>>,
+        functions: Option<&[Vaddr]>,
+    ) -> gimli::Result<Unit> {
         let base = header.offset().0;
         let mut result = Unit { base, length: header.length_including_self(), ..Unit::default() };
         let unit = dwarf.unit(header)?;
@@ -122,7 +128,7 @@ impl Unit {
             };
             let tag = abbreviation.tag();
             let scope = open.last().copied().unwrap_or_default();
-            if !is_of_interest(tag) {
+            if !is_of_interest(tag) || scope.unasked && tag == DW_TAG_formal_parameter {
                 entries.skip_attributes(abbreviation.attributes())?;
                 if abbreviation.has_children() {
                     open.push(Scope { die: None, ..scope });
@@ -233,7 +239,10 @@ impl Unit {
                 let names = is_scope(tag) && die.flags.has(Flags::NAMED);
                 let name = if names { die.name } else { mix(scope.name, u64::from(tag == DW_TAG_namespace)) };
                 let name = if names || tag == DW_TAG_namespace { name } else { scope.name };
-                open.push(Scope { die: Some(index), name, heap, top: tag == DW_TAG_compile_unit });
+                let unasked = tag == DW_TAG_subprogram
+                    && die.flags.has(Flags::ADDRESSED)
+                    && functions.is_some_and(|functions| functions.binary_search(&Vaddr(die.number)).is_err());
+                open.push(Scope { die: Some(index), name, heap, top: tag == DW_TAG_compile_unit, unasked });
             }
         }
         let count = result.dies.len() as u32;
@@ -303,6 +312,8 @@ struct Scope {
     heap: bool,
     /// The unit itself.
     top: bool,
+    /// A function whose parameters nobody asks for, or a block in it.
+    unasked: bool,
 }
 
 impl Die {

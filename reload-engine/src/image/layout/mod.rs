@@ -145,16 +145,18 @@ impl Layouts {
         Layouts::read_units(bytes, None)
     }
 
-    /// The same of those units only that are `wanted`; whether one is typed it does not know before.
-    pub fn read_some(bytes: &[u8], wanted: impl Fn(&Head) -> bool + Sync) -> Layouts {
-        Layouts::read_units(bytes, Some(&wanted))
+    /// The same of those units only that are `wanted`, whether one is typed they do not know before, and of their functions only
+    /// of those that begin at `functions`, which ascend.
+    pub fn read_some(bytes: &[u8], wanted: impl Fn(&Head) -> bool + Sync, functions: &[Vaddr]) -> Layouts {
+        Layouts::read_units(bytes, Some(&Wanted { units: &wanted, functions }))
     }
 
     fn read_units(bytes: &[u8], wanted: Option<&Wanted<'_>>) -> Layouts {
         let Some(sections) = Sections::load(bytes) else { return Layouts::default() };
         let dwarf = sections.dwarf();
         let units = units(&dwarf, wanted);
-        let parts: Vec<_> = (0..units.list.len()).into_par_iter().map(|index| shape::of_unit(&units, index)).collect();
+        let of_unit = |index| shape::of_unit(&units, index, wanted.map(|wanted| wanted.functions));
+        let parts: Vec<_> = (0..units.list.len()).into_par_iter().map(of_unit).collect();
         let mut layouts = Layouts { units: units.list.iter().map(Unit::head).collect(), ..Layouts::default() };
         let split = units.list.iter().any(|unit| unit.split);
         layouts.elsewhere = if split { Some(IN_DWO) } else { sections.elsewhere };
@@ -169,7 +171,7 @@ impl Layouts {
     pub fn held_by(bytes: &[u8], functions: &[Vaddr]) -> Vec<(Vaddr, TypeKey)> {
         let Some(sections) = Sections::load(bytes) else { return Vec::new() };
         let dwarf = sections.dwarf();
-        let units = units(&dwarf, Some(&|head: &Head| head.covers_any(functions)));
+        let units = units(&dwarf, Some(&Wanted { units: &|head: &Head| head.covers_any(functions), functions }));
         (0..units.list.len()).into_par_iter().flat_map_iter(|index| shape::held(&units, index, functions)).collect()
     }
 
@@ -263,8 +265,13 @@ impl<'data> Sections<'data> {
     }
 }
 
-/// Which units are to be read, by their heads.
-type Wanted<'a> = dyn Fn(&Head) -> bool + Sync + 'a;
+/// What of a file is to be read.
+struct Wanted<'a> {
+    /// Units, by their heads.
+    units: &'a (dyn Fn(&Head) -> bool + Sync),
+    /// Where the functions begin whose parameters are asked for, ascending.
+    functions: &'a [Vaddr],
+}
 
 /// The units that are wanted, or all.
 fn units(dwarf: &Dwarf<Reader<'_>>, wanted: Option<&Wanted<'_>>) -> Units {
@@ -272,11 +279,12 @@ fn units(dwarf: &Dwarf<Reader<'_>>, wanted: Option<&Wanted<'_>>) -> Units {
     if let Some(wanted) = wanted {
         // One that cannot be read is left for whoever reads all.
         let is_wanted = |header: &UnitHeader<Reader<'_>>| {
-            Unit::read_head(dwarf, *header).is_ok_and(|unit| unit.signed.is_some() || wanted(&unit.head()))
+            Unit::read_head(dwarf, *header).is_ok_and(|unit| unit.signed.is_some() || (wanted.units)(&unit.head()))
         };
         headers = headers.into_par_iter().filter(is_wanted).collect();
     }
-    Units::of(headers.into_par_iter().map(|header| Unit::read(dwarf, header).unwrap_or_default()).collect())
+    let read = |header| Unit::read(dwarf, header, wanted.map(|wanted| wanted.functions)).unwrap_or_default();
+    Units::of(headers.into_par_iter().map(read).collect())
 }
 
 pub(super) fn headers<'data>(dwarf: &Dwarf<Reader<'data>>) -> Vec<UnitHeader<Reader<'data>>> {

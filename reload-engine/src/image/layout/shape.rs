@@ -45,7 +45,9 @@ pub(super) struct Part {
 const DEPTH: u32 = 24;
 const VOID: u64 = 1;
 
-pub(super) fn of_unit(units: &Units, index: usize) -> Part {
+/// Signatures only of these functions, which ascend; without them, of all.
+pub(super) fn of_unit(units: &Units, index: usize, functions: Option<&[Vaddr]>) -> Part {
+    let is_asked = |address: Vaddr| functions.is_none_or(|functions| functions.binary_search(&address).is_ok());
     let mut part = Part::default();
     let unit = &units.list[index];
     for (at, die) in unit.dies.iter().enumerate() {
@@ -68,7 +70,7 @@ pub(super) fn of_unit(units: &Units, index: usize) -> Part {
                 ty,
                 edges,
             });
-        } else if die.tag == DW_TAG_subprogram && die.flags.has(Flags::ADDRESSED) {
+        } else if die.tag == DW_TAG_subprogram && die.flags.has(Flags::ADDRESSED) && is_asked(Vaddr(die.number)) {
             part.functions.push(entry.signature());
         }
     }
