@@ -253,16 +253,12 @@ impl Drop for Plugs {
 /// alone knows where the area of `mmap` ends.
 fn plug_above(limit: u64, size: u64) -> Plugs {
     let mut plugs = Plugs(Vec::new());
-    let mut ask = HIGHEST / 2;
+    let mut ask = largest_above(limit, size);
     loop {
-        // An odd number of pages, which is not aligned for huge pages and so not moved within its gap.
-        let len = ask.max(size) | PAGE;
-        match memory::reserve_anywhere(len) {
-            Some(range) if range.start >= limit && plugs.0.len() < MOST_PLUGS => plugs.0.push(range),
-            elsewhere => {
-                if let Some(range) = elsewhere {
-                    memory::release(&range);
-                }
+        match reserve_above(limit, ask.max(size)) {
+            Some(range) if plugs.0.len() < MOST_PLUGS => plugs.0.push(range),
+            spare => {
+                spare.iter().for_each(memory::release);
                 if ask <= size {
                     return plugs;
                 }
@@ -270,6 +266,34 @@ fn plug_above(limit: u64, size: u64) -> Plugs {
             }
         }
     }
+}
+
+/// The largest power of two that the kernel puts above `limit`, or one not larger than `size`. What has room there leaves room
+/// for everything smaller, so a few questions find it.
+fn largest_above(limit: u64, size: u64) -> u64 {
+    let (mut fits, mut most) = (size.ilog2(), HIGHEST.ilog2() - 1);
+    while fits < most {
+        let middle = (fits + most).div_ceil(2);
+        match reserve_above(limit, 1 << middle) {
+            Some(range) => {
+                memory::release(&range);
+                fits = middle;
+            }
+            None => most = middle - 1,
+        }
+    }
+    1 << fits
+}
+
+/// Reserves where the kernel would put `size` bytes if that is above `limit`.
+fn reserve_above(limit: u64, size: u64) -> Option<Range<u64>> {
+    // An odd number of pages, which is not aligned for huge pages and so not moved within its gap.
+    let range = memory::reserve_anywhere(size | PAGE)?;
+    if range.start >= limit {
+        return Some(range);
+    }
+    memory::release(&range);
+    None
 }
 
 /// `struct link_map` of `<link.h>`, the public part.
