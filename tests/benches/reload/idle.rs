@@ -126,13 +126,14 @@ fn ticks(pid: u32) -> f64 {
 }
 
 /// The same, finer: from the scheduler's own account of each thread.
-fn processor_ms(pid: u32) -> f64 {
+pub fn processor_ms(pid: u32) -> f64 {
     threads(pid).into_iter().map(|thread| processor_of(pid, thread)).sum()
 }
 
+/// None of a thread that has ended.
 fn processor_of(pid: u32, thread: u32) -> f64 {
-    let text = read(&format!("/proc/{pid}/task/{thread}/schedstat"));
-    text.split_whitespace().next().and_then(|time| time.parse::<f64>().ok()).expect("nanoseconds") / 1e6
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat")).unwrap_or_default();
+    text.split_whitespace().next().map_or(0.0, |time| time.parse::<f64>().expect("nanoseconds")) / 1e6
 }
 
 fn all_switches(pid: u32) -> f64 {

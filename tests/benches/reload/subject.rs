@@ -17,10 +17,17 @@ use reload_tests::{program::Conversation, toolchain};
 use serde_json::Value;
 
 use crate::{
-    clock, dashboard, floor,
+    clock, dashboard, floor, idle,
     libraries::{Changed, Language, Library},
     work_folder,
 };
+
+/// Between two saves at least.
+const PAUSE: Duration = Duration::from_millis(60);
+/// Milliseconds of processor time in a pause that are none to speak of.
+const AT_REST: f64 = 1.0;
+/// How many pauses are made at most for something to come to rest.
+const SETTLING: usize = 50;
 
 /// Its processes, ended with the value.
 pub struct Subject {
@@ -80,6 +87,20 @@ impl Subject {
     /// The process that was started: the tool itself where there is one.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until the tool has done what it does ahead of the next save: people do not save again that soon.
+    fn settle(&self) {
+        let is_at_work = || {
+            let before = idle::processor_ms(self.pid());
+            thread::sleep(PAUSE);
+            idle::processor_ms(self.pid()) - before > AT_REST
+        };
+        for _ in 0..SETTLING {
+            if self.target == 0 || !is_at_work() {
+                break;
+            }
+        }
     }
 
     /// Stops it, so that it takes no time from others, or lets it go on.
@@ -210,6 +231,7 @@ impl<'a> Save<'a> {
     /// Puts the next version into place, by rename; milliseconds until the subject returned its value.
     pub fn measure(&mut self, subject: &mut Subject) -> f64 {
         let version = self.next;
+        subject.settle();
         let begun = self.save();
         (subject.value(version) - begun) as f64 / 1e6
     }
@@ -229,8 +251,7 @@ impl<'a> Save<'a> {
         self.next += 1;
         let beside = self.installed.with_extension("tmp");
         write(&beside, &self.library.version(version, self.changed));
-        // What is left to do after the save before has been done by then, as when people save.
-        thread::sleep(Duration::from_millis(60));
+        thread::sleep(PAUSE);
         let begun = clock::now();
         fs::rename(&beside, &self.installed).expect("the folder is ours");
         begun
