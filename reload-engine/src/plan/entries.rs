@@ -3,6 +3,7 @@
 //! The oldest entry of a function, which its pointers lead to, jumps to the code that runs now; those of the generations in
 //! between jump to the oldest. So a reload writes to the oldest and to the last, however many there were before.
 
+use rayon::prelude::*;
 use reload_protocol::{Merge, Patch, Range, Write};
 
 use super::lineage::{Implementers, Instance, Lineage, Placed};
@@ -32,6 +33,47 @@ pub struct Transition {
 }
 
 impl Transition {
+    /// Of entries, each with where it led and where it will lead.
+    fn of(lineage: &Lineage, steps: impl Iterator<Item = (Instance, Lead, Lead)>) -> Transition {
+        let mut result = Transition::default();
+        for (instance, old, new) in steps {
+            let pieces = entry_bytes(lineage, instance, old.target()).into_iter().zip(entry_bytes(
+                lineage,
+                instance,
+                new.target(),
+            ));
+            for (before, after) in pieces.filter(|(before, after)| before.bytes != after.bytes) {
+                // From one target to another either jump will do; otherwise it is code or padding before or after.
+                if before.springboard && (old.target().is_none() || new.target().is_none()) {
+                    result.forbidden.push(Range { start: before.at.0, len: 1 });
+                }
+                result.patches.push(Patch {
+                    address: before.at.0,
+                    len: before.len,
+                    before: before.bytes,
+                    after: after.bytes,
+                });
+            }
+            match new {
+                Lead::Torn(sharers) => result.torn.extend(sharers),
+                Lead::Unreachable => result.far.push(instance),
+                Lead::NoRoom => result.unpatchable.push(instance),
+                Lead::Own | Lead::To(_) => {}
+            }
+        }
+        result
+    }
+
+    /// With what was found of further entries.
+    fn and(mut self, other: Transition) -> Transition {
+        self.patches.extend(other.patches);
+        self.forbidden.extend(other.forbidden);
+        self.unpatchable.extend(other.unpatchable);
+        self.torn.extend(other.torn);
+        self.far.extend(other.far);
+        self
+    }
+
     /// Adds writes; where a patch stands there is nothing left to write to.
     pub fn write_around_patches(&mut self, writes: Vec<Write>) {
         let patches = &self.patches;
@@ -49,11 +91,11 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
     let (before, after) = (Running::of(lineage, from), Running::of(lineage, to));
     let mut entries: Vec<(Addr, Instance)> = Vec::new();
     let mut consider = |instance: Instance| entries.push((lineage.address(instance), instance));
-    for (&family, last) in before.implementers.iter() {
+    for (family, last) in before.implementers.iter() {
         let all = lineage.is_entangled(family)
             || !before.leads_through_oldest(lineage, family)
             || !after.leads_through_oldest(lineage, family);
-        let next = after.implementers.get(&family).filter(|_| !all);
+        let next = after.implementers.get(family).filter(|_| !all);
         match next {
             Some(next) if next == last => {
                 let newest = lineage.newest(family);
@@ -64,14 +106,14 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
             Some(next) => {
                 consider(lineage.oldest(family));
                 consider(lineage.newest(family));
-                let runs = [last, next].into_iter().flat_map(|it| lineage.run(family, *it));
+                let runs = [last, next].into_iter().flat_map(|it| lineage.run(family, it));
                 runs.for_each(|it| consider(*it));
             }
             None => lineage.instances(family).iter().for_each(|it| consider(*it)),
         }
     }
-    let begun = after.implementers.keys().filter(|family| !before.implementers.contains_key(family));
-    begun.flat_map(|family| lineage.instances(*family)).for_each(|it| consider(*it));
+    let begun = after.implementers.iter().filter(|(family, _)| before.implementers.get(*family).is_none());
+    begun.flat_map(|(family, _)| lineage.instances(family)).for_each(|it| consider(*it));
     // A function that came with a generation on the way to only one of the two is implemented anew by nobody there, but its
     // later instances lead to it, and no longer do.
     let on = |path: &[usize], generation: usize| path.binary_search(&generation).is_ok();
@@ -87,36 +129,20 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
     entries.sort_unstable();
     entries.dedup_by_key(|(address, _)| *address);
 
-    let mut result = Transition::default();
-    for (_, instance) in entries {
+    let step = |(_, instance): &(Addr, Instance)| {
         let fresh = untouched == Some(instance.generation);
-        let old = if fresh { Lead::Own } else { before.lead(lineage, instance) };
-        let new = after.lead(lineage, instance);
-        match &new {
-            Lead::Torn(sharers) => result.torn.extend(sharers),
-            Lead::Unreachable => result.far.push(instance),
-            Lead::NoRoom => result.unpatchable.push(instance),
-            Lead::Own | Lead::To(_) => {}
-        }
-        let pieces =
-            entry_bytes(lineage, instance, old.target()).into_iter().zip(entry_bytes(lineage, instance, new.target()));
-        for (before, after) in pieces.filter(|(before, after)| before.bytes != after.bytes) {
-            // From one target to another either jump will do; otherwise it is code or padding before or after.
-            if before.springboard && (old.target().is_none() || new.target().is_none()) {
-                result.forbidden.push(Range { start: before.at.0, len: 1 });
-            }
-            result.patches.push(Patch {
-                address: before.at.0,
-                len: before.len,
-                before: before.bytes,
-                after: after.bytes,
-            });
-        }
-    }
+        let old = if fresh { Lead::Own } else { before.lead(lineage, *instance) };
+        (*instance, old, after.lead(lineage, *instance))
+    };
+    let parts = entries.par_chunks(ENTRIES).map(|part| Transition::of(lineage, part.iter().map(step)));
+    let mut result = parts.reduce(Transition::default, Transition::and);
     result.patches.sort_unstable_by_key(|patch| patch.address);
     result.forbidden.sort_unstable_by_key(|range| range.start);
     result
 }
+
+/// How many entries one thread looks at at a time.
+const ENTRIES: usize = 512;
 
 /// Who runs what while a generation is active.
 struct Running {
@@ -221,7 +247,7 @@ impl Running {
     /// Whether the oldest entry of a function that was implemented anew is known to lead to the code that runs, so that the
     /// others may lead to it.
     fn leads_through_oldest(&self, lineage: &Lineage, family: u32) -> bool {
-        let Some(implementer) = self.implementers.get(&family).copied() else { return false };
+        let Some(implementer) = self.implementers.get(family) else { return false };
         let (oldest, target) = (lineage.oldest(family), lineage.address(implementer));
         lineage.is_alone(oldest)
             && (lineage.interchangeable(oldest, implementer) || jumps_by_itself(lineage, oldest, target))

@@ -68,8 +68,33 @@ pub struct Placed {
     pub rebound_entries: Vec<(Vaddr, [u8; 4])>,
 }
 
-/// By family: who runs it.
-pub type Implementers = Arc<HashMap<u32, Instance>>;
+/// By family: who runs it, where a generation implemented it anew.
+#[derive(Clone, Debug, Default)]
+pub struct Implementers(Arc<Vec<Option<Instance>>>);
+
+impl Implementers {
+    pub fn get(&self, family: u32) -> Option<Instance> {
+        self.0.get(family as usize).copied().flatten()
+    }
+
+    /// In the order of the families, which is about that of their addresses.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Instance)> {
+        (0..).zip(&*self.0).filter_map(|(family, implementer)| Some((family, (*implementer)?)))
+    }
+
+    /// Once a generation implements these families, by index of its functions, anew.
+    fn after(mut self, generation: usize, implements: &[(u32, u32)]) -> Implementers {
+        let known = Arc::make_mut(&mut self.0);
+        for (family, function) in implements {
+            let family = *family as usize;
+            if known.len() <= family {
+                known.resize(family + 1, None);
+            }
+            known[family] = Some(Instance { generation, function: *function });
+        }
+        self
+    }
+}
 
 /// Generations of one module.
 ///
@@ -222,11 +247,8 @@ impl Lineage {
         let implements: Vec<(u32, u32)> =
             plan.implements.iter().map(|function| (families[*function as usize], *function)).collect();
         let before = self.implementers(plan.parent);
-        let mut implementers = HashMap::clone(&before);
-        implementers.extend(
-            implements.iter().map(|(family, function)| (*family, Instance { generation, function: *function })),
-        );
-        self.implementers = vec![(plan.parent, before), (generation, Arc::new(implementers))];
+        let after = before.clone().after(generation, &implements);
+        self.implementers = vec![(plan.parent, before), (generation, after)];
         self.add(Placed {
             number,
             parent: plan.parent,
@@ -375,26 +397,21 @@ impl Lineage {
     /// Who runs each family that a generation on the way to `generation` implemented anew.
     pub fn implementers(&self, generation: usize) -> Implementers {
         if let Some((_, known)) = self.implementers.iter().find(|(of, _)| *of == generation) {
-            return Arc::clone(known);
+            return known.clone();
         }
-        let mut result = HashMap::new();
-        for generation in self.path(generation) {
-            for (family, function) in &self.placed[generation].implements {
-                result.insert(*family, Instance { generation, function: *function });
-            }
-        }
-        Arc::new(result)
+        let path = self.path(generation).into_iter();
+        path.fold(Implementers::default(), |known, on| known.after(on, &self.placed[on].implements))
     }
 
     /// The instance that runs a family, given [`Lineage::implementers`] and [`Lineage::path`] of the active generation;
     /// `None` where the family does not exist on that path.
-    pub fn implementer(&self, implementers: &HashMap<u32, Instance>, path: &[usize], family: u32) -> Option<Instance> {
+    pub fn implementer(&self, implementers: &Implementers, path: &[usize], family: u32) -> Option<Instance> {
         let on_path = |instance: &Instance| path.binary_search(&instance.generation).is_ok();
         let first = || {
             let oldest = Some(self.oldest(family)).filter(on_path);
             oldest.or_else(|| self.instances(family).iter().copied().find(on_path))
         };
-        implementers.get(&family).copied().or_else(first)
+        implementers.get(family).or_else(first)
     }
 }
 

@@ -411,7 +411,7 @@ impl<'a> Lending<'a> {
         }
         let lending = Lending { lineage, implementers, continued };
         for (borrower, family) in borrowers {
-            if lending.implementers.contains_key(&family) {
+            if lending.implementers.get(family).is_some() {
                 lending.has_room(plan, borrower);
             }
         }
@@ -437,7 +437,7 @@ impl<'a> Lending<'a> {
                 true
             }
             // It is gone: whoever ran it last still does.
-            None => self.implementers.get(&family).is_some_and(|last| !self.lineage.interchangeable(lender, *last)),
+            None => self.implementers.get(family).is_some_and(|last| !self.lineage.interchangeable(lender, last)),
         };
         if redirected {
             plan.lenders.insert(family);
