@@ -99,6 +99,15 @@ pub struct Function {
     pub content: Option<u128>,
 }
 
+impl Function {
+    /// Of references that ascend by site, those that stand in it.
+    pub fn those_in<'a>(&self, references: &'a [CodeReference]) -> &'a [CodeReference] {
+        let first = references.partition_point(|reference| reference.site < self.address);
+        let here = references[first..].partition_point(|reference| reference.site < self.end);
+        &references[first..first + here]
+    }
+}
+
 /// A static: the program's state, or a named constant.
 #[derive(Clone, Debug)]
 pub struct Object {

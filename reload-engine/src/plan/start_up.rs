@@ -137,16 +137,13 @@ fn news(known: &Entries, image: &Image, what: &str, table: &[Vaddr], warnings: &
 
 /// The statics that a source file's start-up function sets up, itself or through the compiler's functions for single ones.
 fn constructed_by(image: &Image, start_up: &Function) -> BTreeSet<usize> {
-    let belongs = |function: &Function| {
+    let belongs = |function: &&Function| {
         function.address == start_up.address
             || (function.file.is_some()
                 && function.file == start_up.file
                 && is_static_initialiser(image.function_name(function)))
     };
-    let own = image
-        .references
-        .iter()
-        .filter(|reference| reference.function.is_some_and(|function| belongs(&image.functions[function as usize])));
+    let own = image.functions.iter().filter(belongs).flat_map(|function| function.those_in(&image.references));
     let objects = own.filter_map(|reference| image.state_meant(reference.target));
     // The guard of an inline variable says by itself whether it has been constructed; `std::__ioinit` only counts.
     let plain = |object: &usize| {

@@ -111,18 +111,15 @@ impl<'a> Table<'a> {
 
     pub fn of_function(&self, function: u32) -> Vec<Reference> {
         let function = &self.image.functions[function as usize];
-        let (start, end) = (function.address, function.end);
         match self.kind {
             Kind::Objects => {
-                let here = |all: &'a [CodeReference]| {
-                    let first = all.partition_point(|other| other.site < start);
-                    all[first..].iter().take_while(move |other| other.site < end)
-                };
+                let here = |all: &'a [CodeReference]| function.those_in(all).iter();
                 let all = here(&self.image.references).chain(here(&self.image.approaches));
                 all.filter_map(|it| Reference::to_object(self.image, it)).collect()
             }
             Kind::ThreadLocals => {
-                self.references().into_iter().filter(|other| other.site >= start && other.site < end).collect()
+                let inside = function.address..function.end;
+                self.references().into_iter().filter(|other| inside.contains(&other.site)).collect()
             }
         }
     }
