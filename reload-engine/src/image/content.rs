@@ -59,11 +59,18 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
     let resolvers: HashMap<Vaddr, Option<u128>> =
         indirect.map(|(index, function)| (function.address, plain.function(index, scan))).collect();
     let functions = parts(image.functions.len());
-    let own = functions.par_iter().flat_map_iter(|part| {
+    let objects = parts(image.objects.len());
+    // What a part has read of constants for its functions serves for its statics.
+    let part = |index: usize| {
         let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
-        part.clone().map(move |function| meaning.function(function, scan))
-    });
-    let own: Vec<Option<u128>> = own.collect();
+        let functions = functions.get(index).into_iter().flat_map(Range::clone);
+        let functions: Vec<_> = functions.map(|function| meaning.function(function, scan)).collect();
+        let objects = objects.get(index).into_iter().flat_map(Range::clone);
+        (functions, objects.map(|object| meaning.static_of(object)).collect::<Vec<_>>())
+    };
+    let hashed = (0..functions.len().max(objects.len())).into_par_iter().map(part);
+    let (own, objects): (Vec<_>, Vec<_>) = hashed.collect();
+    let (own, objects) = (own.concat(), objects.concat());
     let clones: Vec<(Vaddr, Vaddr)> =
         image.functions.iter().filter(|of| of.auxiliary).map(|clone| (clone.address, clone.end)).collect();
     let function = |index: usize| {
@@ -71,12 +78,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         comparable.then(|| with_clones(image, scan, &own, &clones, index)).flatten()
     };
     let functions = (0..image.functions.len()).into_par_iter().map(function).collect();
-    let objects = parts(image.objects.len());
-    let objects = objects.par_iter().flat_map_iter(|part| {
-        let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
-        part.clone().map(move |object| meaning.static_of(object))
-    });
-    Hashes { functions, objects: objects.collect() }
+    Hashes { functions, objects }
 }
 
 /// How functions or statics are divided among threads: what parts have in common each of them reads anew, so they are few, but
@@ -143,7 +145,8 @@ fn entries(image: &Image) -> Vec<u128> {
     let mut entries = Vec::with_capacity(image.functions.len());
     for aliases in image.functions.chunk_by(|one, next| one.address == next.address) {
         let named = aliases.iter().map(|alias| (alias.key, alias.file)).min();
-        let meaning = named.map_or(0, |(key, file)| digest(&[tag(b'f'), key.0, file.unwrap_or(0)]));
+        let meaning =
+            named.map_or(0, |(key, file)| digest(&[tag(b'f'), key.0, file.unwrap_or(0)]));
         entries.extend(aliases.iter().map(|_| meaning));
     }
     entries
@@ -231,12 +234,13 @@ impl Meaning<'_> {
         if self.relative_tables.binary_search(&target).is_ok() {
             return self.relative_table(function, target);
         }
-        if let Some(cases) = self.jump_table(function, target) {
+        let may_be_jump_table = self.may_be_jump_table(target);
+        if may_be_jump_table && let Some(cases) = self.jump_table(function, target) {
             return cases;
         }
         let (circles, incomplete) = (self.circles, std::mem::take(&mut self.incomplete));
         let meaning = self.target(target, 0);
-        if circles == self.circles && !self.incomplete && !self.may_be_jump_table(target) {
+        if circles == self.circles && !self.incomplete && !may_be_jump_table {
             self.mentioned.insert(target.0, meaning);
         }
         self.incomplete |= incomplete;
@@ -325,11 +329,9 @@ impl Meaning<'_> {
             && first().is_some_and(leads_to_code)
     }
 
-    /// A switch's table of 32-bit offsets into its own function: position-independent once read as positions.
+    /// A switch's table of 32-bit offsets into its own function, if what may be one is one: position-independent once read as
+    /// positions.
     fn jump_table(&self, function: usize, target: Vaddr) -> Option<u128> {
-        if !self.may_be_jump_table(target) {
-            return None;
-        }
         let owner = &self.image.functions[function];
         let bytes = self.image.bytes_from(target);
         let address = |entry: &[u8]| {

@@ -197,13 +197,15 @@ impl Tables {
 
 /// The section holding `address`, thread-local templates excepted; `sections` ascend by address.
 pub fn section_at(sections: &[Section], address: Vaddr) -> Option<&Section> {
+    let after = sections.partition_point(|section| section.address <= address.0);
+    last_holding(&sections[..after], address)
+}
+
+/// The same of sections none of which begins behind `address`.
+pub fn last_holding(sections: &[Section], address: Vaddr) -> Option<&Section> {
     // `.tbss` overlaps what follows it, so look a few sections back.
-    let end = sections.partition_point(|section| section.address <= address.0);
-    sections[..end]
-        .iter()
-        .rev()
-        .take(8)
-        .find(|section| section.kind != SectionKind::ThreadLocal && section.contains(address))
+    let mut near = sections.iter().rev().take(8);
+    near.find(|section| section.kind != SectionKind::ThreadLocal && section.contains(address))
 }
 
 /// The little-endian word at an address that the file itself holds.

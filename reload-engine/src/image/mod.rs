@@ -179,6 +179,7 @@ pub struct Analysis {
     pub tls_uses: Vec<TlsUse>,
     pub tls_displacements: Vec<TlsDisplacement>,
     recurring: Recurring,
+    section_places: Places,
     function_places: Places,
     object_places: Places,
     slot_places: Places,
@@ -218,6 +219,7 @@ impl Image {
     pub fn parse_after(before: Option<&Image>, path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<Image> {
         let bytes = bytes.into();
         let tables = elf::read(path, &bytes)?;
+        let section_places = Places::new(tables.sections.iter().map(|section| section.address));
         let analysis = Analysis {
             bytes,
             tables,
@@ -230,6 +232,7 @@ impl Image {
             tls_uses: Vec::new(),
             tls_displacements: Vec::new(),
             recurring: Recurring::default(),
+            section_places,
             function_places: Places::default(),
             object_places: Places::default(),
             slot_places: Places::default(),
@@ -480,7 +483,7 @@ impl Analysis {
 
     /// The section holding `address`, thread-local templates excepted.
     pub fn section_at(&self, address: Vaddr) -> Option<&Section> {
-        elf::section_at(&self.tables.sections, address)
+        elf::last_holding(&self.tables.sections[..self.section_places.up_to(address.0)], address)
     }
 
     /// The file's bytes from `address` to the end of its section; empty for zero-initialised memory.
