@@ -78,7 +78,7 @@ pub fn callees(image: &Image, function: usize) -> Callees {
             Some(callee) => callees.here.push(callee),
             None => {
                 callees.imported.extend(image.relocation_at(slot).and_then(|relocation| match &relocation.resolves {
-                    Resolves::Symbol { name, here: None, .. } => Some(name.clone()),
+                    Resolves::Symbol { name, here: None, .. } => Some(image.text(name).to_owned()),
                     _ => None,
                 }))
             }

@@ -146,7 +146,7 @@ fn entries(image: &Image) -> Vec<u128> {
     for aliases in image.functions.chunk_by(|one, next| one.address == next.address) {
         let named = aliases.iter().map(|alias| (alias.key, alias.file)).min();
         let meaning =
-            named.map_or(0, |(key, file)| digest(&[tag(b'f'), key.0, file.unwrap_or(0)]));
+            named.map_or(0, |(key, file)| digest(&[tag(b'f'), key.0, file.map_or(0, |file| file.0.get().into())]));
         entries.extend(aliases.iter().map(|_| meaning));
     }
     entries
@@ -447,7 +447,7 @@ impl Meaning<'_> {
             }
             (Resolves::Symbol { name, addend, here }, _) => {
                 let size = here.and_then(|here| image.object_at(here)).map_or(0, |object| image.objects[object].size);
-                digest(&[kind, name_digest(name), *addend as u128, size as u128])
+                digest(&[kind, name_digest(image.text(name)), *addend as u128, size as u128])
             }
             // A local variable of a local-dynamic or initial-exec slot; which one follows in the next word or the addend.
             (

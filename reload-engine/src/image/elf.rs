@@ -114,8 +114,9 @@ pub enum RawKind {
 pub enum Resolves {
     /// An address of this file: `RELATIVE`, `RELR`, or symbolic against a symbol that nobody may preempt.
     Here(Vaddr),
-    /// A symbol found by the loader, plus an addend; `here` is this file's own definition of it, if any.
-    Symbol { name: String, addend: i64, here: Option<Vaddr> },
+    /// A symbol found by the loader, plus an addend; `name` is where its name stands in the file, `here` this file's own
+    /// definition of it, if any.
+    Symbol { name: Range<u32>, addend: i64, here: Option<Vaddr> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

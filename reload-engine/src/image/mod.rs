@@ -8,6 +8,7 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io, iter,
+    num::{NonZeroU64, NonZeroU128},
     ops::{Deref, Range},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -40,6 +41,7 @@ mod places;
 mod pool;
 mod recurring;
 mod switches;
+mod symbols;
 mod tls_block;
 mod tls_code;
 mod unnamed;
@@ -56,10 +58,11 @@ pub use names::{closure_family, demangle, is_file_start_up, is_static_initialise
 pub use pool::{analyse, analyse_known};
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
-use elf::{RawKind, RawSymbol, Tables};
+use elf::Tables;
 use layout::Layouts;
 use places::Places;
 use recurring::Recurring;
+use symbols::Symbols;
 use users::Users;
 
 /// A name with what the compiler appends at whim taken off, hashed. Equal keys are candidates for a match, no more.
@@ -70,6 +73,26 @@ impl NameKey {
     /// Of a function with this name.
     pub fn of_function(name: &str) -> NameKey {
         NameKey(XxHash3_128::oneshot(names::normalise(name.as_bytes(), false)))
+    }
+}
+
+/// Hash of a name that is compared only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TextKey(NonZeroU64);
+
+impl TextKey {
+    pub fn of(text: &[u8]) -> TextKey {
+        TextKey(NonZeroU64::MIN | XxHash3_128::oneshot(text) as u64)
+    }
+}
+
+/// Hash of what something means, independent of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Content(NonZeroU128);
+
+impl Content {
+    pub fn of(hash: u128) -> Content {
+        Content(NonZeroU128::MIN | hash)
     }
 }
 
@@ -84,9 +107,9 @@ pub struct Function {
     /// Start of the next function, or the section's end.
     pub end: Vaddr,
     /// Source file, for local symbols.
-    pub file: Option<u128>,
-    /// The version it is exported under, hashed.
-    pub version: Option<u128>,
+    pub file: Option<TextKey>,
+    /// The version it is exported under.
+    pub version: Option<TextKey>,
     /// A piece split off or specialised by the compiler, or start-up code: never an entry of its own.
     pub auxiliary: bool,
     /// Chosen by a resolver at load time.
@@ -94,9 +117,8 @@ pub struct Function {
     pub entry: Entry,
     /// Hash of its instructions with every field zeroed that depends on where something lies.
     pub skeleton: u128,
-    /// Hash of its instructions, of everything they refer to and of its exception table, independent of addresses. `None`:
-    /// cannot be compared.
-    pub content: Option<u128>,
+    /// Of its instructions, everything they refer to and its exception table. `None`: cannot be compared.
+    pub content: Option<Content>,
 }
 
 impl Function {
@@ -117,14 +139,14 @@ pub struct Object {
     pub address: Vaddr,
     /// Bytes; 0 for the linker's markers as `__dso_handle`.
     pub size: u64,
-    pub file: Option<u128>,
-    /// The version it is exported under, hashed.
-    pub version: Option<u128>,
+    pub file: Option<TextKey>,
+    /// The version it is exported under.
+    pub version: Option<TextKey>,
     pub local: bool,
     /// Lies in memory that is read-only once relocated.
     pub constant: bool,
-    /// Hash of the initial value with pointers described by what they point to. `None`: cannot be compared.
-    pub content: Option<u128>,
+    /// Of the initial value with pointers described by what they point to. `None`: cannot be compared.
+    pub content: Option<Content>,
 }
 
 impl Object {
@@ -191,17 +213,6 @@ pub struct Analysis {
     /// As [`Image::retire`] left it.
     retired: bool,
 }
-
-/// What symbols stand for, in their order.
-#[derive(Default)]
-struct Symbols {
-    functions: Vec<Function>,
-    objects: Vec<Object>,
-    thread_locals: Vec<Object>,
-}
-
-/// How many symbols one thread looks at at a time.
-const SYMBOLS: usize = 4096;
 
 impl Image {
     /// Parses and analyses `bytes`; `path` is for messages only.
@@ -346,10 +357,10 @@ impl Analysis {
         let borrows = |function: &Function| matches!(function.entry.form, Form::Borrowed { .. });
         self.borrowers = (0..).zip(&self.functions).filter(|(_, it)| borrows(it)).map(|(index, _)| index).collect();
         for (function, content) in self.functions.iter_mut().zip(hashes.functions) {
-            function.content = content;
+            function.content = content.map(Content::of);
         }
         for (object, content) in self.objects.iter_mut().zip(hashes.objects) {
-            object.content = content;
+            object.content = content.map(Content::of);
         }
         self.references = scan.references;
         self.approaches = scan.approaches;
@@ -359,95 +370,13 @@ impl Analysis {
     }
 
     fn collect_symbols(&mut self) {
-        let parts: Vec<Symbols> = self.tables.symbols.par_chunks(SYMBOLS).map(|part| self.symbols(part)).collect();
-        let sorted =
-            |part: fn(&Symbols) -> &Vec<Object>| joined(parts.iter().map(part), |object| (object.address, object.size));
-        let (objects, thread_locals) = (sorted(|part| &part.objects), sorted(|part| &part.thread_locals));
-        let mut functions =
-            joined(parts.iter().map(|part| &part.functions), |function| (function.address, function.size));
-        let mut end = None;
-        for index in (0..functions.len()).rev() {
-            let address = functions[index].address;
-            if index + 1 < functions.len() && functions[index + 1].address != address {
-                end = Some(functions[index + 1].address);
-            }
-            if let Some(end) = end {
-                let function = &mut functions[index];
-                function.end = function.end.min(end);
-            }
-        }
+        let Symbols { functions, objects, thread_locals } = symbols::collect(self);
         self.function_places = Places::new(functions.iter().map(|function| function.address.0));
         self.object_places = Places::new(objects.iter().map(|object| object.address.0));
         self.slot_places = Places::new(self.tables.relocations.iter().map(|relocation| relocation.slot.0));
         self.functions = functions;
         self.objects = objects;
         self.thread_locals = thread_locals;
-    }
-
-    /// What some of the symbol table's entries, which follow each other, stand for.
-    fn symbols(&self, entries: &[RawSymbol]) -> Symbols {
-        let text = |range: &Range<u32>| &self.bytes[range.start as usize..range.end as usize];
-        let Symbols { mut functions, mut objects, mut thread_locals } = Symbols::default();
-        let mut last_file: Option<(Range<u32>, u128)> = None;
-        for symbol in entries {
-            let name = text(&symbol.name);
-            let address = Vaddr(symbol.address);
-            // Rust's source files are codegen units with a hash in their name, and its symbols need none.
-            let in_file = symbol.file.as_ref().filter(|_| !names::is_rust(names::normalise(name, false)));
-            // Symbols of one file follow each other.
-            let file = in_file.map(|file| match &last_file {
-                Some((known, hash)) if known == file => *hash,
-                _ => last_file.insert((file.clone(), XxHash3_128::oneshot(text(file)))).1,
-            });
-            let version = symbol.version.as_ref().map(|version| XxHash3_128::oneshot(text(version)));
-            let function = matches!(symbol.kind, RawKind::Function | RawKind::IndirectFunction);
-            let key = NameKey(XxHash3_128::oneshot(names::normalise(name, symbol.local && !function)));
-            if function {
-                let Some(section) = self.section_at(address).filter(|section| section.kind == SectionKind::Code) else {
-                    continue;
-                };
-                functions.push(Function {
-                    name: symbol.name.clone(),
-                    key,
-                    address,
-                    size: symbol.size.min(section.end() - address.0),
-                    end: Vaddr(section.end()),
-                    file,
-                    version,
-                    auxiliary: names::is_auxiliary(name),
-                    indirect: symbol.kind == RawKind::IndirectFunction,
-                    entry: Entry::default(),
-                    skeleton: 0,
-                    content: None,
-                });
-                continue;
-            }
-            let limit = match symbol.kind {
-                RawKind::ThreadLocal => self.tables.tls_size,
-                _ => self.section_at(address).map_or(address.0, Section::end),
-            };
-            let object = |constant| Object {
-                name: symbol.name.clone(),
-                key,
-                address,
-                size: symbol.size.min(limit.saturating_sub(address.0)),
-                file,
-                version,
-                local: symbol.local,
-                constant,
-                content: None,
-            };
-            if symbol.kind == RawKind::ThreadLocal {
-                thread_locals.push(object(false));
-            } else if let Some(section) = self.section_at(address) {
-                if section.kind.is_state() {
-                    objects.push(object(false));
-                } else if section.kind == SectionKind::Constant && symbol.size > 0 {
-                    objects.push(object(true));
-                }
-            }
-        }
-        Symbols { functions, objects, thread_locals }
     }
 
     /// Makes statics of the state that has no symbol.
@@ -476,7 +405,8 @@ impl Analysis {
         &self.bytes[function.name.start as usize..function.name.end as usize]
     }
 
-    fn text(&self, range: &Range<u32>) -> &str {
+    /// A name that stands there in the file.
+    pub fn text(&self, range: &Range<u32>) -> &str {
         // Names were sliced from these bytes; one that is not UTF-8 is shown as empty and matched by its key.
         std::str::from_utf8(&self.bytes[range.start as usize..range.end as usize]).unwrap_or_default()
     }
@@ -620,12 +550,4 @@ impl Analysis {
         let high = segments.iter().map(|segment| (segment.address + segment.memory_size + 0xfff) & !0xfff).max();
         low..high.unwrap_or(0)
     }
-}
-
-/// What all parts hold, ascending by `key`, and in their order where that is the same. Moving such things often takes longer than
-/// sorting, so each is moved once.
-fn joined<'a, T: Clone + 'a>(parts: impl Iterator<Item = &'a Vec<T>>, key: impl Fn(&T) -> (Vaddr, u64)) -> Vec<T> {
-    let mut order: Vec<((Vaddr, u64), &T)> = parts.flatten().map(|one| (key(one), one)).collect();
-    order.sort_by_key(|(key, _)| *key);
-    order.into_iter().map(|(_, one)| one.clone()).collect()
 }

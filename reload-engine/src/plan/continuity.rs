@@ -8,7 +8,7 @@ use super::{
     lineage::Lineage,
     matching::{Traits, pair},
 };
-use crate::image::{Function, Image, NameKey, callers_of_each, closure_family, demangle};
+use crate::image::{Content, Function, Image, NameKey, callers_of_each, closure_family, demangle};
 
 /// By function of the new file: the family it continues.
 pub fn match_functions(
@@ -134,7 +134,7 @@ fn pair_renumbered_closures(
         .filter(|index| partners[*index].is_none())
         .filter_map(|index| closure_family(image.function_name(&image.functions[index])));
     let mut affected: HashSet<String> = gone.chain(came).collect();
-    let changed: Vec<(String, u128)> = (image.functions.iter().zip(partners.iter()))
+    let changed: Vec<(String, Content)> = (image.functions.iter().zip(partners.iter()))
         .filter_map(|(function, partner)| {
             let was = lineage.function(lineage.newest((*partner)?)).content;
             let content = function.content.filter(|content| was != Some(*content))?;
@@ -144,7 +144,7 @@ fn pair_renumbered_closures(
     if affected.is_empty() && changed.is_empty() {
         return;
     }
-    let mut by_content: HashMap<(String, u128), Vec<u32>> = HashMap::new();
+    let mut by_content: HashMap<(String, Content), Vec<u32>> = HashMap::new();
     for (index, function) in old.image.functions.iter().enumerate() {
         if let (Some(content), Some(of)) = (function.content, closure_family(old.image.function_name(function))) {
             by_content.entry((of, content)).or_default().push(old.families[index]);

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     image::{
-        Function, Image, NameKey, RelocationKind, Resolves, demangle,
+        Content, Function, Image, NameKey, RelocationKind, Resolves, demangle,
         layout::{Head, Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, describe},
     },
     model::{Details, Vaddr},
@@ -152,7 +152,7 @@ impl<'a> Touched<'a> {
         let mut continued: Vec<Vaddr> = differing.iter().map(|(_, is)| new.functions[*is].address).collect();
         // Pieces that the compiler split off continue nothing; most are what they were.
         let pieces = old.functions.iter().filter(|function| function.auxiliary);
-        let pieces: HashSet<(NameKey, Option<u128>)> = pieces.map(|piece| (piece.key, piece.content)).collect();
+        let pieces: HashSet<(NameKey, Option<Content>)> = pieces.map(|piece| (piece.key, piece.content)).collect();
         let is_known_piece = |function: &Function| {
             function.auxiliary && function.content.is_some() && pieces.contains(&(function.key, function.content))
         };

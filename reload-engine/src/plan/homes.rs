@@ -13,7 +13,7 @@ use super::{
     registration,
 };
 use crate::{
-    image::{Image, NameKey, Object, demangle, without_hash},
+    image::{Content, Image, NameKey, Object, demangle, without_hash},
     model::{Addr, Details, LoadBias, Place},
 };
 
@@ -382,8 +382,8 @@ fn of_added_functions(image: &Image, index: usize, added: &HashSet<NameKey>) -> 
 /// Whether a function that uses one of `objects`, of the new file, has changed.
 fn users_differ(old: &Image, new: &Image, objects: &[usize]) -> bool {
     let users: HashSet<NameKey> = objects.iter().flat_map(|object| new.users_of(*object)).copied().collect();
-    let contents = |image: &Image| -> Vec<(NameKey, Option<u128>)> {
-        let mut contents: Vec<(NameKey, Option<u128>)> =
+    let contents = |image: &Image| -> Vec<(NameKey, Option<Content>)> {
+        let mut contents: Vec<(NameKey, Option<Content>)> =
             image.functions.iter().filter(|f| users.contains(&f.key)).map(|f| (f.key, f.content)).collect();
         contents.sort_unstable();
         contents
@@ -403,7 +403,7 @@ fn same_thread_locals(old: &Image, new: &Image) -> bool {
 fn registers_anew(old: &Image, new: &Image, registration: &BTreeSet<usize>) -> bool {
     let contents = |image: &Image, statics: &BTreeSet<usize>| {
         let types = registration::types(image);
-        let mut contents: Vec<(NameKey, u64, Option<u128>)> =
+        let mut contents: Vec<(NameKey, u64, Option<Content>)> =
             statics.union(&types).map(|index| &image.objects[*index]).map(|o| (o.key, o.size, o.content)).collect();
         contents.sort_unstable();
         contents

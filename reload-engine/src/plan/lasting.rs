@@ -131,7 +131,7 @@ impl<'a> Starters<'a> {
     fn of(image: &'a Image) -> Self {
         let mut takers: HashMap<Vaddr, Vec<u32>> = HashMap::new();
         let imported = image.tables.relocations.iter().any(|relocation| match &relocation.resolves {
-            Resolves::Symbol { name, here: None, .. } => Self::NAMES.contains(&name.as_str()),
+            Resolves::Symbol { name, here: None, .. } => Self::NAMES.contains(&image.text(name)),
             _ => false,
         });
         if imported {

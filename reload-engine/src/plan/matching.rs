@@ -3,17 +3,17 @@
 //! Names come first. Where several symbols share one (C statics of different files, function-local statics), the source
 //! file and what refers to them decide; what stays ambiguous is not guessed.
 
-use crate::image::NameKey;
+use crate::image::{Content, NameKey, TextKey};
 
 /// What is known of a symbol beyond its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
     /// Source file of a local symbol.
-    pub file: Option<u128>,
+    pub file: Option<TextKey>,
     /// The version it is exported under: of one name there can be several.
-    pub version: Option<u128>,
+    pub version: Option<TextKey>,
     /// Content, for functions; `None` for statics, whose content is state.
-    pub content: Option<u128>,
+    pub content: Option<Content>,
     /// The functions that refer to it, and the places in data that point to it, ascending, for statics.
     pub users: Vec<NameKey>,
     /// Those of them that mean nothing else: not the end of what lies right before it.
@@ -113,7 +113,7 @@ fn pair_siblings(old: &[Traits], new: &[Traits], partners: &mut [Option<usize>],
 
 /// Copies of one function (Rust makes one per codegen unit) are interchangeable: any of the old for any of the new.
 fn pair_twins(old: &[Traits], new: &[Traits], partners: &mut [Option<usize>], taken: &mut [bool]) {
-    let alike = |contents: Vec<Option<u128>>| {
+    let alike = |contents: Vec<Option<Content>>| {
         contents.first().is_some_and(Option::is_some) && contents.iter().all(|content| *content == contents[0])
     };
     let olds: Vec<usize> = (0..old.len()).filter(|index| !taken[*index]).collect();
@@ -148,11 +148,11 @@ fn overlap(a: &[NameKey], b: &[NameKey]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Traits, pair};
-    use crate::image::NameKey;
+    use crate::image::{Content, NameKey, TextKey};
 
-    fn symbol(file: u128, users: &[u128]) -> Traits {
+    fn symbol(file: &str, users: &[u128]) -> Traits {
         let users: Vec<NameKey> = users.iter().map(|user| NameKey(*user)).collect();
-        Traits { file: Some(file), sure_users: users.clone(), users, ..Traits::default() }
+        Traits { file: Some(TextKey::of(file.as_bytes())), sure_users: users.clone(), users, ..Traits::default() }
     }
 
     fn check(old: &[Traits], new: &[Traits], partners: &[Option<usize>], ambiguous: bool) {
@@ -162,54 +162,54 @@ mod tests {
 
     #[test]
     fn a_renamed_source_file_does_not_separate_a_single_pair() {
-        check(&[symbol(1, &[10, 11])], &[symbol(2, &[11])], &[Some(0)], false);
+        check(&[symbol("1", &[10, 11])], &[symbol("2", &[11])], &[Some(0)], false);
     }
 
     #[test]
     fn a_namesake_in_another_file_is_another() {
-        check(&[symbol(1, &[10])], &[symbol(2, &[20])], &[None], false);
-        check(&[symbol(1, &[10, 11, 50])], &[symbol(2, &[20, 21, 50])], &[None], false);
+        check(&[symbol("1", &[10])], &[symbol("2", &[20])], &[None], false);
+        check(&[symbol("1", &[10, 11, 50])], &[symbol("2", &[20, 21, 50])], &[None], false);
     }
 
     #[test]
     fn what_becomes_visible_needs_fewer_users_to_stay_the_same() {
-        let visible = |users: &[u128]| Traits { file: None, ..symbol(0, users) };
-        check(&[symbol(1, &[10, 11, 12, 13])], &[visible(&[10, 11, 20, 21])], &[Some(0)], false);
-        check(&[symbol(1, &[10, 11, 12, 13])], &[symbol(2, &[10, 11, 20, 21])], &[None], false);
-        check(&[symbol(1, &[10, 11, 12])], &[visible(&[10, 20, 21])], &[None], false);
+        let visible = |users: &[u128]| Traits { file: None, ..symbol("0", users) };
+        check(&[symbol("1", &[10, 11, 12, 13])], &[visible(&[10, 11, 20, 21])], &[Some(0)], false);
+        check(&[symbol("1", &[10, 11, 12, 13])], &[symbol("2", &[10, 11, 20, 21])], &[None], false);
+        check(&[symbol("1", &[10, 11, 12])], &[visible(&[10, 20, 21])], &[None], false);
     }
 
     #[test]
     fn same_names_of_different_files_keep_apart() {
-        let (a, b) = (symbol(1, &[]), symbol(2, &[]));
+        let (a, b) = (symbol("1", &[]), symbol("2", &[]));
         check(&[a.clone(), b.clone()], &[b, a], &[Some(1), Some(0)], false);
     }
 
     #[test]
     fn function_local_statics_follow_the_functions_that_use_them() {
-        let old = [symbol(1, &[10]), symbol(1, &[30])];
-        let new = [symbol(1, &[10]), symbol(1, &[20]), symbol(1, &[30])];
+        let old = [symbol("1", &[10]), symbol("1", &[30])];
+        let new = [symbol("1", &[10]), symbol("1", &[20]), symbol("1", &[30])];
         check(&old, &new, &[Some(0), None, Some(1)], false);
     }
 
     #[test]
     fn who_may_mean_the_end_of_a_neighbour_is_no_evidence() {
         // Three functions walk through what ends before the one, then before the other.
-        let behind = |users: &[u128]| Traits { sure_users: Vec::new(), ..symbol(1, users) };
-        let old = [behind(&[10, 20, 30]), symbol(1, &[20])];
-        let new = [symbol(1, &[10]), behind(&[10, 20, 30])];
+        let behind = |users: &[u128]| Traits { sure_users: Vec::new(), ..symbol("1", users) };
+        let old = [behind(&[10, 20, 30]), symbol("1", &[20])];
+        let new = [symbol("1", &[10]), behind(&[10, 20, 30])];
         check(&old, &new, &[Some(0), Some(1)], false);
     }
 
     #[test]
     fn copies_of_one_function_are_interchangeable() {
-        let copy = |content| Traits { content: Some(content), ..Traits::default() };
+        let copy = |content| Traits { content: Some(Content::of(content)), ..Traits::default() };
         check(&[copy(1), copy(1)], &[copy(2), copy(2)], &[Some(0), Some(1)], false);
     }
 
     #[test]
     fn statics_of_one_function_keep_their_order() {
-        let at = |first_use| Traits { first_use, ..symbol(1, &[10]) };
+        let at = |first_use| Traits { first_use, ..symbol("1", &[10]) };
         check(&[at(5), at(3)], &[at(40), at(70)], &[Some(1), Some(0)], false);
         // One more, or one less: nobody can tell which.
         check(&[at(5), at(3)], &[at(40), at(50), at(70)], &[None, None, None], true);
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_apart_is_not_guessed() {
-        let twin = symbol(1, &[]);
+        let twin = symbol("1", &[]);
         check(&[twin.clone(), twin.clone()], &[twin.clone(), twin], &[None, None], true);
     }
 }

@@ -30,7 +30,7 @@ use start_up::StartUp;
 use tls::TlsPlan;
 
 use crate::{
-    image::{Form, Image, NameKey, Object, callers, demangle},
+    image::{Content, Form, Image, NameKey, Object, callers, demangle},
     model::{Details, FunctionCounts, Place, StaticCounts, Vaddr},
 };
 
@@ -523,7 +523,7 @@ fn count_statics(plan: &mut Plan) {
 /// What an IFUNC stands for is asked once, when a module is loaded.
 fn warn_of_resolvers(old: &Image, plan: &mut Plan) {
     let image = &plan.image;
-    let was: HashMap<NameKey, Option<u128>> =
+    let was: HashMap<NameKey, Option<Content>> =
         old.functions.iter().filter(|function| function.indirect).map(|it| (it.key, it.content)).collect();
     let changed = image.functions.iter().filter(|function| {
         let before = was.get(&function.key).filter(|_| function.indirect);

@@ -1,6 +1,6 @@
 //! From the bytes of a file to its tables, one after the other.
 
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, ops::Range, path::Path};
 
 use object::{
     LittleEndian,
@@ -27,7 +27,7 @@ const LE: LittleEndian = LittleEndian;
 /// program when it is read again.
 const HIDDEN_INTERP: elf::ProgramType = elf::ProgramType(0x6fff_4241);
 /// Looked up for start-up code only, which a shadow does not run.
-const SPARE: [&str; 3] = ["_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__gmon_start__"];
+const SPARE: [&[u8]; 3] = [b"_ITM_deregisterTMCloneTable", b"_ITM_registerTMCloneTable", b"__gmon_start__"];
 /// The lower half of the address space, where programs live.
 const ADDRESS_LIMIT: u64 = 1 << 47;
 
@@ -118,6 +118,16 @@ impl<'a> Reader<'a> {
 
     fn broken(&self, what: &'static str) -> impl Fn(object::Error) -> Error {
         broken(self.path, what)
+    }
+
+    /// Where a name stands in the file that it was read from.
+    fn place_of(&self, name: &[u8]) -> Range<u32> {
+        // An empty one need not lie in the file.
+        if name.is_empty() {
+            return 0..0;
+        }
+        let start = name.as_ptr() as usize - self.bytes.as_ptr() as usize;
+        start as u32..(start + name.len()) as u32
     }
 
     /// What the loader maps, and the dynamic section's entries that a shadow has changed.
@@ -224,15 +234,6 @@ impl<'a> Reader<'a> {
         tables.has_local_symbols = !full.is_empty();
         let symbols = if tables.has_local_symbols { &full } else { dynamic };
         let names = symbols.strings();
-        let base = self.bytes.as_ptr() as usize;
-        let range_of = |name: &[u8]| {
-            // An empty one need not lie in the file.
-            if name.is_empty() {
-                return 0..0;
-            }
-            let start = name.as_ptr() as usize - base;
-            start as u32..(start + name.len()) as u32
-        };
         let versions = symbol_versions(&self.sections, self.bytes, dynamic);
         let mut file = None;
         let mut unsized_objects = Vec::new();
@@ -241,7 +242,7 @@ impl<'a> Reader<'a> {
             let name = symbol.name(LE, names).map_err(self.broken("symbol name"))?;
             if kind == elf::STT_FILE {
                 // Behind one without a name GNU ld puts what is hidden, of all files.
-                file = Some(range_of(name)).filter(|_| !name.is_empty());
+                file = Some(self.place_of(name)).filter(|_| !name.is_empty());
                 continue;
             }
             let kind = match kind {
@@ -266,8 +267,11 @@ impl<'a> Reader<'a> {
             let at = name.iter().position(|byte| *byte == b'@').filter(|at| *at > 0 && !local);
             let name = &name[..at.unwrap_or(name.len())];
             tables.symbols.push(RawSymbol {
-                version: versions.get(&(name, symbol.st_value(LE))).filter(|_| !local).map(|version| range_of(version)),
-                name: range_of(name),
+                version: versions
+                    .get(&(name, symbol.st_value(LE)))
+                    .filter(|_| !local)
+                    .map(|version| self.place_of(version)),
+                name: self.place_of(name),
                 address: symbol.st_value(LE),
                 size: symbol.st_size(LE),
                 kind,
@@ -313,7 +317,7 @@ impl<'a> Reader<'a> {
                         match here {
                             // A section's symbol (gold): nobody else can define it.
                             Some(here) if symbol.is_local() => Resolves::Here(here),
-                            _ => Resolves::Symbol { name: String::from_utf8_lossy(name).into_owned(), addend, here },
+                            _ => Resolves::Symbol { name: self.place_of(name), addend, here },
                         }
                     };
                     let slot = Vaddr(entry.r_offset(LE));
@@ -322,7 +326,8 @@ impl<'a> Reader<'a> {
                     }
                     let spare = match &resolves {
                         Resolves::Symbol { name, here: None, .. } => {
-                            kind == RelocationKind::Address && SPARE.contains(&name.as_str())
+                            let name = &self.bytes[name.start as usize..name.end as usize];
+                            kind == RelocationKind::Address && SPARE.contains(&name)
                         }
                         // What has become of it in a shadow.
                         Resolves::Here(_) => in_shadow && kind == RelocationKind::ThreadPointerOffset,

@@ -1,0 +1,157 @@
+//! From the symbol table to functions, statics and thread-locals, in the order of their addresses.
+//!
+//! There may be hundreds of thousands, so what is sorted are their places, and each is made where it stays.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use twox_hash::XxHash3_128;
+
+use super::{
+    Analysis, Entry, Function, NameKey, Object, Section, SectionKind, TextKey,
+    elf::{RawKind, RawSymbol},
+    names,
+};
+use crate::model::Vaddr;
+
+/// What symbols stand for, ascending by address and size.
+pub struct Symbols {
+    pub functions: Vec<Function>,
+    pub objects: Vec<Object>,
+    pub thread_locals: Vec<Object>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Function,
+    Object,
+    ThreadLocal,
+}
+
+/// Where something lies that a symbol stands for. In this order they are sorted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    kind: Kind,
+    address: Vaddr,
+    /// Bytes, not beyond the limit.
+    size: u64,
+    /// Of the symbol.
+    index: u32,
+    /// Where its section or the TLS block ends.
+    limit: u64,
+    constant: bool,
+}
+
+pub fn collect(image: &Analysis) -> Symbols {
+    let symbols = image.tables.symbols.par_iter().enumerate();
+    let mut places: Vec<Place> = symbols.filter_map(|(index, symbol)| place(image, index as u32, symbol)).collect();
+    places.par_sort_unstable();
+    let (functions, others) = places.split_at(places.partition_point(|place| place.kind == Kind::Function));
+    let (objects, thread_locals) = others.split_at(others.partition_point(|place| place.kind == Kind::Object));
+    let object = |names: &mut Names<'_>, place: &Place| names.object(place);
+    let names = || Names { image, last_file: None };
+    let mut functions: Vec<Function> = functions.par_iter().map_init(names, Names::function).collect();
+    end_at_next(&mut functions);
+    Symbols {
+        functions,
+        objects: objects.par_iter().map_init(names, object).collect(),
+        thread_locals: thread_locals.par_iter().map_init(names, object).collect(),
+    }
+}
+
+fn place(image: &Analysis, index: u32, symbol: &RawSymbol) -> Option<Place> {
+    let address = Vaddr(symbol.address);
+    let section = || image.section_at(address);
+    let of_state_or_constant =
+        |section: &&Section| section.kind.is_state() || (section.kind == SectionKind::Constant && symbol.size > 0);
+    let (kind, limit, constant) = match symbol.kind {
+        RawKind::Function | RawKind::IndirectFunction => {
+            let section = section().filter(|section| section.kind == SectionKind::Code)?;
+            (Kind::Function, section.end(), false)
+        }
+        RawKind::Object => {
+            let section = section().filter(of_state_or_constant)?;
+            (Kind::Object, section.end(), section.kind == SectionKind::Constant)
+        }
+        RawKind::ThreadLocal => (Kind::ThreadLocal, image.tables.tls_size, false),
+    };
+    let size = symbol.size.min(limit.saturating_sub(address.0));
+    Some(Place { kind, address, size, index, limit, constant })
+}
+
+/// Functions end where the next one begins.
+fn end_at_next(functions: &mut [Function]) {
+    let mut end = None;
+    for index in (0..functions.len()).rev() {
+        let address = functions[index].address;
+        if index + 1 < functions.len() && functions[index + 1].address != address {
+            end = Some(functions[index + 1].address);
+        }
+        if let Some(end) = end {
+            let function = &mut functions[index];
+            function.end = function.end.min(end);
+        }
+    }
+}
+
+/// Reads names, most of which come from the file that the one before came from.
+struct Names<'a> {
+    image: &'a Analysis,
+    last_file: Option<(Range<u32>, TextKey)>,
+}
+
+impl<'a> Names<'a> {
+    fn function(&mut self, place: &Place) -> Function {
+        let symbol = self.symbol(place);
+        let name = self.bytes(&symbol.name);
+        Function {
+            name: symbol.name.clone(),
+            key: NameKey(XxHash3_128::oneshot(names::normalise(name, false))),
+            address: place.address,
+            size: place.size,
+            end: Vaddr(place.limit),
+            file: self.file(symbol),
+            version: symbol.version.as_ref().map(|version| TextKey::of(self.bytes(version))),
+            auxiliary: names::is_auxiliary(name),
+            indirect: symbol.kind == RawKind::IndirectFunction,
+            entry: Entry::default(),
+            skeleton: 0,
+            content: None,
+        }
+    }
+
+    fn object(&mut self, place: &Place) -> Object {
+        let symbol = self.symbol(place);
+        Object {
+            name: symbol.name.clone(),
+            key: NameKey(XxHash3_128::oneshot(names::normalise(self.bytes(&symbol.name), symbol.local))),
+            address: place.address,
+            size: place.size,
+            file: self.file(symbol),
+            version: symbol.version.as_ref().map(|version| TextKey::of(self.bytes(version))),
+            local: symbol.local,
+            constant: place.constant,
+            content: None,
+        }
+    }
+
+    fn symbol(&self, place: &Place) -> &'a RawSymbol {
+        &self.image.tables.symbols[place.index as usize]
+    }
+
+    fn bytes(&self, range: &Range<u32>) -> &'a [u8] {
+        &self.image.bytes[range.start as usize..range.end as usize]
+    }
+
+    fn file(&mut self, symbol: &RawSymbol) -> Option<TextKey> {
+        let file = symbol.file.as_ref()?;
+        // Rust's source files are codegen units with a hash in their name, and its symbols need none.
+        if names::is_rust(names::normalise(self.bytes(&symbol.name), false)) {
+            return None;
+        }
+        match &self.last_file {
+            Some((known, key)) if known == file => Some(*key),
+            _ => Some(self.last_file.insert((file.clone(), TextKey::of(self.bytes(file)))).1),
+        }
+    }
+}
