@@ -210,9 +210,8 @@ impl<'a> Scanner<'a> {
     fn recurs(&mut self, stretch: &Stretch<'_>) -> bool {
         let (Some(functions), Some(before)) = (&stretch.functions, self.before) else { return false };
         let name = self.image.functions[functions.start].key;
-        let old_bytes = |address| before.bytes_from(address);
         let recurring = &before.recurring;
-        let same = recurring.same(name, self.expected, stretch, old_bytes, &mut self.skeleton, &mut self.filled);
+        let same = recurring.same(before, name, self.expected, stretch, &mut self.skeleton, &mut self.filled);
         self.expected = same.as_ref().map_or(self.expected, |same| same.index) + 1;
         let Some(same) = same else { return false };
         let is_pair = |field: &Filled| {
@@ -263,8 +262,7 @@ impl<'a> Scanner<'a> {
             self.padding.0.push((Vaddr(padding_start), Vaddr(end)));
         }
         if let Some(functions) = &stretch.functions {
-            let name = self.image.functions[functions.start].key;
-            self.scan.recurring.note(name, stretch, body.skeleton, facts, &self.record);
+            self.scan.recurring.note(functions.start as u32, stretch, facts, &self.record);
             self.functions.push((functions.clone(), facts, body));
         }
     }

@@ -337,7 +337,7 @@ impl Image {
         let image = self.clone();
         // Without the thread all is made when it is asked for.
         let _ = std::thread::Builder::new().name("layouts".to_owned()).spawn(move || {
-            image.recurring.by_name();
+            image.recurring.by_name(&image);
             let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
             image.layouts();
         });

@@ -9,7 +9,7 @@ use std::{ops::Range, sync::OnceLock};
 
 use foldhash::HashMap;
 
-use super::{NameKey, code::Stretch, entry::Facts};
+use super::{Analysis, NameKey, code::Stretch, entry::Facts};
 use crate::model::Vaddr;
 
 /// A 32-bit distance from the next instruction to something outside of the function.
@@ -42,14 +42,13 @@ pub struct Filled {
     pub target: Vaddr,
 }
 
-/// What decoding showed of one function.
+/// What decoding showed of one function, besides what the function itself says.
 #[derive(Clone, Debug)]
 struct Known {
-    name: NameKey,
-    /// With the padding behind it.
-    bytes: Range<u64>,
+    /// Index of the first that begins there.
+    function: u32,
+    /// Bytes that are its own; padding follows.
     body: u32,
-    skeleton: u128,
     facts: Facts,
     fields: Range<u32>,
 }
@@ -73,20 +72,13 @@ pub struct Recurring {
 
 impl Recurring {
     /// Notes what was found of a function, whose fields have been collected in `record`.
-    pub fn note(&mut self, name: NameKey, stretch: &Stretch<'_>, skeleton: u128, facts: Facts, record: &Record) {
+    pub fn note(&mut self, function: u32, stretch: &Stretch<'_>, facts: Facts, record: &Record) {
         if !record.usable {
             return;
         }
         let first = self.fields.len() as u32;
         self.fields.extend_from_slice(&record.fields);
-        self.known.push(Known {
-            name,
-            bytes: stretch.start..stretch.start + stretch.bytes.len() as u64,
-            body: stretch.body as u32,
-            skeleton,
-            facts,
-            fields: first..self.fields.len() as u32,
-        });
+        self.known.push(Known { function, body: stretch.body as u32, facts, fields: first..self.fields.len() as u32 });
     }
 
     /// Adds what another part of the file showed.
@@ -99,35 +91,36 @@ impl Recurring {
         }));
     }
 
-    /// Index of the function of this name; `guess` is looked at first.
-    fn named(&self, name: NameKey, guess: u32) -> Option<u32> {
+    /// Index of the function of `image` that has this name; `guess` is looked at first.
+    fn named(&self, image: &Analysis, name: NameKey, guess: u32) -> Option<u32> {
         match self.known.get(guess as usize) {
-            Some(known) if known.name == name => Some(guess),
-            _ => self.by_name().get(&name).copied(),
+            Some(known) if image.functions[known.function as usize].key == name => Some(guess),
+            _ => self.by_name(image).get(&name).copied(),
         }
     }
 
     /// Made when it is asked for first.
-    pub fn by_name(&self) -> &HashMap<NameKey, u32> {
-        self.by_name.get_or_init(|| (0..).zip(&self.known).map(|(at, known)| (known.name, at)).collect())
+    pub fn by_name(&self, image: &Analysis) -> &HashMap<NameKey, u32> {
+        let name = |known: &Known| image.functions[known.function as usize].key;
+        self.by_name.get_or_init(|| (0..).zip(&self.known).map(|(at, known)| (name(known), at)).collect())
     }
 
-    /// Whether `stretch` is the same code as the function that has this name here, `guess` if names come in the order that they
-    /// had; `old_bytes` gives the bytes from an address of the file before. Then `skeleton` holds its bytes with the fields
-    /// zeroed, and `filled` the fields.
-    pub fn same<'a>(
+    /// Whether `stretch` is the same code as the function of `image`, whose functions these are, that has this name, `guess` if
+    /// names come in the order that they had. Then `skeleton` holds its bytes with the fields zeroed, and `filled` the fields.
+    pub fn same(
         &self,
+        image: &Analysis,
         name: NameKey,
         guess: u32,
         stretch: &Stretch<'_>,
-        old_bytes: impl Fn(Vaddr) -> &'a [u8],
         skeleton: &mut Vec<u8>,
         filled: &mut Vec<Filled>,
     ) -> Option<Same> {
-        let index = self.named(name, guess)?;
+        let index = self.named(image, name, guess)?;
         let known = &self.known[index as usize];
+        let before = &image.functions[known.function as usize];
         let len = stretch.bytes.len();
-        if known.bytes.end - known.bytes.start != len as u64 || known.body as usize != stretch.body {
+        if before.end.0 - before.address.0 != len as u64 || known.body as usize != stretch.body {
             return None;
         }
         let (body, padding) = stretch.bytes.split_at(stretch.body);
@@ -147,13 +140,13 @@ impl Recurring {
             }
             filled.push(Filled { kind: field.kind, at: field.at, next: Vaddr(next), target: Vaddr(target) });
         }
-        let old_padding = old_bytes(Vaddr(known.bytes.start + u64::from(known.body)));
-        if twox_hash::XxHash3_128::oneshot(skeleton) != known.skeleton || !old_padding.starts_with(padding) {
+        let old_padding = image.bytes_from(Vaddr(before.address.0 + u64::from(known.body)));
+        if twox_hash::XxHash3_128::oneshot(skeleton) != before.skeleton || !old_padding.starts_with(padding) {
             return None;
         }
-        let moved = |address: Vaddr| Vaddr(address.0 - known.bytes.start + stretch.start);
+        let moved = |address: Vaddr| Vaddr(address.0 - before.address.0 + stretch.start);
         let facts = Facts { at: moved(known.facts.at), landing: known.facts.landing.map(moved), ..known.facts };
-        Some(Same { index, skeleton: known.skeleton, facts })
+        Some(Same { index, skeleton: before.skeleton, facts })
     }
 }
 
