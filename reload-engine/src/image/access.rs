@@ -3,6 +3,8 @@
 //! Follows registers and stack slots in the order of the instructions, not of control; it is evidence for one reading of an
 //! address or another, and only asked where nothing better is known.
 
+use std::ops::RangeInclusive;
+
 use foldhash::HashMap;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
@@ -71,6 +73,9 @@ impl Uses {
         while decoder.can_decode() {
             decoder.decode_out(&mut instruction);
             let used = trail.follow(&instruction, &numbers);
+            let next = sites.partition_point(|site| site.0 < instruction.ip());
+            let site = sites.get(next).filter(|site| site.0 < instruction.next_ip());
+            let begun = site.map(|site| Pursuit::new(*site, &instruction, &numbers));
             numbers.follow(&instruction);
             let ended = open.extract_if(.., |pursuit| !pursuit.goes_on(&instruction, used.as_ref(), &trail));
             uses.by_site.extend(ended.map(|pursuit| (pursuit.site, pursuit)));
@@ -80,15 +85,12 @@ impl Uses {
             {
                 uses.walks.push((one.origin, other.origin));
             }
-            let next = sites.partition_point(|site| site.0 < instruction.ip());
-            let Some(site) = sites.get(next).filter(|site| site.0 < instruction.next_ip()) else { continue };
-            let mut pursuit = Pursuit::new(*site, &instruction);
+            let Some(pursuit) = begun else { continue };
             if let Some(register) = takes(&instruction) {
-                trail.start(register, *site);
+                trail.start(register, pursuit.site);
                 open.push(pursuit);
             } else {
-                pursuit.access = at_once(&instruction);
-                uses.by_site.insert(*site, pursuit);
+                uses.by_site.insert(pursuit.site, pursuit);
             }
         }
         uses.by_site.extend(open.into_iter().map(|pursuit| (pursuit.site, pursuit)));
@@ -100,11 +102,22 @@ impl Uses {
         self.by_site.get(&site).map_or(Access::Unknown, |pursuit| pursuit.access)
     }
 
-    /// The size of an element, in bytes, where a loop goes from the address taken here through an array by an index of which
-    /// nobody knows where it begins.
-    pub fn loop_by_index(&self, site: Vaddr) -> Option<u64> {
-        let pursuit = self.by_site.get(&site).filter(|pursuit| pursuit.repeats)?;
-        Some(pursuit.indexed?.element)
+    /// How an array is gone through by an index of which nobody knows where it begins, from an address that may lie as far from
+    /// the array as the index does.
+    pub fn unknown_index(&self, site: Vaddr) -> Option<UnknownIndex> {
+        let pursuit = self.by_site.get(&site)?;
+        let Indexed { at, element } = pursuit.indexed?;
+        let array = if at < site.0 {
+            element..=u64::MAX
+        } else if pursuit.repeats {
+            element + 1..=u64::MAX
+        } else if element == 1 && pursuit.access == Access::Indexed(0) {
+            // What gcc leaves of a loop over one byte. Of any other it leaves a loop, and elsewhere the distance to the access.
+            1..=1
+        } else {
+            return None;
+        };
+        Some(UnknownIndex { element, array })
     }
 
     /// Pairs of references that are the two ends of a walk: a pointer that starts at the one is moved on and compared with
@@ -118,19 +131,22 @@ impl Uses {
 fn takes(instruction: &Instruction) -> Option<Register> {
     let takes = match instruction.mnemonic() {
         Mnemonic::Lea => instruction.memory_index() == Register::None,
-        Mnemonic::Add => instruction.op0_kind() == OpKind::Register,
+        Mnemonic::Add => instruction.op0_kind() == OpKind::Register && instruction.op1_kind() != OpKind::Memory,
         _ => false,
     };
     takes.then(|| instruction.op0_register())
 }
 
 /// What an instruction that keeps the offset in no register does there.
-fn at_once(instruction: &Instruction) -> Access {
-    match instruction.mnemonic() {
-        Mnemonic::Lea => Access::Unknown,
-        _ if instruction.memory_index() != Register::None => Access::Indexed(0),
-        _ => Access::At(0),
+fn at_once(instruction: &Instruction, numbers: &Numbers) -> Access {
+    let (base, index) = (instruction.memory_base(), instruction.memory_index());
+    if index == Register::None {
+        return Access::At(0);
     }
+    // One of the two holds where the block starts, which is no number that stands in the code.
+    let scale = i64::from(instruction.memory_index_scale());
+    let added = numbers.of(index).map(|number| number.wrapping_mul(scale)).or_else(|| numbers.of(base));
+    added.map_or(Access::Indexed(0), Access::At)
 }
 
 /// A reference, and what has been found to be done with the address that it takes.
@@ -154,10 +170,25 @@ struct Indexed {
     element: u64,
 }
 
+impl Indexed {
+    fn by(instruction: &Instruction) -> Indexed {
+        let element = (instruction.memory_size().size() as u64).max(instruction.memory_index_scale().into());
+        Indexed { at: instruction.ip(), element }
+    }
+}
+
+/// An index of which nobody knows where it begins. Sizes are in bytes.
+pub struct UnknownIndex {
+    pub element: u64,
+    /// What the array may measure.
+    pub array: RangeInclusive<u64>,
+}
+
 impl Pursuit {
-    fn new(site: Vaddr, taking: &Instruction) -> Pursuit {
-        let next = taking.next_ip();
-        Pursuit { site, next, left: LIMIT, access: Access::Unknown, indexed: None, repeats: false }
+    fn new(site: Vaddr, taking: &Instruction, numbers: &Numbers) -> Pursuit {
+        let access = if takes(taking).is_some() { Access::Unknown } else { at_once(taking, numbers) };
+        let indexed = matches!(access, Access::Indexed(_)).then(|| Indexed::by(taking));
+        Pursuit { site, next: taking.next_ip(), left: LIMIT, access, indexed, repeats: false }
     }
 
     /// Takes notice of an instruction; whether there may be more to find.
@@ -175,8 +206,7 @@ impl Pursuit {
                 if !matches!(access, Access::Indexed(_)) {
                     return false;
                 }
-                let element = (instruction.memory_size().size() as u64).max(instruction.memory_index_scale().into());
-                self.indexed = Some(Indexed { at: instruction.ip(), element });
+                self.indexed = Some(Indexed::by(instruction));
                 return self.left > 0;
             }
             Some(Use::Compare(one, other)) if is_meant(one) || is_meant(other) => self.access = Access::Compared,

@@ -47,7 +47,7 @@ mod tls_code;
 mod unnamed;
 mod users;
 
-pub use access::{Access, Uses};
+pub use access::{Access, UnknownIndex, Uses};
 pub use callers::{callees, callers, callers_of_each};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};

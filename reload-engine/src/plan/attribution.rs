@@ -15,7 +15,7 @@ use super::{
     lineage::{Instance, Lineage, Placed},
 };
 use crate::{
-    image::{Access, CodeReference, Image, Uses, demangle},
+    image::{Access, CodeReference, Image, UnknownIndex, Uses, demangle},
     model::{Addr, Vaddr},
 };
 
@@ -236,18 +236,16 @@ impl Judge<'_> {
         self.before().iter().find(|other| other.site == site)
     }
 
-    /// An array where a loop goes by an index, if it starts one element before that, and what has its last element there or
-    /// ends there: the index may begin with 1 in the one, or with 0 in the other.
+    /// An array which an index goes through, if it starts one element before that, and what has its last element there or ends
+    /// there: the index may begin with 1 in the one, or with 0 in the other.
     fn array_behind(&self, reference: &Reference, readings: &[Reading]) -> Option<(usize, Option<usize>)> {
-        let element = match self.new.kind {
-            Kind::Objects => self.uses(reference)?.loop_by_index(reference.site)?,
-            Kind::ThreadLocals => return None,
-        };
+        let UnknownIndex { element, array } = self.uses(reference)?.unknown_index(reference.site)?;
         let Access::Indexed(offset) = self.access(reference)? else { return None };
         let start = reference.target.0.wrapping_add_signed(offset);
         let object = |index: usize| &self.new.objects()[index];
         let mut objects = readings.iter().map(|(it, _)| *it);
-        let is_behind = |it: &usize| object(*it).address.0.wrapping_sub(start) == element && object(*it).size > element;
+        let is_behind =
+            |it: &usize| object(*it).address.0.wrapping_sub(start) == element && array.contains(&object(*it).size);
         let array = objects.clone().find(is_behind)?;
         let ends_here =
             |it: &usize| object(*it).end().0.wrapping_sub(start) <= element && object(*it).address.0 <= start;
