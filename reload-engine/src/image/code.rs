@@ -14,7 +14,7 @@ use super::{
     local_exec::LocalExec,
     recurring::{FieldKind, Filled, Record, Recurring},
     switches::{self, TableTracker},
-    tls_block::{OPERAND_SIZE, TlsPairs, TlsTracker},
+    tls_block::{APPROACH, OPERAND_SIZE, TlsPairs, TlsTracker},
 };
 use crate::model::Vaddr;
 
@@ -506,7 +506,7 @@ impl<'a> Scanner<'a> {
 
     /// Inside the TLS block, at its end, or so little before it that an index may lead there.
     fn near_block(&self, offset: u64) -> bool {
-        offset <= self.image.tables.tls_size || offset as i64 >= -0x1000 && (offset as i64) < 0
+        offset <= self.image.tables.tls_size || offset.wrapping_neg() <= APPROACH
     }
 
     fn blank(&mut self, at: usize, len: usize) {

@@ -11,13 +11,16 @@
 
 use iced_x86::{ConstantOffsets, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
-use super::code::{CALLEE_SAVED, accesses_memory};
+use super::{
+    code::{CALLEE_SAVED, accesses_memory},
+    tls_block::APPROACH,
+};
 
 /// A 32-bit field that holds a distance from the thread pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
     pub at: u64,
-    /// Offset inside the TLS block.
+    /// Offset in the TLS block; one before it wraps around.
     pub offset: u64,
     /// There is no other reading.
     pub certain: bool,
@@ -59,11 +62,12 @@ impl LocalExec {
         {
             let at = instruction.ip() + offsets().displacement_offset() as u64;
             let held = self.holders.contains(&base);
+            let inside = offset < self.block;
             // Assemblers write a small displacement in one byte; four bytes for one are a relocation's.
-            let small = self.block - offset <= 128 && accesses_memory(instruction);
+            let small = inside && self.block - offset <= 128 && accesses_memory(instruction);
             let frame = matches!(base, Register::RBP | Register::RSP);
             let certain = by_segment || held || small;
-            if certain || !frame {
+            if certain || (inside && !frame) {
                 self.sites.push(Site { at, offset, certain });
             }
         }
@@ -97,8 +101,10 @@ impl LocalExec {
         self.sites
     }
 
+    /// What lies at the distance, or is reached from there by an index.
     fn offset(&self, distance: i64) -> Option<u64> {
-        (distance < 0 && distance.unsigned_abs() <= self.block).then(|| self.block - distance.unsigned_abs())
+        let reached = distance < 0 && distance.unsigned_abs() <= self.block + APPROACH;
+        reached.then(|| self.block.wrapping_add_signed(distance))
     }
 
     /// `%fs:0`, or `%fs:(base)` where the base then is a distance.
@@ -188,6 +194,19 @@ mod tests {
         check(&[0x64, 0x8b, 0x04, 0x25, 0xf0, 0xff, 0xff, 0xff], &[(240, true)]);
         check(&[0x64, 0x89, 0x0c, 0x25, 0x00, 0xff, 0xff, 0xff], &[(0, true)]);
         check(&[0x64, 0x48, 0x8b, 0x04, 0x25, 0x28, 0, 0, 0], &[]);
+    }
+
+    #[test]
+    fn before_the_block_an_index_leads_into_it() {
+        const BEFORE: u64 = 8_u64.wrapping_neg();
+        // mov rax, fs:[8*rdx-264]
+        check(&[0x64, 0x48, 0x8b, 0x04, 0xd5, 0xf8, 0xfe, 0xff, 0xff], &[(BEFORE, true)]);
+        // mov rax, fs:[0]; mov rax, [rax+8*rdx-264]
+        const LOAD: [u8; 9] = [0x64, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0];
+        let indexed = [0x48, 0x8b, 0x84, 0xd0, 0xf8, 0xfe, 0xff, 0xff];
+        check(&[&LOAD[..], &indexed].concat(), &[(BEFORE, true)]);
+        // From elsewhere it is an ordinary displacement: mov rcx, [rcx+8*rdx-264]
+        check(&[&LOAD[..], &[0x48, 0x8b, 0x8c, 0xd1, 0xf8, 0xfe, 0xff, 0xff]].concat(), &[]);
     }
 
     #[test]

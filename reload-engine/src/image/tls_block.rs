@@ -12,6 +12,9 @@ use crate::model::Vaddr;
 /// The prefix with which `lea x@tlsgd(%rip), %rdi` is padded (System V psABI for AMD64, "General Dynamic TLS Model").
 pub const OPERAND_SIZE: u8 = 0x66;
 
+/// How far before a block an offset may lie from which an index leads into it.
+pub const APPROACH: u64 = 0x1000;
+
 /// The pairs of the GOT that stand for thread-locals.
 pub struct TlsPairs {
     /// Slots of `DTPMOD64` relocations, ascending.
