@@ -280,8 +280,8 @@ impl Source {
                 match way {
                     Way::Index => format!("for (int i = 0; i < {n}; i++) r = r * 31 + (u){name}[i];\n"),
                     Way::IndexFromOne | Way::IndexFromAny => {
-                        // Of a single element gcc knows that the loop runs once: nothing of it is left.
-                        let first = if *way == Way::IndexFromAny && n > 1 { "m" } else { "1" };
+                        // Of a loop over a single element gcc leaves no loop, only the index.
+                        let first = if *way == Way::IndexFromAny { "m" } else { "1" };
                         format!(
                             "{{ volatile u m = 1, n = {n}; for (u i = {first}, end = n; i <= end; i++) \
                              r = r * 31 + (u){name}[i - 1] * i; }}\n"
