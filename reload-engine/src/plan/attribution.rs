@@ -21,7 +21,7 @@ use crate::{
 
 mod table;
 
-use table::{Kind, Reading, Reference, Shift, Table};
+use table::{BIAS, Kind, Reading, Reference, Shift, Table};
 
 /// The references from code that could mean several objects which part ways.
 #[derive(Clone, Debug, Default)]
@@ -237,20 +237,26 @@ impl Judge<'_> {
     }
 
     /// An array which an index goes through, if it starts one element before that, and what has its last element there or ends
-    /// there: the index may begin with 1 in the one, or with 0 in the other.
+    /// there: the index may begin with 1 in the one, or with 0 in the other. Or with 2, and so on, where anything lies there.
     fn array_behind(&self, reference: &Reference, readings: &[Reading]) -> Option<(usize, Option<usize>)> {
         let UnknownIndex { element, array } = self.uses(reference)?.unknown_index(reference.site)?;
         let Access::Indexed(offset) = self.access(reference)? else { return None };
         let start = reference.target.0.wrapping_add_signed(offset);
         let object = |index: usize| &self.new.objects()[index];
-        let mut objects = readings.iter().map(|(it, _)| *it);
-        let is_behind =
-            |it: &usize| object(*it).address.0.wrapping_sub(start) == element && array.contains(&object(*it).size);
-        let array = objects.clone().find(is_behind)?;
+        let objects = || readings.iter().map(|(it, _)| *it);
         let ends_here =
             |it: &usize| object(*it).end().0.wrapping_sub(start) <= element && object(*it).address.0 <= start;
-        let rival = objects.find(|it| *it != array && ends_here(it));
-        rival.is_none_or(|rival| self.shifts[array] != self.shifts[rival]).then_some((array, rival))
+        let rival = objects().find(ends_here);
+        let is_behind = |it: &usize| {
+            let distance = object(*it).address.0.wrapping_sub(start);
+            let several = rival.is_some() && *array.start() > element;
+            let farthest = if several { BIAS } else { element };
+            (element..=farthest).contains(&distance)
+                && distance.is_multiple_of(element)
+                && array.contains(&object(*it).size)
+                && rival.is_none_or(|rival| self.shifts[*it] != self.shifts[rival])
+        };
+        Some((objects().find(is_behind)?, rival))
     }
 
     /// Whether an index tells of something new where the same instructions of the running generation told of nobody: it has come
