@@ -292,8 +292,9 @@ impl Judge<'_> {
     /// Whether both mean the same place of the same object: counted from its start or, if it has grown, from its end.
     fn same(&self, old: Reading, new: Reading) -> bool {
         let (before, after) = (&self.old_table().objects()[old.0], &self.new.objects()[new.0]);
-        self.previous()[new.0] == Some(old.0)
-            && (old.1 == new.1 || old.1.wrapping_sub(before.size as i64) == new.1.wrapping_sub(after.size as i64))
+        let from_end = || old.1.wrapping_sub(before.size as i64) == new.1.wrapping_sub(after.size as i64);
+        // What lies before an object is counted from its start.
+        self.previous()[new.0] == Some(old.0) && (old.1 == new.1 || (old.1 >= 0 && new.1 >= 0 && from_end()))
     }
 
     /// The readings that explain a reference of the old function which nothing else in the new one explains. What may have meant
