@@ -297,6 +297,16 @@ impl Judge<'_> {
         self.previous()[new.0] == Some(old.0) && (old.1 == new.1 || (old.1 >= 0 && new.1 >= 0 && from_end()))
     }
 
+    /// What the other references mean of which the code tells.
+    fn certain(&self, reference: &Reference) -> Vec<Reading> {
+        let told = |other: &Reference| {
+            let readings = self.new.readings(other);
+            let object = self.by_dereference(other, &readings)?;
+            readings.into_iter().find(|(reading, _)| *reading == object)
+        };
+        self.others(reference).filter(|other| !other.exact).filter_map(told).collect()
+    }
+
     /// The readings that explain a reference of the old function which nothing else in the new one explains. What may have meant
     /// `doubted` then, wherever in it, does not tell that something else is meant now.
     fn supported(&self, reference: &Reference, readings: &[Reading], doubted: Option<usize>) -> Vec<Reading> {
@@ -306,8 +316,9 @@ impl Judge<'_> {
         let old = self.before().iter().filter(|old| !old.exact);
         let old: Vec<Vec<Reading>> = old.map(|old| self.old_readings(old)).collect();
         let doubted = doubted.and_then(|array| Some((array, self.previous()[array]?)));
+        let certain = self.certain(reference);
         let explains = |new: &Reading| {
-            old.iter().any(|before| {
+            let explained = old.iter().filter(|before| {
                 let elsewhere = |(array, previous)| new.0 != array && before.iter().any(|old| old.0 == previous);
                 before.iter().any(|old| self.same(*old, *new))
                     && !doubted.is_some_and(elsewhere)
@@ -316,7 +327,8 @@ impl Judge<'_> {
                             other.0 != new.0 && other.1 >= 0 && before.iter().any(|old| self.same(*old, *other))
                         })
                     })
-            })
+            });
+            explained.count() > certain.iter().filter(|other| *other == new).count()
         };
         readings.iter().copied().filter(|reading| explains(reading)).collect()
     }
@@ -416,7 +428,11 @@ impl Judge<'_> {
     /// before, and then nobody can tell.
     fn by_use(&self, reference: &Reference, readings: &[Reading], supported: &[Reading]) -> Verdict {
         let (owner, inside) = readings[0];
-        let uses = |object: usize| self.others(reference).any(|other| self.new.used_at(other.target) == Some(object));
+        let certain = self.certain(reference);
+        let uses = |object: usize| {
+            certain.iter().any(|(certain, _)| *certain == object)
+                || self.others(reference).any(|other| self.new.used_at(other.target) == Some(object))
+        };
         let rival = readings.iter().skip(1).find(|(object, offset)| {
             self.shifts[*object] != self.shifts[owner]
                 && (supported.iter().any(|(supported, _)| supported == object)
