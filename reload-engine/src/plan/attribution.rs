@@ -352,7 +352,8 @@ impl Judge<'_> {
             moving.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
         });
         let in_reach = reach.is_some_and(|(low, end)| (low..end).contains(&(reference.target.0 as i64)));
-        let nothing_here = self.new.used_at(reference.target).is_none();
+        // What nothing moves counts as nothing: a linker may give the GOT itself a symbol and a size.
+        let nothing_here = self.new.used_at(reference.target).is_none_or(|object| self.shifts[object].is_none());
         if reference.exact || !(in_reach || nothing_here) {
             return None;
         }
