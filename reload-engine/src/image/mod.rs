@@ -50,7 +50,7 @@ mod users;
 pub use access::{Access, UnknownIndex, Uses};
 pub use callers::{callees, callers, callers_of_each};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
-pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};
+pub use elf::{RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
 pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
@@ -58,7 +58,7 @@ pub use names::{closure_family, demangle, is_file_start_up, is_static_initialise
 pub use pool::{analyse, analyse_known};
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
-use elf::Tables;
+use elf::{Relocation, Tables};
 use layout::Layouts;
 use places::Places;
 use recurring::Recurring;

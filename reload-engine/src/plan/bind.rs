@@ -4,12 +4,12 @@
 //! The shadow is not published yet: nothing executes or reads what is written here.
 
 use foldhash::HashMap;
-use rayon::prelude::*;
+
 use reload_protocol::{Range, Segment, Write};
 
 use super::{Plan, attribution, detours, homes::TlsHome, lineage::Lineage};
 use crate::{
-    image::{CodeReference, Image, Relocation, RelocationKind, Resolves},
+    image::{Image, RelocationKind, Resolves},
     model::{Addr, LoadBias, Place, Vaddr},
 };
 
@@ -38,7 +38,8 @@ const EXECUTE: u32 = 4;
 pub fn code(plan: &Plan, functions: &FunctionIdentities, place: Place) -> Result<Vec<(Vaddr, [u8; 4])>, String> {
     let bias = place.bias;
     let image = &*plan.image;
-    let displaced = |site: Vaddr, next: Vaddr, target: Addr| {
+    let mut fields = Vec::new();
+    let mut displace = |site: Vaddr, next: Vaddr, target: Addr| {
         let distance = target.0.wrapping_sub(bias.addr(next).0) as i64;
         let distance = i32::try_from(distance).map_err(|_| {
             format!(
@@ -46,17 +47,20 @@ pub fn code(plan: &Plan, functions: &FunctionIdentities, place: Place) -> Result
                 bias.addr(site)
             )
         })?;
-        Ok::<_, String>((site, distance.to_le_bytes()))
+        fields.push((site, distance.to_le_bytes()));
+        Ok::<(), String>(())
     };
-    let home_of = |reference: &CodeReference| match image.function_starting_at(reference.target) {
-        Some(function) => functions.of(function),
-        None => attribution::of_code(image, &plan.homes, &plan.decisions, reference),
-    };
-    let references = image.references.par_iter().chain(&image.approaches);
-    let fields = references.filter_map(|it| Some(displaced(it.site, it.next, home_of(it)?)));
-    let mut fields: Vec<(Vaddr, [u8; 4])> = fields.collect::<Result<_, String>>()?;
+    for reference in image.references.iter().chain(&image.approaches) {
+        let home = match image.function_starting_at(reference.target) {
+            Some(function) => functions.of(function),
+            None => attribution::of_code(image, &plan.homes, &plan.decisions, reference),
+        };
+        if let Some(home) = home {
+            displace(reference.site, reference.next, home)?;
+        }
+    }
     for (tls_use, index) in &plan.tls.redirected {
-        fields.push(displaced(tls_use.site, tls_use.next, bias.addr(plan.extra_pair(*index)))?);
+        displace(tls_use.site, tls_use.next, bias.addr(plan.extra_pair(*index)))?;
     }
     for detour in &plan.tls.detours {
         fields.extend(detours::fields(detour.code(place)));
@@ -136,61 +140,50 @@ struct Binder<'a> {
     preempted: Vec<usize>,
 }
 
-/// A word that the loader makes an address.
-struct Pointer {
-    slot: Vaddr,
-    /// In this file.
-    target: Vaddr,
-    /// The loader looks for it in other modules too.
-    by_name: bool,
-    /// Where it leads to instead, if it does.
-    home: Option<Addr>,
-}
-
 type Outcome = Result<(), Result<String, crate::error::Error>>;
 
 impl Binder<'_> {
     fn data(&mut self, lineage: &Lineage, functions: &FunctionIdentities, read: &mut ReadWords<'_>) -> Outcome {
-        let pointers = self.image.tables.relocations.par_iter().filter_map(|it| self.pointer(it, functions));
-        let (by_name, plain): (Vec<Pointer>, Vec<Pointer>) = pointers.partition(|pointer| pointer.by_name);
-        let moved = plain.into_iter().filter_map(|pointer| Some((self.bias.addr(pointer.slot), pointer.home?.0, 8)));
-        self.writes.extend(moved);
+        let mut bound_by_name = Vec::new();
+        for relocation in &self.image.tables.relocations {
+            let called = relocation.kind == RelocationKind::CallSlot;
+            if !(called || relocation.kind == RelocationKind::Address) || self.is_unused(relocation.slot) {
+                continue;
+            }
+            let (target, by_name) = match &relocation.resolves {
+                Resolves::Here(target) => (*target, false),
+                Resolves::Symbol { here: Some(target), .. } => (*target, true),
+                Resolves::Symbol { here: None, .. } => continue,
+            };
+            let home = match self.image.function_starting_at(target) {
+                // A call needs no detour over the old entry, and must not take one that leads nowhere.
+                // What its resolver has chosen is all that is known of it.
+                Some(_) if self.image.is_resolver(target) => continue,
+                Some(_) if called => None,
+                Some(function) => functions.of(function),
+                None => attribution::of_address(self.image, &self.plan.homes, target),
+            };
+            if by_name {
+                let wanted = home.unwrap_or_else(|| self.bias.addr(target));
+                bound_by_name.push((relocation.slot, wanted, home.is_some(), target));
+            } else if let Some(home) = home {
+                self.writes.push((self.bias.addr(relocation.slot), home.0, 8));
+            }
+        }
         // The loader may have found the definition of this file, of an older generation, which is the same thing, or of
         // another module: then that is the one everybody uses.
-        let slots: Vec<Addr> = by_name.iter().map(|pointer| self.bias.addr(pointer.slot)).collect();
+        let slots: Vec<Addr> = bound_by_name.iter().map(|(slot, ..)| self.bias.addr(*slot)).collect();
         let span = self.image.span();
-        for (Pointer { slot, target, home, .. }, value) in by_name.into_iter().zip(read(&slots).map_err(Err)?) {
+        for ((slot, wanted, kept, target), value) in bound_by_name.into_iter().zip(read(&slots).map_err(Err)?) {
             let Some(value) = value.map(Addr) else { continue };
-            let wanted = home.unwrap_or_else(|| self.bias.addr(target));
             let here = span.contains(&self.bias.vaddr(value).0);
-            if value != wanted && ((here && home.is_some()) || is_ours(lineage, value)) {
+            if value != wanted && ((here && kept) || is_ours(lineage, value)) {
                 self.writes.push((self.bias.addr(slot), wanted.0, 8));
             } else if value != wanted && !here && value.0 != 0 {
                 self.preempted.extend(self.image.function_starting_at(target));
             }
         }
         Ok(())
-    }
-
-    /// What a relocation makes of its slot, if that matters.
-    fn pointer(&self, relocation: &Relocation, functions: &FunctionIdentities) -> Option<Pointer> {
-        let called = relocation.kind == RelocationKind::CallSlot;
-        if !(called || relocation.kind == RelocationKind::Address) || self.is_unused(relocation.slot) {
-            return None;
-        }
-        let (target, by_name) = match &relocation.resolves {
-            Resolves::Here(target) => (*target, false),
-            Resolves::Symbol { here, .. } => ((*here)?, true),
-        };
-        let home = match self.image.function_starting_at(target) {
-            // A call needs no detour over the old entry, and must not take one that leads nowhere.
-            // What its resolver has chosen is all that is known of it.
-            Some(_) if self.image.is_resolver(target) => return None,
-            Some(_) if called => None,
-            Some(function) => functions.of(function),
-            None => attribution::of_address(self.image, &self.plan.homes, target),
-        };
-        Some(Pointer { slot: relocation.slot, target, by_name, home })
     }
 
     /// Whether `slot` lies in this file's copy of a static that lives elsewhere.
