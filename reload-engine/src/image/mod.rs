@@ -229,6 +229,11 @@ impl Image {
     /// As [`Image::parse`].
     pub fn parse_after(before: Option<&Image>, path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<Image> {
         let bytes = bytes.into();
+        // By one of the threads that share the work: any other would wait for one of them at each step.
+        rayon::scope(|_| Image::parsed(before, path, bytes))
+    }
+
+    fn parsed(before: Option<&Image>, path: &Path, bytes: Arc<Vec<u8>>) -> Result<Image> {
         let tables = elf::read(path, &bytes)?;
         let section_places = Places::new(tables.sections.iter().map(|section| section.address));
         let analysis = Analysis {

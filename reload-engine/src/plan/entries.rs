@@ -134,8 +134,12 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
         let old = if fresh { Lead::Own } else { before.lead(lineage, *instance) };
         (*instance, old, after.lead(lineage, *instance))
     };
-    let parts = entries.par_chunks(ENTRIES).map(|part| Transition::of(lineage, part.iter().map(step)));
-    let mut result = parts.reduce(Transition::default, Transition::and);
+    let of = |part: &[(Addr, Instance)]| Transition::of(lineage, part.iter().map(step));
+    let mut result = match entries.len() {
+        // Waking other threads would take longer.
+        ..ENTRIES => of(&entries),
+        _ => entries.par_chunks(ENTRIES).map(of).reduce(Transition::default, Transition::and),
+    };
     result.patches.sort_unstable_by_key(|patch| patch.address);
     result.forbidden.sort_unstable_by_key(|range| range.start);
     result
