@@ -7,46 +7,41 @@ use std::{
     os::fd::RawFd,
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc::Sender},
-    thread,
+    sync::{Arc, atomic::Ordering, mpsc::Sender},
     time::{Duration, Instant},
 };
 
 use reload_protocol::{
-    File, FromAgent, MAX_FRAME, Notice, Part, Range, Reply, Request, Routine, SignalStop, VERSION, Welcome, receive,
-    send,
+    File, FromAgent, MAX_FRAME, Notice, Part, Range, Reply, Request, VERSION, Welcome, receive, send,
 };
 
 use crate::{
-    OFFERED, Place,
-    adapter::{self, Conversation},
-    commit::{self, Ended},
+    OFFERED, Place, commit,
     errands::{Errand, Errands},
     fd::{self, GuestFd},
     ledger, memory, modules,
     passed::{self, Kept},
     safe_point,
-    shadow::{Arenas, Shadow},
-    signal_stop::{self, Stopped},
+    shadow::Arenas,
     socket,
     transaction::Staged,
-    window,
 };
+
+mod adapting;
+mod committing;
+mod owner;
+
+use adapting::Adapting;
+use owner::{LONGEST_HOLD, Owner};
 
 /// Read from one connection before the others get their turn.
 const TURN: usize = 1 << 20;
-/// How long a fault taken while the window was closed may be on its way to the handler.
-const GRACE: Duration = Duration::from_millis(250);
 /// After the host has closed our listener, and opening another failed.
 const RELISTEN: Duration = Duration::from_secs(1);
 /// How often it is looked whether an errand is done, or the safe point reached, while one is awaited.
 const AWAITING: Duration = Duration::from_millis(1);
-/// The longest time without a word of the owner's for which threads are held in the safe point.
-const LONGEST_HOLD: Duration = Duration::from_secs(10);
 /// After the process had no descriptor left for a connection.
 const REACCEPT: Duration = Duration::from_millis(200);
-
-const NOT_WAITED: &str = "the commit came too late: the adapter had stopped waiting for it";
 
 /// At once; more are hung up on.
 const MOST_CONNECTIONS: usize = 63;
@@ -61,23 +56,6 @@ struct Connection {
     input: Vec<u8>,
     /// Descriptors that came along with the message that is being received.
     passed: Vec<GuestFd>,
-}
-
-/// The exclusive right to load and stage, and what was prepared under it.
-struct Owner {
-    connection: ConnectionId,
-    peer: u32,
-    shadows: Vec<Shadow>,
-    staged: Option<Arc<Staged>>,
-    /// What goes with the commit.
-    adapter: Option<Arc<Conversation>>,
-}
-
-/// The last conversation with an adapter, and who waits for what it has to say.
-struct Adapting {
-    conversation: Arc<Conversation>,
-    preparation: Option<ConnectionId>,
-    ending: Option<ConnectionId>,
 }
 
 struct Server {
@@ -116,10 +94,6 @@ enum Answer {
     /// Bytes from here on, then a reply.
     Commit(Arc<Staged>),
 }
-
-/// Adapters that came as descriptors, by their names here and for the loader. An adapter remembers things, so it must be loaded
-/// once; a forked child has its parent's.
-static ADAPTERS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
 /// Serves until the host ends. Returns only if it cannot begin. `begun` is told whether this thread has a table of descriptors
 /// of its own, once it has what it was given.
@@ -429,259 +403,6 @@ impl Server {
         }
     }
 
-    fn begin(&mut self, id: ConnectionId, peer: u32, expected: u64) -> Reply {
-        if let Some(owner) = self.owner.as_ref().filter(|owner| owner.connection != id) {
-            return Reply::Busy { pid: owner.peer };
-        }
-        if expected != ledger::revision() {
-            return Reply::Stale { revision: ledger::revision() };
-        }
-        if self.owner.is_none() {
-            self.owner = Some(Owner { connection: id, peer, shadows: Vec::new(), staged: None, adapter: None });
-        }
-        self.done()
-    }
-
-    /// Before code of the host's runs: if it is in a shadow, that one stays.
-    fn call(&mut self, id: ConnectionId, routine: Routine) -> Result<(), Reply> {
-        let owner = self.owned(id)?;
-        let address = routine.address();
-        let around = |shadow: &&mut Shadow| (shadow.module.start..shadow.module.end).contains(&address);
-        if let Some(shadow) = owner.shadows.iter_mut().find(around) {
-            shadow.entered = true;
-        }
-        let mappings = memory::mappings().map_err(|error| failed(format!("reading /proc/self/maps: {error}")))?;
-        let runs = |mapping: &memory::Mapping| mapping.protection & libc::PROT_EXEC != 0;
-        if mappings.iter().any(|mapping| mapping.range.contains(&address) && runs(mapping)) {
-            Ok(())
-        } else {
-            Err(failed(format!("there is no code at {address:#x}")))
-        }
-    }
-
-    /// Answers whoever waits for the safe point, and lets threads go that nobody has a use for any more.
-    fn look_at_safe_point(&mut self) {
-        if let Some((id, until)) = self.awaiting {
-            let (held, missing) = safe_point::standing();
-            if missing == 0 {
-                self.awaiting = None;
-                self.hold_ends = Some(Instant::now() + LONGEST_HOLD);
-                self.reply(id, Reply::SafePoint { held, missing });
-            } else if Instant::now() >= until {
-                self.let_go();
-                self.reply(id, Reply::SafePoint { held, missing });
-            }
-        }
-        if self.hold_ends.is_some_and(|ends| Instant::now() >= ends) {
-            self.let_go();
-            // What was prepared for threads that stand still must not be done now.
-            if let Some(owner) = &mut self.owner {
-                owner.staged = None;
-            }
-        }
-    }
-
-    fn let_go(&mut self) {
-        (self.awaiting, self.hold_ends) = (None, None);
-        safe_point::release();
-    }
-
-    /// Ends the owner's right; what it loaded and did not commit goes.
-    fn release(&mut self) {
-        self.let_go();
-        if let Some(mut owner) = self.owner.take() {
-            if let Some(adapter) = &owner.adapter {
-                adapter.give_up();
-                // The host's runtime may have seen it, and nobody can tell what it kept.
-                let entered = adapter.may_use_shadow();
-                owner.shadows.iter_mut().for_each(|shadow| shadow.entered |= entered);
-            }
-            for shadow in owner.shadows.into_iter().rev() {
-                self.arenas.unload(shadow);
-            }
-        }
-    }
-
-    fn load(
-        &mut self,
-        id: ConnectionId,
-        file: &File,
-        passed: &mut Vec<GuestFd>,
-        bounds: std::ops::Range<u64>,
-    ) -> Reply {
-        if let Err(reply) = self.owned(id) {
-            return reply;
-        }
-        let (path, open) = match named(file, passed) {
-            Ok(named) => named,
-            Err(message) => return Reply::Failed { message },
-        };
-        let loaded = self.arenas.load(&path, bounds);
-        if let Some(open) = open {
-            self.kept.add(open);
-        }
-        match loaded {
-            Err(message) => Reply::Failed { message },
-            Ok(shadow) => {
-                let module = shadow.module.clone();
-                match self.owned(id) {
-                    Ok(owner) => owner.shadows.push(shadow),
-                    Err(reply) => return reply,
-                }
-                Reply::Loaded(module)
-            }
-        }
-    }
-
-    /// Starts a conversation with the adapter about what the owner has loaded.
-    fn adapt(&mut self, id: ConnectionId, file: File, passed: &mut Vec<GuestFd>, input: Vec<u8>) -> Result<(), Reply> {
-        if self.adapting.as_ref().is_some_and(|last| last.conversation.ending().is_none()) {
-            return Err(failed("the adapter has not yet come to an end with the reload before"));
-        }
-        self.owned(id)?;
-        let (path, open) = adapter_named(&file, passed).map_err(failed)?;
-        self.adapters.extend(open);
-        let owner = self.owned(id)?;
-        let (conversation, speaker) = adapter::conversation(path, input);
-        owner.adapter = Some(Arc::clone(&conversation));
-        self.adapting = Some(Adapting { conversation, preparation: Some(id), ending: None });
-        self.errands.run_unawaited(Errand::Adapt(speaker));
-        Ok(())
-    }
-
-    fn is_awaited(&self) -> bool {
-        self.adapting.as_ref().is_some_and(|adapting| adapting.preparation.is_some() || adapting.ending.is_some())
-    }
-
-    fn pass_on_adapters_words(&mut self) {
-        let Some(adapting) = &mut self.adapting else { return };
-        let mut replies = Vec::new();
-        if adapting.preparation.is_some()
-            && let Some(words) = adapting.conversation.preparation()
-        {
-            replies.extend(adapting.preparation.take().map(|id| (id, words)));
-        }
-        if adapting.ending.is_some()
-            && let Some(words) = adapting.conversation.ending()
-        {
-            replies.extend(adapting.ending.take().map(|id| (id, words)));
-        }
-        for (id, words) in replies {
-            self.reply(id, Reply::Adapter(words));
-        }
-    }
-
-    /// The adapter of the reload being committed is told what becomes of it; `false`: it has not waited.
-    fn hold_adapter(&self) -> bool {
-        self.owner.as_ref().and_then(|owner| owner.adapter.as_ref()).is_none_or(|adapter| adapter.hold_fast())
-    }
-
-    fn tell_adapter(&self, committed: bool) {
-        if let Some(adapter) = self.owner.as_ref().and_then(|owner| owner.adapter.as_ref()) {
-            if committed { adapter.commit() } else { adapter.let_go() }
-        }
-    }
-
-    /// The owner, if `id` is it.
-    fn owned(&mut self, id: ConnectionId) -> Result<&mut Owner, Reply> {
-        match &mut self.owner {
-            None => Err(failed("Begin must come first")),
-            Some(owner) if owner.connection != id => Err(Reply::Busy { pid: owner.peer }),
-            Some(owner) => Ok(owner),
-        }
-    }
-
-    fn staged(&self, transaction: u64) -> Option<Arc<Staged>> {
-        self.owner.as_ref()?.staged.clone().filter(|staged| staged.id == transaction)
-    }
-
-    /// The commit on the stop helper's connection.
-    fn commit(&mut self, id: ConnectionId, staged: Arc<Staged>) {
-        self.settle_window(true);
-        let range = |range: &std::ops::Range<u64>| Range { start: range.start, len: range.end - range.start };
-        let forbidden = staged.forbidden.iter().map(range).collect();
-        if !self.hold_adapter() {
-            return self.reply(id, failed(NOT_WAITED));
-        }
-        let priority = commit::Priority::current();
-        self.reply(id, Reply::Committing { forbidden });
-        let Some(connection) = self.connection(id).filter(|connection| connection.input.is_empty()) else {
-            self.tell_adapter(false);
-            return self.drop_connection(id, false);
-        };
-        ledger::prepare(staged.ledger.clone());
-        let ended = commit::drive(connection.fd.raw(), &staged);
-        self.tell_adapter(matches!(ended, Ended::Committed | Ended::Lost { committed: true }));
-        priority.restore();
-        let disturbed = matches!(ended, Ended::Lost { .. });
-        if disturbed {
-            self.settle = Some((Instant::now() + GRACE, Arc::clone(&staged)));
-        }
-        match ended {
-            Ended::Committed | Ended::Lost { committed: true } => {
-                self.committed(id);
-                let done = self.done();
-                self.reply(id, done);
-            }
-            Ended::Aborted => {
-                self.reply(id, Reply::NotNow { reason: "a thread stood inside bytes to be written".into() })
-            }
-            Ended::Refused(obstacle) => self.reply(id, Reply::Failed { message: obstacle.describe() }),
-            Ended::Lost { committed: false } => {}
-        }
-        if disturbed {
-            self.drop_connection(id, false);
-        }
-    }
-
-    fn commit_by_signal(&mut self, id: ConnectionId, staged: &Arc<Staged>) -> Reply {
-        self.settle_window(true);
-        if !self.hold_adapter() {
-            return failed(NOT_WAITED);
-        }
-        ledger::prepare(staged.ledger.clone());
-        let stopped = signal_stop::commit(staged, &[self.thread, self.errands.thread]);
-        self.tell_adapter(matches!(stopped, Stopped::Committed { .. }));
-        match stopped {
-            Stopped::Committed { pause_ns, threads } => {
-                self.committed(id);
-                Reply::Committed(SignalStop { revision: ledger::revision(), pause_ns, threads })
-            }
-            Stopped::NotNow(reason) => Reply::NotNow { reason },
-            Stopped::Failed(message) => Reply::Failed { message },
-        }
-    }
-
-    /// The shadows are live now, and the ledger has become the transaction's with the code.
-    fn committed(&mut self, cause: ConnectionId) {
-        if let Some(owner) = &mut self.owner {
-            let merges = owner.staged.take().map_or_else(Vec::new, |staged| {
-                let left_out = staged.merges.iter().filter(|(_, left_out)| left_out.load(Ordering::Acquire));
-                left_out.map(|(merge, _)| merge.address).collect()
-            });
-            self.unmerged = merges;
-            owner.shadows.drain(..).for_each(Shadow::keep);
-        }
-        self.tell_ledger(cause);
-    }
-
-    /// Gives SIGSEGV back when its time has come; with `wait` that time is awaited.
-    fn settle_window(&mut self, wait: bool) {
-        while let Some((due, _)) = &self.settle {
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() && window::restore_disposition() {
-                self.settle = None;
-            } else if wait {
-                thread::sleep(left.max(Duration::from_millis(1)));
-            } else if left.is_zero() {
-                // Somebody is in the handler just now.
-                self.settle = self.settle.take().map(|(_, staged)| (Instant::now() + GRACE, staged));
-            } else {
-                return;
-            }
-        }
-    }
-
     fn finish_errands(&mut self) {
         while let Some((id, reply)) = self.errands.finished() {
             self.reply(id, reply);
@@ -730,18 +451,6 @@ fn named(file: &File, passed: &mut Vec<GuestFd>) -> Result<(String, Option<Guest
             Ok((path, Some(fd)))
         }
     }
-}
-
-/// As [`named`]; one that is loaded already keeps its name.
-fn adapter_named(file: &File, passed: &mut Vec<GuestFd>) -> Result<(String, Option<GuestFd>), String> {
-    let File::Passed { name, .. } = file else { return named(file, passed) };
-    let mut adapters = ADAPTERS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, known)) = adapters.iter().find(|(known, _)| known == name) {
-        return Ok((known.clone(), None));
-    }
-    let (path, open) = named(file, passed)?;
-    adapters.push((name.clone(), path.clone()));
-    Ok((path, open))
 }
 
 fn failed(message: impl Into<String>) -> Reply {
