@@ -344,13 +344,18 @@ impl Analysis {
 
     /// As [`Analysis::function_name`], for comparing only.
     pub fn function_name_bytes(&self, function: &Function) -> &[u8] {
-        &self.bytes[function.name.start as usize..function.name.end as usize]
+        self.text_bytes(&function.name)
     }
 
     /// A name that stands there in the file.
     pub fn text(&self, range: &Range<u32>) -> &str {
         // Names were sliced from these bytes; one that is not UTF-8 is shown as empty and matched by its key.
-        std::str::from_utf8(&self.bytes[range.start as usize..range.end as usize]).unwrap_or_default()
+        std::str::from_utf8(self.text_bytes(range)).unwrap_or_default()
+    }
+
+    /// The same, for comparing only.
+    fn text_bytes(&self, range: &Range<u32>) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
     }
 
     /// The section holding `address`, thread-local templates excepted.

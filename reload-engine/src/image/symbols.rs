@@ -48,14 +48,13 @@ pub fn collect(image: &Analysis) -> Symbols {
     places.par_sort_unstable();
     let (functions, others) = places.split_at(places.partition_point(|place| place.kind == Kind::Function));
     let (objects, thread_locals) = others.split_at(others.partition_point(|place| place.kind == Kind::Object));
-    let object = |names: &mut Names<'_>, place: &Place| names.object(place);
     let names = || Names { image, last_file: None };
     let mut functions: Vec<Function> = functions.par_iter().map_init(names, Names::function).collect();
     end_at_next(&mut functions);
     Symbols {
         functions,
-        objects: objects.par_iter().map_init(names, object).collect(),
-        thread_locals: thread_locals.par_iter().map_init(names, object).collect(),
+        objects: objects.par_iter().map_init(names, Names::object).collect(),
+        thread_locals: thread_locals.par_iter().map_init(names, Names::object).collect(),
     }
 }
 
@@ -140,7 +139,7 @@ impl<'a> Names<'a> {
     }
 
     fn bytes(&self, range: &Range<u32>) -> &'a [u8] {
-        &self.image.bytes[range.start as usize..range.end as usize]
+        self.image.text_bytes(range)
     }
 
     fn file(&mut self, symbol: &RawSymbol) -> Option<TextKey> {

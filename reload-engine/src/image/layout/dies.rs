@@ -51,6 +51,8 @@ impl Flags {
     pub const NESTED: Flags = Flags(4096);
     /// `target` is the signature of a type that has a unit of its own.
     pub const SIGNED: Flags = Flags(8192);
+    /// A function that is not among those asked for, and so has no parameters here.
+    pub const UNASKED: Flags = Flags(16384);
 
     pub fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
@@ -233,15 +235,17 @@ impl Unit {
                     _ => {}
                 }
             }
+            let is_asked = |functions: &[Vaddr]| functions.binary_search(&Vaddr(die.number)).is_ok();
+            if tag == DW_TAG_subprogram && die.flags.has(Flags::ADDRESSED) && !functions.is_none_or(is_asked) {
+                die.flags.set(Flags::UNASKED);
+            }
             let index = result.dies.len();
             result.dies.push(die);
             if abbreviation.has_children() {
                 let names = is_scope(tag) && die.flags.has(Flags::NAMED);
                 let name = if names { die.name } else { mix(scope.name, u64::from(tag == DW_TAG_namespace)) };
                 let name = if names || tag == DW_TAG_namespace { name } else { scope.name };
-                let unasked = tag == DW_TAG_subprogram
-                    && die.flags.has(Flags::ADDRESSED)
-                    && functions.is_some_and(|functions| functions.binary_search(&Vaddr(die.number)).is_err());
+                let unasked = die.flags.has(Flags::UNASKED);
                 open.push(Scope { die: Some(index), name, heap, top: tag == DW_TAG_compile_unit, unasked });
             }
         }

@@ -155,8 +155,7 @@ impl Layouts {
         let Some(sections) = Sections::load(bytes) else { return Layouts::default() };
         let dwarf = sections.dwarf();
         let units = units(&dwarf, wanted);
-        let of_unit = |index| shape::of_unit(&units, index, wanted.map(|wanted| wanted.functions));
-        let parts: Vec<_> = (0..units.list.len()).into_par_iter().map(of_unit).collect();
+        let parts: Vec<_> = (0..units.list.len()).into_par_iter().map(|index| shape::of_unit(&units, index)).collect();
         let mut layouts = Layouts { units: units.list.iter().map(Unit::head).collect(), ..Layouts::default() };
         let split = units.list.iter().any(|unit| unit.split);
         layouts.elsewhere = if split { Some(IN_DWO) } else { sections.elsewhere };
@@ -172,7 +171,7 @@ impl Layouts {
         let Some(sections) = Sections::load(bytes) else { return Vec::new() };
         let dwarf = sections.dwarf();
         let units = units(&dwarf, Some(&Wanted { units: &|head: &Head| head.covers_any(functions), functions }));
-        (0..units.list.len()).into_par_iter().flat_map_iter(|index| shape::held(&units, index, functions)).collect()
+        (0..units.list.len()).into_par_iter().flat_map_iter(|index| shape::held(&units, index)).collect()
     }
 
     /// Whether the file says anything of types: without, "no difference" means nothing.

@@ -45,9 +45,7 @@ pub(super) struct Part {
 const DEPTH: u32 = 24;
 const VOID: u64 = 1;
 
-/// Signatures only of these functions, which ascend; without them, of all.
-pub(super) fn of_unit(units: &Units, index: usize, functions: Option<&[Vaddr]>) -> Part {
-    let is_asked = |address: Vaddr| functions.is_none_or(|functions| functions.binary_search(&address).is_ok());
+pub(super) fn of_unit(units: &Units, index: usize) -> Part {
     let mut part = Part::default();
     let unit = &units.list[index];
     for (at, die) in unit.dies.iter().enumerate() {
@@ -70,22 +68,19 @@ pub(super) fn of_unit(units: &Units, index: usize, functions: Option<&[Vaddr]>) 
                 ty,
                 edges,
             });
-        } else if die.tag == DW_TAG_subprogram && die.flags.has(Flags::ADDRESSED) && is_asked(Vaddr(die.number)) {
+        } else if is_asked_function(die) {
             part.functions.push(entry.signature());
         }
     }
     part
 }
 
-/// Of these functions, which ascend, what their variables and parameters hold or point to, each with what it is.
-pub(super) fn held(units: &Units, index: usize, functions: &[Vaddr]) -> Vec<(Vaddr, TypeKey)> {
+/// Of the functions that are asked for, what their variables and parameters hold or point to, each with what it is.
+pub(super) fn held(units: &Units, index: usize) -> Vec<(Vaddr, TypeKey)> {
     let unit = &units.list[index];
     let mut held = Vec::new();
     for (at, die) in unit.dies.iter().enumerate() {
-        let asked = die.tag == DW_TAG_subprogram
-            && die.flags.has(Flags::ADDRESSED)
-            && functions.binary_search(&Vaddr(die.number)).is_ok();
-        if !asked {
+        if !is_asked_function(die) {
             continue;
         }
         let mut edges = Vec::new();
@@ -97,6 +92,10 @@ pub(super) fn held(units: &Units, index: usize, functions: &[Vaddr]) -> Vec<(Vad
         held.extend(edges.into_iter().map(|edge| (Vaddr(die.number), edge.to)));
     }
     held
+}
+
+fn is_asked_function(die: &Die) -> bool {
+    die.tag == DW_TAG_subprogram && die.flags.has(Flags::ADDRESSED) && !die.flags.has(Flags::UNASKED)
 }
 
 /// A place in the tables.
