@@ -88,7 +88,7 @@ impl Arenas {
             let hole = self.open_hole(&bounds, extent.size(), extent.with_room())?;
             let mut plugs = plug_above(hole.end, extent.size());
             // Where an earlier attempt went although nothing seemed to fit there.
-            plugs.0.extend(landed.iter().filter(|range| memory::reserve_at(range)).cloned());
+            landed.iter().filter(|range| memory::reserve_at(range)).for_each(|range| plugs.add(range.clone()));
             let opened = open(path, &extent);
             drop(plugs);
             let (library, module) = match opened {
@@ -243,6 +243,16 @@ pub fn range_of(segment: &Segment) -> Range<u64> {
 /// Address space taken so that `mmap` finds no gap there; given back when dropped.
 struct Plugs(Vec<Range<u64>>);
 
+impl Plugs {
+    /// The kernel fills a gap from its top: what adjoins is given back by one call.
+    fn add(&mut self, range: Range<u64>) {
+        match self.0.iter_mut().find(|above| above.start == range.end) {
+            Some(above) => above.start = range.start,
+            None => self.0.push(range),
+        }
+    }
+}
+
 impl Drop for Plugs {
     fn drop(&mut self) {
         self.0.iter().for_each(memory::release);
@@ -252,11 +262,14 @@ impl Drop for Plugs {
 /// Fills every gap above `limit` into which the kernel would put `size` bytes, asking the kernel itself where it would: it
 /// alone knows where the area of `mmap` ends.
 fn plug_above(limit: u64, size: u64) -> Plugs {
-    let mut plugs = Plugs(Vec::new());
+    let (mut plugs, mut taken) = (Plugs(Vec::new()), 0);
     let mut ask = largest_above(limit, size);
     loop {
         match reserve_above(limit, ask.max(size)) {
-            Some(range) if plugs.0.len() < MOST_PLUGS => plugs.0.push(range),
+            Some(range) if taken < MOST_PLUGS => {
+                plugs.add(range);
+                taken += 1;
+            }
             spare => {
                 spare.iter().for_each(memory::release);
                 if ask <= size {
