@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reload_protocol::commit;
+use reload_protocol::{commit, moment};
 
 use crate::{
     errno,
@@ -81,17 +81,8 @@ fn answered(fd: RawFd, byte: u8, ended: Ended) -> Ended {
 /// Waits for one byte without allocating; `None` for the end of the connection, an error or the deadline.
 fn next_byte(fd: RawFd, deadline: Instant) -> Option<u8> {
     loop {
-        let mut byte = 0u8;
-        // SAFETY: one writable byte.
-        let got = unsafe {
-            let flags = libc::c_long::from(libc::MSG_DONTWAIT);
-            libc::syscall(libc::SYS_recvfrom, fd, ptr::from_mut(&mut byte), 1usize, flags, 0usize, 0usize)
-        };
-        match got {
-            1 => return Some(byte),
-            0 => return None,
-            _ if errno() != libc::EAGAIN && errno() != libc::EINTR => return None,
-            _ => {}
+        if let Some(answer) = moment::look(|| take_byte(fd)) {
+            return answer;
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -111,6 +102,20 @@ fn next_byte(fd: RawFd, deadline: Instant) -> Option<u8> {
                 8usize,
             )
         };
+    }
+}
+
+/// The next byte, or `Some(None)` when there will be none.
+fn take_byte(fd: RawFd) -> Option<Option<u8>> {
+    let mut byte = 0u8;
+    let flags = libc::c_long::from(libc::MSG_DONTWAIT);
+    // SAFETY: one writable byte.
+    let got = unsafe { libc::syscall(libc::SYS_recvfrom, fd, ptr::from_mut(&mut byte), 1usize, flags, 0usize, 0usize) };
+    match got {
+        1 => Some(Some(byte)),
+        0 => Some(None),
+        _ if errno() == libc::EAGAIN || errno() == libc::EINTR => None,
+        _ => Some(None),
     }
 }
 

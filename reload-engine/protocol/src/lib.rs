@@ -13,6 +13,7 @@ use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub mod moment;
 pub mod signal_frame;
 
 /// Version of this protocol; controller and agent must agree exactly.
@@ -353,15 +354,35 @@ pub fn send<T: Serialize>(stream: &mut impl io::Write, message: &T) -> io::Resul
 pub fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
     let mut prefix = [0; 4];
     stream.read_exact(&mut prefix)?;
-    let len = u32::from_le_bytes(prefix) as usize;
-    if len > MAX_FRAME {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("frame of {len} bytes exceeds {MAX_FRAME}")));
-    }
+    let len = length(prefix)?;
     // Grow with what arrives: a hostile prefix alone allocates nothing.
     let mut frame = Vec::new();
     stream.take(len as u64).read_to_end(&mut frame)?;
     if frame.len() < len {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    postcard::from_bytes(&frame).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    decode(&frame)
+}
+
+/// Takes the first message out of what has arrived so far; `None` while it is not complete. Errors as for [`receive`].
+pub fn take<T: DeserializeOwned>(input: &mut Vec<u8>) -> io::Result<Option<T>> {
+    let Some(prefix) = input.first_chunk() else { return Ok(None) };
+    let end = 4 + length(*prefix)?;
+    let message = input.get(4..end).map(decode).transpose()?;
+    if message.is_some() {
+        input.drain(..end);
+    }
+    Ok(message)
+}
+
+fn length(prefix: [u8; 4]) -> io::Result<usize> {
+    let len = u32::from_le_bytes(prefix) as usize;
+    if len > MAX_FRAME {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("frame of {len} bytes exceeds {MAX_FRAME}")));
+    }
+    Ok(len)
+}
+
+fn decode<T: DeserializeOwned>(frame: &[u8]) -> io::Result<T> {
+    postcard::from_bytes(frame).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

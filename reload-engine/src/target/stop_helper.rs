@@ -6,14 +6,19 @@
 use std::{
     fmt::Display,
     io::{self, Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
-use nix::{libc, unistd::Pid};
-use reload_protocol::{FromAgent, Range, Reply, Request, VERSION, commit, receive, send};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::socket::{MsgFlags, recv},
+    unistd::Pid,
+};
+use reload_protocol::{FromAgent, Range, Reply, Request, VERSION, commit, moment, receive, send};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -273,6 +278,8 @@ fn contains(ranges: &[Range], address: u64) -> bool {
 }
 
 fn answer(agent: &mut UnixStream) -> io::Result<u8> {
+    let peek = || recv(agent.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT);
+    moment::look(|| (peek() != Err(Errno::EAGAIN)).then_some(()));
     let mut byte = [0];
     agent.read_exact(&mut byte)?;
     Ok(byte[0])
