@@ -11,9 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reload_protocol::{
-    File, FromAgent, MAX_FRAME, Notice, Part, Range, Reply, Request, VERSION, Welcome, receive, send,
-};
+use reload_protocol::{File, FromAgent, MAX_FRAME, Notice, Part, Range, Reply, Request, VERSION, Welcome, send, take};
 
 use crate::{
     OFFERED, Place, commit,
@@ -232,15 +230,15 @@ impl Server {
         let alive = socket::receive_available(fd, input, passed, TURN).unwrap_or(false);
         loop {
             let Some(connection) = self.connection(id) else { return };
-            match next_request(&mut connection.input) {
+            match take(&mut connection.input) {
                 Ok(Some(request)) => {
                     let passed = std::mem::take(&mut connection.passed);
                     self.handle(id, request, passed);
                 }
                 Ok(None) => break,
-                Err(message) => {
+                Err(error) => {
                     // Not one of ours, or of another version: tell and hang up.
-                    self.reply(id, Reply::Failed { message });
+                    self.reply(id, failed(format!("not a request: {error}")));
                     return self.drop_connection(id, false);
                 }
             }
@@ -461,21 +459,6 @@ fn encode(message: &FromAgent) -> Option<Vec<u8>> {
     let mut frame = Vec::new();
     send(&mut frame, message).ok()?;
     Some(frame)
-}
-
-/// Takes one complete request out of `input`.
-fn next_request(input: &mut Vec<u8>) -> Result<Option<Request>, String> {
-    let Some(prefix) = input.first_chunk::<4>() else { return Ok(None) };
-    let len = u32::from_le_bytes(*prefix) as usize;
-    if len > MAX_FRAME {
-        return Err(format!("frame of {len} bytes exceeds {MAX_FRAME}"));
-    }
-    if input.len() < 4 + len {
-        return Ok(None);
-    }
-    let request = receive(&mut &input[..4 + len]).map_err(|error| format!("not a request: {error}"));
-    input.drain(..4 + len);
-    request.map(Some)
 }
 
 fn read_memory(ranges: &[Range]) -> Reply {

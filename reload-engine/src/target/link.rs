@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, BufReader, Write as _},
+    io::{self, Write as _},
     iter,
     net::Shutdown,
     os::{
@@ -10,19 +10,19 @@ use std::{
         unix::{ffi::OsStrExt, fs::OpenOptionsExt, net::UnixStream},
     },
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::Receiver;
 use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt::PeerCredentials};
 use reload_protocol::{
-    File, FromAgent, LoadedModule, MOST_PASSED, Notice, Part, Range, Reply, Request, Routine, SOCKET_NAME, Segment,
-    SignalStop, Transaction, VERSION, Welcome, Write, is_name_of_passed, receive, send,
+    File, LoadedModule, MOST_PASSED, Notice, Part, Range, Reply, Request, Routine, SOCKET_NAME, Segment, SignalStop,
+    Transaction, VERSION, Welcome, Write, is_name_of_passed, send,
 };
 
 use super::{
     halt::{Halt, Step},
+    incoming::Incoming,
     process::Process,
     space::Space,
     store::TargetFolder,
@@ -43,9 +43,12 @@ const LONGEST_PATH: usize = 100;
 #[derive(Debug)]
 pub struct AgentLink {
     pid: u32,
+    /// Where the agent listens.
+    folder: TargetFolder,
     stream: UnixStream,
     welcome: Welcome,
-    replies: Receiver<io::Result<Reply>>,
+    revision: u64,
+    incoming: Incoming,
     notices: Receiver<Notice>,
     halt: Halt,
     space: Space,
@@ -75,14 +78,11 @@ impl AgentLink {
         })?;
         let lost = |source| Error::LinkLost { pid, source };
         stream.set_write_timeout(Some(SHORT)).map_err(lost)?;
-        let (reply, replies) = bounded(1);
-        let (notice, notices) = unbounded();
-        let reader = stream.try_clone().map_err(lost)?;
-        let name = format!("agent link {pid}");
-        thread::Builder::new().name(name).spawn(move || read(reader, &reply, &notice)).map_err(lost)?;
+        let theirs = stream.try_clone().map_err(lost)?;
+        let (incoming, notices) = Incoming::listen(theirs, format!("agent link {pid}")).map_err(lost)?;
         let welcome = Welcome { version: 0, pid, agent_threads: Vec::new(), revision: 0, wants_descriptors: false };
-        let mut link =
-            AgentLink { pid, stream, welcome, replies, notices, halt: Halt::from_environment(), space: Space::of(pid) };
+        let (halt, space) = (Halt::from_environment(), Space::of(pid));
+        let mut link = AgentLink { pid, folder, stream, welcome, revision: 0, incoming, notices, halt, space };
         let hello = link.request_within(Request::Hello { version: VERSION }, SHORT).map_err(|error| match error {
             // The agent refuses other users by hanging up.
             Error::LinkLost { pid, .. } if !may_drive(pid) => Error::NotPermitted { pid },
@@ -97,11 +97,22 @@ impl AgentLink {
             }
             other => return Err(link.unexpected(other)),
         };
+        link.revision = link.welcome.revision;
         Ok(link)
     }
 
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Where the agent listens.
+    pub fn folder(&self) -> &TargetFolder {
+        &self.folder
+    }
+
+    /// The ledger's, as the agent told last. Under the right to reload nobody else changes it.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// What the agent said of itself when this connection began.
@@ -146,22 +157,23 @@ impl AgentLink {
 
     fn send_and_wait(&mut self, request: Request, luggage: &Luggage, patience: Duration) -> Result<Reply> {
         let pid = self.pid;
+        let mut turn = self.incoming.turn();
         luggage.send(&mut self.stream, &request).map_err(|source| match source.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::LinkTimeout { pid, seconds: SHORT.as_secs() },
             _ => Error::LinkLost { pid, source },
         })?;
-        match self.replies.recv_timeout(patience) {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(source)) => Err(Error::LinkLost { pid, source }),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(Error::LinkLost { pid, source: io::ErrorKind::UnexpectedEof.into() })
-            }
-            Err(RecvTimeoutError::Timeout) => {
+        let reply = turn.reply(patience).map_err(|source| match source.kind() {
+            io::ErrorKind::TimedOut => {
                 // A late answer would be taken for the next one's.
                 let _ = self.stream.shutdown(Shutdown::Both);
-                Err(Error::LinkTimeout { pid, seconds: patience.as_secs() })
+                Error::LinkTimeout { pid, seconds: patience.as_secs() }
             }
+            _ => Error::LinkLost { pid, source },
+        })?;
+        if let Reply::Done { revision } | Reply::Ledger { revision, .. } = reply {
+            self.revision = revision;
         }
+        Ok(reply)
     }
 
     fn ask<T>(&mut self, request: Request, pick: impl FnOnce(Reply) -> Result<T, Reply>) -> Result<T> {
@@ -357,11 +369,11 @@ impl AgentLink {
         })
     }
 
-    /// Lets process `tracer` (0: nobody) trace the target where Yama is in force; the ledger's present revision. In another pid
-    /// namespace the target has no number for it.
-    pub fn allow_tracer(&mut self, tracer: u32) -> Result<u64> {
+    /// Lets process `tracer` (0: nobody) trace the target where Yama is in force. In another pid namespace the target has no
+    /// number for it.
+    pub fn allow_tracer(&mut self, tracer: u32) -> Result<()> {
         let tracer = if self.space.inner_pid == self.pid { tracer } else { 0 };
-        self.ask(Request::AllowTracer { pid: tracer }, done)
+        self.ask(Request::AllowTracer { pid: tracer }, done).map(drop)
     }
 
     /// `dlopen` on the user's behalf, constructors included.
@@ -409,7 +421,7 @@ impl Luggage {
 
 impl Drop for AgentLink {
     fn drop(&mut self) {
-        // Wakes the reading thread, which then ends.
+        // Wakes the listening thread, which then ends.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
@@ -468,21 +480,4 @@ pub(super) fn within_reach<T>(path: &Path, work: impl FnOnce(&Path) -> io::Resul
 fn may_drive(pid: u32) -> bool {
     let own = nix::unistd::geteuid();
     own.is_root() || Process::of(pid).is_ok_and(|process| process.uid == own.as_raw())
-}
-
-/// The reading thread. It ends, and with it both channels, when the connection does.
-fn read(stream: UnixStream, replies: &Sender<io::Result<Reply>>, notices: &Sender<Notice>) {
-    let mut stream = BufReader::new(stream);
-    loop {
-        match receive(&mut stream) {
-            // A send fails when the link has been dropped; then the stream ends too.
-            Ok(FromAgent::Reply(reply)) => drop(replies.send(Ok(reply))),
-            Ok(FromAgent::Notice(notice)) => drop(notices.send(notice)),
-            Err(error) => {
-                // Nobody may be waiting: then the disconnected channel tells.
-                let _ = replies.try_send(Err(error));
-                return;
-            }
-        }
-    }
 }

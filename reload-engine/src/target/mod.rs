@@ -7,6 +7,7 @@ mod agent_image;
 pub mod attach;
 pub mod halt;
 mod helper;
+mod incoming;
 pub mod launch;
 pub mod link;
 pub mod maps;

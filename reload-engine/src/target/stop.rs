@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
+    attach::yama_scope,
     helper::{Helper, OWN_PROGRAM},
     link::AgentLink,
     process::Status,
     stop_helper::{ARGUMENT, Answer, Job, Order, Outcome},
-    store::TargetFolder,
 };
 use crate::error::{Error, Result};
 
@@ -72,9 +72,12 @@ impl StopHelper {
     /// Has it connect to the target's agent and find the target's threads, while others do something else, under the right to
     /// reload. Without, or where it fails, that is part of the commit.
     pub fn prepare(&mut self, link: &mut AgentLink) {
-        if why_not_traceable(link.pid()).is_some() {
-            self.ready_for = None;
-        } else if let Err(error) = self.get_ready(link) {
+        self.ready_for = None;
+        // A filter may punish the target for the system call that Yama makes it do.
+        if is_leave_needed() && why_not_traceable(link.pid()).is_some() {
+            return;
+        }
+        if let Err(error) = self.get_ready(link) {
             tracing::debug!("the stop helper is not ready yet: {error}");
         }
     }
@@ -84,20 +87,20 @@ impl StopHelper {
         if self.ready_for.take().is_some() {
             // Its connection ends with it.
             self.helper = None;
-            let _ = link.allow_tracer(0);
+            let _ = take_back_leave(link);
         }
     }
 
     fn get_ready(&mut self, link: &mut AgentLink) -> Result<()> {
-        let pid = link.pid();
         self.ready_for = None;
         self.start()?;
-        let folder = TargetFolder::of_agent(pid).ok_or(Error::NoAgent { pid })?;
-        let revision = link.allow_tracer(self.pid().unwrap_or(0))?;
-        let job = Job { pid, folder: folder.path().to_owned() };
+        if is_leave_needed() {
+            link.allow_tracer(self.pid().unwrap_or(0))?;
+        }
+        let job = Job { pid: link.pid(), folder: link.folder().path().to_owned() };
         // One that has ended will not answer later.
         let _ = self.helper.as_mut().and_then(|helper| helper.order(&Order::Prepare(job)));
-        self.ready_for = Some((pid, revision));
+        self.ready_for = Some((link.pid(), link.revision()));
         Ok(())
     }
 
@@ -117,19 +120,18 @@ impl StopHelper {
 /// Commits what was staged as `transaction`. With an error nothing in the target has changed.
 pub fn commit(link: &mut AgentLink, helper: &mut StopHelper, transaction: u64) -> Result<CommitReceipt> {
     let pid = link.pid();
-    if let Some(reason) = why_not_traceable(pid) {
-        helper.stand_down(link);
-        return commit_by_signal(link, transaction, &reason);
-    }
     for attempt in 1..=HELPERS {
         if helper.ready_for.is_none_or(|(ready_for, _)| ready_for != pid) {
+            if let Some(reason) = why_not_traceable(pid) {
+                return commit_by_signal(link, transaction, &reason);
+            }
             helper.get_ready(link)?;
         }
         let before = helper.ready_for.take().map_or(0, |(_, revision)| revision);
         let begun = Instant::now();
         let outcome = helper.commit(transaction);
         let spent = begun.elapsed();
-        let after = link.allow_tracer(0)?;
+        take_back_leave(link)?;
         match outcome {
             Some(Outcome::Committed { revision, pause_ns, attempts, threads }) => {
                 let pause = Duration::from_nanos(pause_ns);
@@ -137,9 +139,9 @@ pub fn commit(link: &mut AgentLink, helper: &mut StopHelper, transaction: u64) -
             }
             // It died or lost the agent after it had told it to go: done, and the agent, with whom nobody else may have had
             // anything done meanwhile, says so.
-            _ if after > before => {
-                let method = "ptrace (the stop helper ended early)".into();
-                return Ok(CommitReceipt { revision: after, pause: spent, method, attempts: attempt, threads: 0 });
+            _ if link.ledger(before)?.revision > before => {
+                let (revision, method) = (link.revision(), "ptrace (the stop helper ended early)".into());
+                return Ok(CommitReceipt { revision, pause: spent, method, attempts: attempt, threads: 0 });
             }
             Some(Outcome::NotTraceable { reason }) => {
                 let reason = why_not_traceable(pid).unwrap_or(reason);
@@ -162,8 +164,17 @@ pub fn is_possible_from_outside(pid: u32) -> Result<()> {
     why_not_traceable(pid).map_or(Ok(()), |reason| Err(Error::Stop { pid, reason }))
 }
 
+/// Whether the target itself has to let a helper trace it (`PR_SET_PTRACER`).
+fn is_leave_needed() -> bool {
+    yama_scope() != 0
+}
+
+fn take_back_leave(link: &mut AgentLink) -> Result<()> {
+    if is_leave_needed() { link.allow_tracer(0) } else { Ok(()) }
+}
+
 /// What is known to keep a helper from tracing the target, or from doing it unnoticed.
-fn why_not_traceable(pid: u32) -> Option<String> {
+pub(super) fn why_not_traceable(pid: u32) -> Option<String> {
     let status = Status::of(pid).ok()?;
     if status.tracer_pid != 0 {
         let name = Status::of(status.tracer_pid).map_or_else(|_| "?".into(), |tracer| tracer.name);

@@ -26,6 +26,7 @@ use super::{
     helper::Controller,
     link,
     space::Space,
+    stop::why_not_traceable,
     threads::{Obstacle, Threads},
 };
 
@@ -145,6 +146,9 @@ struct Ready {
 
 impl Ready {
     fn prepare(job: &Job) -> Result<Ready, Outcome> {
+        if let Some(reason) = why_not_traceable(job.pid) {
+            return Err(Outcome::NotTraceable { reason });
+        }
         let (agent, agent_threads) = Ready::connect(job).map_err(failed)?;
         let ids = agent_threads.iter().map(|&id| Pid::from_raw(id as i32)).collect();
         let threads = Threads::of(Pid::from_raw(job.pid as i32), ids).map_err(refusal)?;

@@ -23,7 +23,7 @@ use nix::{
 
 use reload_protocol::signal_frame;
 
-use super::registers::Registers;
+use super::{process::Status, registers::Registers};
 
 /// Room for threads that are started while the others are being stopped.
 const SPARE: usize = 2048;
@@ -407,11 +407,10 @@ fn blocked_at(process: Pid, thread: Pid) -> Option<(u64, u64)> {
     Some((pc, stack))
 }
 
-/// By the mask of caught signals in `/proc/PID/status`; where that cannot be read, it may.
+/// Where that cannot be read, it may.
 fn handles_signals(process: Pid) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) != Some(0)
+    let status = Status::of(process.as_raw() as u32).ok();
+    status.and_then(|status| status.caught_signals) != Some(0)
 }
 
 /// Reads from `from` upwards, up to the end of what is mapped; how many bytes.
