@@ -5,7 +5,6 @@
 use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
-use rayon::prelude::*;
 
 use super::{
     Image, RelocationKind, Resolves, SectionKind,
@@ -16,7 +15,7 @@ use super::{
     switches::{self, TableTracker},
     tls_block::{APPROACH, OPERAND_SIZE, TlsPairs, TlsTracker},
 };
-use crate::model::Vaddr;
+use crate::{hands::Hands, model::Vaddr};
 
 /// A RIP-relative operand.
 #[derive(Clone, Copy, Debug)]
@@ -111,12 +110,14 @@ pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Re
     }
     let (pairs, approach) = (TlsPairs::of(image), Approach::of(image));
     let before = before.filter(|before| thread_locals_agree(image, before));
-    let parts = stretches.par_chunks(PART).map(|part| {
+    let size = if image.hands == Hands::One { stretches.len() } else { PART };
+    let parts: Vec<&[Stretch<'_>]> = stretches.chunks(size.max(1)).collect();
+    let parts = image.hands.map(parts, |part: &[Stretch<'_>]| {
         let mut scanner = Scanner::new(image, before, &pairs, &approach);
         part.iter().for_each(|stretch| scanner.stretch(stretch));
         scanner
     });
-    Ok(joined(image, parts.collect(), landing_pads))
+    Ok(joined(image, parts, landing_pads))
 }
 
 /// Whether an instruction that may reach a thread-local of a program reaches the same one in both files.
@@ -125,7 +126,7 @@ fn thread_locals_agree(one: &Image, other: &Image) -> bool {
     one.program == other.program && one.thread_pointer() == other.thread_pointer()
 }
 
-/// How many stretches one thread decodes at a time.
+/// How many stretches one thread decodes at a time, where there are several.
 const PART: usize = 512;
 
 /// Bytes that begin at a function symbol, or at the section's start, and end at the next.

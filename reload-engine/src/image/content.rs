@@ -7,7 +7,6 @@
 use std::{borrow::Cow, collections::HashSet, ops::Range};
 
 use foldhash::{HashMap, HashMapExt as _};
-use rayon::prelude::*;
 use twox_hash::XxHash3_128;
 
 use super::{
@@ -68,8 +67,8 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         let objects = objects.get(index).into_iter().flat_map(Range::clone);
         (functions, objects.map(|object| meaning.static_of(object)).collect::<Vec<_>>())
     };
-    let hashed = (0..functions.len().max(objects.len())).into_par_iter().map(part);
-    let (own, objects): (Vec<_>, Vec<_>) = hashed.collect();
+    let hashed = image.hands.map(0..functions.len().max(objects.len()), part);
+    let (own, objects): (Vec<_>, Vec<_>) = hashed.into_iter().unzip();
     let (own, objects) = (own.concat(), objects.concat());
     let clones: Vec<(Vaddr, Vaddr)> =
         image.functions.iter().filter(|of| of.auxiliary).map(|clone| (clone.address, clone.end)).collect();
@@ -77,7 +76,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         let comparable = !scan.bodies[index].opaque && image.tables.has_local_symbols;
         comparable.then(|| with_clones(image, scan, &own, &clones, index)).flatten()
     };
-    let functions = (0..image.functions.len()).into_par_iter().map(function).collect();
+    let functions = image.hands.map(0..image.functions.len(), function);
     Hashes { functions, objects }
 }
 
@@ -166,7 +165,7 @@ fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
     let named = image.objects.iter().filter(|object| object.constant).flat_map(|o| [o.address, o.end()]);
     let mut all: Vec<u64> =
         mentioned.chain(pointed).filter(|address| constant(*address)).chain(named).map(|address| address.0).collect();
-    all.par_sort_unstable();
+    image.hands.sort(&mut all);
     all.dedup();
     all
 }

@@ -189,6 +189,12 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Bytes of the program's instructions.
+    pub fn code_size(&self) -> u64 {
+        let code = self.sections.iter().filter(|section| section.kind == SectionKind::Code);
+        code.fold(0, |size, section| size.saturating_add(section.size))
+    }
+
     /// For a program with thread-locals: bytes from the start of its TLS block to the thread pointer, which stands at the
     /// block's end (psABI, "Thread-Local Storage", variant II).
     pub fn thread_pointer(&self) -> Option<u64> {

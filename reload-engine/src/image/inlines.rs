@@ -12,9 +12,8 @@ use gimli::{
     DW_AT_name, DW_AT_specification, DW_TAG_inlined_subroutine, DW_TAG_subprogram, DebugInfoOffset,
     DebuggingInformationEntry, Dwarf, Unit,
 };
-use rayon::prelude::*;
 
-use super::layout::{Reader, Sections, headers};
+use super::layout::{Reader, Sections, hands_for, headers};
 
 type Entry<'data> = DebuggingInformationEntry<Reader<'data>>;
 
@@ -39,10 +38,10 @@ impl Inlines {
         let mut inlines = Inlines::default();
         let Some(sections) = Sections::load(bytes) else { return inlines };
         let dwarf = sections.dwarf();
-        let units: Vec<Unit<Reader<'_>>> =
-            headers(&dwarf).into_iter().filter_map(|header| dwarf.unit(header).ok()).collect();
+        let headers = headers(&dwarf);
+        let units: Vec<Unit<Reader<'_>>> = headers.iter().filter_map(|header| dwarf.unit(*header).ok()).collect();
         let of_unit = |index| of_unit(&dwarf, &units, index).unwrap_or_default();
-        let found: Vec<_> = (0..units.len()).into_par_iter().map(of_unit).collect();
+        let found = hands_for(&headers).map(0..units.len(), of_unit);
         for (name, inline) in found.into_iter().flatten() {
             let known = inlines.by_name.entry(name).or_default();
             if !known.iter().any(|other| other.declared == inline.declared) {

@@ -11,11 +11,11 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use rayon::prelude::*;
 use twox_hash::XxHash3_128;
 
 use crate::{
     error::{Error, Result},
+    hands::Hands,
     model::{Stage, Vaddr},
 };
 
@@ -182,6 +182,8 @@ impl Deref for Image {
 pub struct Analysis {
     pub bytes: Arc<Vec<u8>>,
     pub tables: Tables,
+    /// Who looks at all of it.
+    hands: Hands,
     /// Ascending by address; several may share one.
     pub functions: Vec<Function>,
     /// Indices of those whose entry has no room of its own for a jump.
@@ -226,16 +228,17 @@ impl Image {
     /// As [`Image::parse`].
     pub fn parse_after(before: Option<&Image>, path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<Image> {
         let bytes = bytes.into();
-        // By one of the threads that share the work: any other would wait for one of them at each step.
-        rayon::scope(|_| Image::parsed(before, path, bytes))
+        let tables = elf::read(path, &bytes)?;
+        let hands = Hands::for_file(tables.symbols.len(), tables.code_size());
+        hands.run(|| Image::parsed(before, path, bytes, tables, hands))
     }
 
-    fn parsed(before: Option<&Image>, path: &Path, bytes: Arc<Vec<u8>>) -> Result<Image> {
-        let tables = elf::read(path, &bytes)?;
+    fn parsed(before: Option<&Image>, path: &Path, bytes: Arc<Vec<u8>>, tables: Tables, hands: Hands) -> Result<Image> {
         let section_places = Places::new(tables.sections.iter().map(|section| section.address));
         let analysis = Analysis {
             bytes,
             tables,
+            hands,
             functions: Vec::new(),
             borrowers: Vec::new(),
             objects: Vec::new(),
@@ -439,7 +442,7 @@ impl Analysis {
         self.uses_of_state.get_or_init(|| {
             let use_of =
                 |reference: &CodeReference| Some((reference.function?, self.state_meant(reference.target)? as u32));
-            self.references.par_iter().filter_map(use_of).collect()
+            self.hands.filter_map(&self.references, use_of)
         })
     }
 

@@ -4,7 +4,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
 use twox_hash::XxHash3_128;
 
 use super::{
@@ -43,18 +42,18 @@ struct Place {
 }
 
 pub fn collect(image: &Analysis) -> Symbols {
-    let symbols = image.tables.symbols.par_iter().enumerate();
-    let mut places: Vec<Place> = symbols.filter_map(|(index, symbol)| place(image, index as u32, symbol)).collect();
-    places.par_sort_unstable();
+    let (hands, symbols) = (image.hands, &image.tables.symbols);
+    let mut places = hands.filter_map(0..symbols.len(), |index| place(image, index as u32, &symbols[index]));
+    hands.sort(&mut places);
     let (functions, others) = places.split_at(places.partition_point(|place| place.kind == Kind::Function));
     let (objects, thread_locals) = others.split_at(others.partition_point(|place| place.kind == Kind::Object));
     let names = || Names { image, last_file: None };
-    let mut functions: Vec<Function> = functions.par_iter().map_init(names, Names::function).collect();
+    let mut functions = hands.map_with(functions, names, Names::function);
     end_at_next(&mut functions);
     Symbols {
         functions,
-        objects: objects.par_iter().map_init(names, Names::object).collect(),
-        thread_locals: thread_locals.par_iter().map_init(names, Names::object).collect(),
+        objects: hands.map_with(objects, names, Names::object),
+        thread_locals: hands.map_with(thread_locals, names, Names::object),
     }
 }
 

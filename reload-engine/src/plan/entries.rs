@@ -8,6 +8,7 @@ use reload_protocol::{Merge, Patch, Range, Write};
 
 use super::lineage::{Implementers, Instance, Lineage, Placed};
 use crate::{
+    hands::FEW,
     image::Form,
     model::{Addr, Vaddr},
 };
@@ -137,7 +138,7 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
     let of = |part: &[(Addr, Instance)]| Transition::of(lineage, part.iter().map(step));
     let mut result = match entries.len() {
         // Waking other threads would take longer.
-        ..ENTRIES => of(&entries),
+        ..=FEW => of(&entries),
         _ => entries.par_chunks(ENTRIES).map(of).reduce(Transition::default, Transition::and),
     };
     result.patches.sort_unstable_by_key(|patch| patch.address);

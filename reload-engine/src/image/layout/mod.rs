@@ -15,7 +15,6 @@ use std::{
 
 use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader};
 use object::{Object as _, ObjectSection as _};
-use rayon::prelude::*;
 
 mod describe;
 mod dies;
@@ -23,7 +22,7 @@ mod shape;
 
 pub use describe::{Layout, Part, describe};
 
-use crate::model::Vaddr;
+use crate::{hands::Hands, model::Vaddr};
 use dies::Unit;
 use shape::Units;
 
@@ -154,8 +153,8 @@ impl Layouts {
     fn read_units(bytes: &[u8], wanted: Option<&Wanted<'_>>) -> Layouts {
         let Some(sections) = Sections::load(bytes) else { return Layouts::default() };
         let dwarf = sections.dwarf();
-        let units = units(&dwarf, wanted);
-        let parts: Vec<_> = (0..units.list.len()).into_par_iter().map(|index| shape::of_unit(&units, index)).collect();
+        let (units, hands) = units(&dwarf, wanted);
+        let parts = hands.map(0..units.list.len(), |index| shape::of_unit(&units, index));
         let mut layouts = Layouts { units: units.list.iter().map(Unit::head).collect(), ..Layouts::default() };
         let split = units.list.iter().any(|unit| unit.split);
         layouts.elsewhere = if split { Some(IN_DWO) } else { sections.elsewhere };
@@ -170,8 +169,9 @@ impl Layouts {
     pub fn held_by(bytes: &[u8], functions: &[Vaddr]) -> Vec<(Vaddr, TypeKey)> {
         let Some(sections) = Sections::load(bytes) else { return Vec::new() };
         let dwarf = sections.dwarf();
-        let units = units(&dwarf, Some(&Wanted { units: &|head: &Head| head.covers_any(functions), functions }));
-        (0..units.list.len()).into_par_iter().flat_map_iter(|index| shape::held(&units, index)).collect()
+        let wanted = Wanted { units: &|head: &Head| head.covers_any(functions), functions };
+        let (units, hands) = units(&dwarf, Some(&wanted));
+        hands.map(0..units.list.len(), |index| shape::held(&units, index)).concat()
     }
 
     /// Whether the file says anything of types: without, "no difference" means nothing.
@@ -272,18 +272,28 @@ struct Wanted<'a> {
     functions: &'a [Vaddr],
 }
 
-/// The units that are wanted, or all.
-fn units(dwarf: &Dwarf<Reader<'_>>, wanted: Option<&Wanted<'_>>) -> Units {
+/// The units that are wanted, or all, and who is to go on with them.
+fn units(dwarf: &Dwarf<Reader<'_>>, wanted: Option<&Wanted<'_>>) -> (Units, Hands) {
     let mut headers = headers(dwarf);
     if let Some(wanted) = wanted {
         // One that cannot be read is left for whoever reads all.
         let is_wanted = |header: &UnitHeader<Reader<'_>>| {
             Unit::read_head(dwarf, *header).is_ok_and(|unit| unit.signed.is_some() || (wanted.units)(&unit.head()))
         };
-        headers = headers.into_par_iter().filter(is_wanted).collect();
+        let hands = hands_for(&headers);
+        headers = hands.filter_map(headers, |header| is_wanted(&header).then_some(header));
     }
     let read = |header| Unit::read(dwarf, header, wanted.map(|wanted| wanted.functions)).unwrap_or_default();
-    Units::of(headers.into_par_iter().map(read).collect())
+    let hands = hands_for(&headers);
+    (Units::of(hands.map(headers, read)), hands)
+}
+
+/// Who is to read these units.
+pub(super) fn hands_for(units: &[UnitHeader<Reader<'_>>]) -> Hands {
+    if units.len() == 1 {
+        return Hands::One;
+    }
+    Hands::for_debugging(units.iter().map(|unit| unit.length_including_self() as u64).sum())
 }
 
 pub(super) fn headers<'data>(dwarf: &Dwarf<Reader<'data>>) -> Vec<UnitHeader<Reader<'data>>> {
