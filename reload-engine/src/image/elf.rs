@@ -204,15 +204,15 @@ impl Tables {
 
 /// The section holding `address`, thread-local templates excepted; `sections` ascend by address.
 pub fn section_at(sections: &[Section], address: Vaddr) -> Option<&Section> {
-    let after = sections.partition_point(|section| section.address <= address.0);
-    last_holding(&sections[..after], address)
+    index_at(sections, address).map(|index| &sections[index])
 }
 
-/// The same of sections none of which begins behind `address`.
-pub fn last_holding(sections: &[Section], address: Vaddr) -> Option<&Section> {
+/// Its index.
+pub fn index_at(sections: &[Section], address: Vaddr) -> Option<usize> {
+    let after = sections.partition_point(|section| section.address <= address.0);
     // `.tbss` overlaps what follows it, so look a few sections back.
-    let mut near = sections.iter().rev().take(8);
-    near.find(|section| section.kind != SectionKind::ThreadLocal && section.contains(address))
+    let mut near = (after.saturating_sub(8)..after).rev();
+    near.find(|index| sections[*index].kind != SectionKind::ThreadLocal && sections[*index].contains(address))
 }
 
 /// The little-endian word at an address that the file itself holds.

@@ -57,7 +57,7 @@ pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
 use elf::{Relocation, Tables};
 use layout::Layouts;
-use places::Places;
+use places::{Places, Ranges};
 use recurring::Recurring;
 use symbols::Symbols;
 use users::Users;
@@ -200,7 +200,7 @@ pub struct Analysis {
     pub tls_uses: Vec<TlsUse>,
     pub tls_displacements: Vec<TlsDisplacement>,
     recurring: Recurring,
-    section_places: Places,
+    section_places: Ranges,
     function_places: Places,
     object_places: Places,
     slot_places: Places,
@@ -234,7 +234,8 @@ impl Image {
     }
 
     fn parsed(before: Option<&Image>, path: &Path, bytes: Arc<Vec<u8>>, tables: Tables, hands: Hands) -> Result<Image> {
-        let section_places = Places::new(tables.sections.iter().map(|section| section.address));
+        let bounds = tables.sections.iter().flat_map(|section| [section.address, section.end()]);
+        let section_places = Ranges::new(bounds, |address| elf::index_at(&tables.sections, Vaddr(address)));
         let analysis = Analysis {
             bytes,
             tables,
@@ -363,7 +364,7 @@ impl Analysis {
 
     /// The section holding `address`, thread-local templates excepted.
     pub fn section_at(&self, address: Vaddr) -> Option<&Section> {
-        elf::last_holding(&self.tables.sections[..self.section_places.up_to(address.0)], address)
+        self.tables.sections.get(self.section_places.holding(address.0))
     }
 
     /// The file's bytes from `address` to the end of its section; empty for zero-initialised memory.
@@ -416,6 +417,10 @@ impl Analysis {
     /// of a static.
     pub fn object_at(&self, address: Vaddr) -> Option<usize> {
         let after = self.object_places.up_to(address.0);
+        // Nearly always it is the last that begins there or before.
+        if let Some(last) = after.checked_sub(1).filter(|last| self.objects[*last].contains(address)) {
+            return Some(last);
+        }
         // Nested symbols are rare (a label inside an array): a short look back finds the enclosing one.
         let mut near = (after.saturating_sub(8)..after).rev();
         let marks = |index: &usize| self.objects[*index].size == 0 && self.objects[*index].address == address;

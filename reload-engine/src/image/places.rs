@@ -17,8 +17,14 @@ pub struct Places {
 impl Places {
     pub fn new(ascending: impl Iterator<Item = u64>) -> Places {
         let addresses: Vec<u64> = ascending.collect();
+        let buckets = addresses.len();
+        Places::with(addresses, buckets)
+    }
+
+    /// With about so many buckets.
+    fn with(addresses: Vec<u64>, buckets: usize) -> Places {
         let (Some(first), Some(last)) = (addresses.first(), addresses.last()) else { return Places::default() };
-        let width = (last - first) / addresses.len() as u64;
+        let width = (last - first) / buckets as u64;
         let shift = 64 - width.leading_zeros();
         let buckets = ((last - first) >> shift) as usize + 1;
         let mut below = Vec::with_capacity(buckets + 1);
@@ -40,7 +46,19 @@ impl Places {
             return self.addresses.len();
         };
         let (start, end) = (*start as usize, *end as usize);
-        start + self.addresses[start..end].partition_point(|known| *known < address)
+        let here = &self.addresses[start..end];
+        // Most hold one or two.
+        if here.len() > 4 {
+            return start + here.partition_point(|known| *known < address);
+        }
+        let mut below = start;
+        for known in here {
+            if *known >= address {
+                break;
+            }
+            below += 1;
+        }
+        below
     }
 
     /// How many addresses are this one or lower.
@@ -49,9 +67,63 @@ impl Places {
     }
 }
 
+/// Which of several ranges holds an address, where they may overlap: what the answer is between two bounds is found out once.
+#[derive(Debug, Default)]
+pub struct Ranges {
+    bounds: Places,
+    /// By bound, the range that holds what lies from there to the next.
+    holders: Vec<u32>,
+    /// The first bound, and for each bucket from there on the range that holds all of it, if that can be said.
+    first: u64,
+    buckets: Vec<u32>,
+}
+
+impl Ranges {
+    /// Stands for no range.
+    const NONE: u32 = u32::MAX;
+    /// A bound lies inside of the bucket.
+    const DIVIDED: u32 = u32::MAX - 1;
+    /// A few ranges of very different lengths, each of which is asked for often.
+    const BUCKETS: usize = 1024;
+
+    /// `holder` tells the index of the range that holds an address, which only changes at `bounds`.
+    pub fn new(bounds: impl Iterator<Item = u64>, holder: impl Fn(u64) -> Option<usize>) -> Ranges {
+        let mut bounds: Vec<u64> = bounds.collect();
+        bounds.sort_unstable();
+        bounds.dedup();
+        let holders: Vec<u32> =
+            bounds.iter().map(|bound| holder(*bound).map_or(Ranges::NONE, |index| index as u32)).collect();
+        let buckets = bounds.len().max(Ranges::BUCKETS);
+        let first = bounds.first().copied().unwrap_or(0);
+        let bounds = Places::with(bounds, buckets);
+        // What lies below a bucket's end but not below its start.
+        let of_bucket = |below: &[u32]| match below {
+            [start, end] if start == end && *start > 0 => holders[*start as usize - 1],
+            _ => Ranges::DIVIDED,
+        };
+        let buckets = bounds.below.windows(2).map(of_bucket).collect();
+        Ranges { bounds, holders, first, buckets }
+    }
+
+    /// Index of the range that holds the address; of none there is in a list where it holds none.
+    #[inline]
+    pub fn holding(&self, address: u64) -> usize {
+        let bucket = address.wrapping_sub(self.first) >> self.bounds.shift;
+        match self.buckets.get(bucket as usize) {
+            Some(holder) if *holder != Ranges::DIVIDED => *holder as usize,
+            _ => self.looked_up(address),
+        }
+    }
+
+    fn looked_up(&self, address: u64) -> usize {
+        let after = self.bounds.up_to(address);
+        self.holders[..after].last().map_or(Ranges::NONE as usize, |holder| *holder as usize)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Places;
+    use super::{Places, Ranges};
 
     fn check(addresses: &[u64]) {
         let places = Places::new(addresses.iter().copied());
@@ -80,5 +152,18 @@ mod tests {
         crowded.sort_unstable();
         crowded.push(1 << 46);
         check(&crowded);
+    }
+
+    #[test]
+    fn the_last_of_overlapping_ranges_holds_what_several_do() {
+        let ranges = [0x1000..0x2000_u64, 0x1800..0x1900, 0x1800..0x1800, 0x1fff..0x3000, 0x5000..0x7fff_ffff];
+        let holder = |address: u64| ranges.iter().rposition(|range| range.contains(&address));
+        let found = Ranges::new(ranges.iter().flat_map(|range| [range.start, range.end]), holder);
+        for address in ranges.iter().flat_map(|range| [range.start, range.end]).flat_map(|at| [at - 1, at, at + 1]) {
+            let expected = holder(address);
+            assert_eq!(ranges.get(found.holding(address)), expected.map(|index| &ranges[index]), "{address:#x}");
+        }
+        assert_eq!(ranges.get(Ranges::default().holding(0)), None);
+        assert_eq!(ranges.get(found.holding(u64::MAX)), None);
     }
 }
