@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use gimli::{
-    AttributeValue, DwTag, Dwarf, Operation, UnitHeader, UnitOffset, UnitType,
+    AttributeValue, DwAt, DwTag, Dwarf, Operation, UnitHeader, UnitOffset, UnitType,
     constants::{
         DW_AT_abstract_origin, DW_AT_alignment, DW_AT_bit_size, DW_AT_byte_size, DW_AT_const_value,
         DW_AT_containing_type, DW_AT_count, DW_AT_data_bit_offset, DW_AT_data_member_location, DW_AT_declaration,
@@ -23,7 +23,11 @@ use gimli::{
 };
 use twox_hash::XxHash3_128;
 
-use super::{Head, Reader, Site, mix};
+use super::{
+    Head, Reader, Site,
+    forms::{Cursor, FunctionAt, Questions, Shapes},
+    mix,
+};
 use crate::model::Vaddr;
 
 /// What the name or an attribute says besides its hash.
@@ -118,23 +122,41 @@ impl Unit {
         let mut result = Unit { base, length: header.length_including_self(), ..Unit::default() };
         let unit = dwarf.unit(header)?;
         result.note_head(dwarf, &unit);
-        let mut entries = unit.header.entries_raw(&unit.abbreviations, None)?;
-        let mut open: Vec<Scope> = Vec::new();
-        while !entries.is_empty() {
-            let offset = entries.next_offset().0 as u32;
-            let Some(abbreviation) = entries.read_abbreviation()? else {
+        let mut entries = Cursor::new(&unit.header, &unit.abbreviations);
+        let mut shapes =
+            Shapes::new(&unit.header, &unit.abbreviations, Questions { tag: is_of_interest, attribute: is_read });
+        let mut open: Vec<Scope> = Vec::with_capacity(16);
+        // More than most need for an entry.
+        result.dies.reserve(result.length / 64);
+        while !entries.is_at_end() {
+            let offset = entries.offset() as u32;
+            let code = entries.code()?;
+            if code == 0 {
                 if let Some(Scope { die: Some(index), .. }) = open.pop() {
                     result.dies[index].end = result.dies.len() as u32;
                 }
                 continue;
-            };
-            let tag = abbreviation.tag();
-            let scope = open.last().copied().unwrap_or_default();
-            if !is_of_interest(tag) || scope.unasked && tag == DW_TAG_formal_parameter {
-                entries.skip_attributes(abbreviation.attributes())?;
-                if abbreviation.has_children() {
-                    open.push(Scope { die: None, ..scope });
+            }
+            let shape = shapes.of(code)?;
+            let tag = shape.tag;
+            let unasked = open.last().is_some_and(|scope| scope.unasked);
+            if !shape.is_read || unasked && tag == DW_TAG_formal_parameter {
+                entries.skip_all(shape)?;
+                if shape.has_children {
+                    open.push(Scope { die: None, ..open.last().copied().unwrap_or_default() });
                 }
+                continue;
+            }
+            let scope = open.last().copied().unwrap_or_default();
+            if let (Some(at), Some(functions)) = (shape.function, functions)
+                && let Some(die) = result.unasked(&entries, offset, at, functions, scope.die.is_none())
+            {
+                entries.skip_all(shape)?;
+                if shape.has_children {
+                    let name = Qualified::Unread(scope.name.hash(dwarf, &unit), UnitOffset(offset as usize));
+                    open.push(Scope { die: Some(result.dies.len()), name, top: false, unasked: true, ..scope });
+                }
+                result.dies.push(die);
                 continue;
             }
             let mut die = Die {
@@ -153,13 +175,18 @@ impl Unit {
                 die.flags.set(Flags::NESTED);
             }
             let mut heap = scope.heap;
-            for specification in abbreviation.attributes() {
-                let attribute = entries.read_attribute_inline(*specification)?;
+            for step in &shape.reading.list {
+                entries.skip(step.skip)?;
+                if !step.is_read {
+                    entries.skip_attribute(step.attribute)?;
+                    continue;
+                }
+                let attribute = entries.attribute(step.attribute)?;
                 let number = || attribute.udata_value().or(attribute.sdata_value().map(|value| value as u64));
                 match attribute.name() {
                     DW_AT_name if tag != DW_TAG_compile_unit => {
                         let name = dwarf.attr_string(&unit, attribute.value()).unwrap_or_default();
-                        die.note_name(name.slice(), scope, &mut heap);
+                        die.note_name(name.slice(), || scope.name.hash(dwarf, &unit), scope, &mut heap);
                     }
                     DW_AT_linkage_name if tag == DW_TAG_subprogram && !die.flags.has(Flags::NAMED) => {
                         die.flags.set(Flags::NAMED);
@@ -235,16 +262,21 @@ impl Unit {
                     _ => {}
                 }
             }
+            entries.skip(shape.reading.rest)?;
             let is_asked = |functions: &[Vaddr]| functions.binary_search(&Vaddr(die.number)).is_ok();
             if tag == DW_TAG_subprogram && die.flags.has(Flags::ADDRESSED) && !functions.is_none_or(is_asked) {
                 die.flags.set(Flags::UNASKED);
             }
             let index = result.dies.len();
             result.dies.push(die);
-            if abbreviation.has_children() {
-                let names = is_scope(tag) && die.flags.has(Flags::NAMED);
-                let name = if names { die.name } else { mix(scope.name, u64::from(tag == DW_TAG_namespace)) };
-                let name = if names || tag == DW_TAG_namespace { name } else { scope.name };
+            if shape.has_children {
+                let name = if is_scope(tag) && die.flags.has(Flags::NAMED) {
+                    Qualified::Hash(die.name)
+                } else if tag == DW_TAG_namespace {
+                    Qualified::Hash(mix(scope.name.hash(dwarf, &unit), 1))
+                } else {
+                    scope.name
+                };
                 let unasked = die.flags.has(Flags::UNASKED);
                 open.push(Scope { die: Some(index), name, heap, top: tag == DW_TAG_compile_unit, unasked });
             }
@@ -256,6 +288,31 @@ impl Unit {
             }
         }
         Ok(result)
+    }
+
+    /// What begins at `offset`, of which nothing has been read, as far as it counts, if it is a function that is not among these.
+    fn unasked(
+        &self,
+        entries: &Cursor<'_, '_>,
+        offset: u32,
+        at: FunctionAt,
+        functions: &[Vaddr],
+        nested: bool,
+    ) -> Option<Die> {
+        let number = entries.word(at.low_pc)?;
+        if functions.binary_search(&Vaddr(number)).is_ok() {
+            return None;
+        }
+        let target = match at.result {
+            Some(result) => self.base + entries.half_word(result)? as usize,
+            None => 0,
+        };
+        let mut flags = Flags(Flags::NAMED.0 | Flags::ADDRESSED.0 | Flags::UNASKED.0);
+        let more = [(at.external, Flags::EXTERNAL), (nested, Flags::NESTED)];
+        more.into_iter().filter(|(is_set, _)| *is_set).for_each(|(_, flag)| flags.set(flag));
+        let end = self.dies.len() as u32 + 1;
+        let tag = DW_TAG_subprogram;
+        Some(Die { offset, end, tag, flags, name: 0, target, number, extra: 0, of_trait: 0, implementor: 0 })
     }
 
     /// Only its name and where its code lies: a small part of the work of [`Unit::read`].
@@ -310,14 +367,39 @@ impl Unit {
 struct Scope {
     /// `None`: an entry of no interest.
     die: Option<usize>,
-    /// Hash of the qualified name.
-    name: u64,
+    name: Qualified,
     /// Inside `alloc`, `hashbrown` or `std::collections`.
     heap: bool,
     /// The unit itself.
     top: bool,
     /// A function whose parameters nobody asks for, or a block in it.
     unasked: bool,
+}
+
+/// A qualified name.
+#[derive(Clone, Copy, Debug)]
+enum Qualified {
+    Hash(u64),
+    /// Hash of what it is qualified with, and whose name it is: of functions that nobody asks for, in which few have types.
+    Unread(u64, UnitOffset),
+}
+
+impl Default for Qualified {
+    fn default() -> Self {
+        Qualified::Hash(0)
+    }
+}
+
+impl Qualified {
+    fn hash(self, dwarf: &Dwarf<Reader<'_>>, unit: &gimli::Unit<Reader<'_>>) -> u64 {
+        let (scope, entry) = match self {
+            Qualified::Hash(hash) => return hash,
+            Qualified::Unread(scope, entry) => (scope, entry),
+        };
+        let name = unit.entry(entry).ok().and_then(|entry| entry.attr_value(DW_AT_name));
+        let name = name.and_then(|name| dwarf.attr_string(unit, name).ok()).unwrap_or_default();
+        mix(scope, hash_without_closure_numbers(name.slice()))
+    }
 }
 
 impl Die {
@@ -331,12 +413,13 @@ impl Die {
         }
     }
 
-    fn note_name(&mut self, name: &[u8], scope: Scope, heap: &mut bool) {
+    /// `qualification` is the hash of the name of `scope`.
+    fn note_name(&mut self, name: &[u8], qualification: impl FnOnce() -> u64, scope: Scope, heap: &mut bool) {
         self.flags.set(Flags::NAMED);
         let own = hash_without_closure_numbers(name);
         self.name = match self.tag {
             DW_TAG_member | DW_TAG_enumerator | DW_TAG_inheritance | DW_TAG_variable => own,
-            _ => mix(scope.name, own),
+            _ => mix(qualification(), own),
         };
         match self.tag {
             DW_TAG_namespace => {
@@ -412,6 +495,36 @@ fn is_of_interest(tag: DwTag) -> bool {
                 | DW_TAG_restrict_type
                 | DW_TAG_atomic_type
         )
+}
+
+/// Whether [`Unit::read`] looks at this attribute of an entry that is of interest.
+fn is_read(tag: DwTag, attribute: DwAt) -> bool {
+    match attribute {
+        DW_AT_name => tag != DW_TAG_compile_unit,
+        DW_AT_byte_size => tag != DW_TAG_member,
+        DW_AT_linkage_name | DW_AT_low_pc => tag == DW_TAG_subprogram,
+        DW_AT_location => tag == DW_TAG_variable,
+        DW_AT_language
+        | DW_AT_type
+        | DW_AT_specification
+        | DW_AT_abstract_origin
+        | DW_AT_signature
+        | DW_AT_containing_type
+        | DW_AT_count
+        | DW_AT_data_member_location
+        | DW_AT_upper_bound
+        | DW_AT_data_bit_offset
+        | DW_AT_bit_size
+        | DW_AT_alignment
+        | DW_AT_encoding
+        | DW_AT_discr_value
+        | DW_AT_const_value
+        | DW_AT_declaration
+        | DW_AT_external
+        | DW_AT_virtuality
+        | DW_AT_vtable_elem_location => true,
+        _ => false,
+    }
 }
 
 fn reference(base: usize, value: AttributeValue<Reader<'_>>) -> usize {

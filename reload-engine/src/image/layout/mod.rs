@@ -18,6 +18,7 @@ use object::{Object as _, ObjectSection as _};
 
 mod describe;
 mod dies;
+mod forms;
 mod shape;
 
 pub use describe::{Layout, Part, describe};
