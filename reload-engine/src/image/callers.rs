@@ -27,7 +27,7 @@ pub fn callers_of_each(image: &Image, callees: &HashSet<u32>) -> HashMap<u32, Ve
         Mention::ThreadLocal(_) => None,
     };
     for (caller, body) in (0..).zip(&scan.bodies) {
-        for function in body.mentions.iter().filter_map(called) {
+        for function in scan.mentions_of(body).iter().filter_map(called) {
             let address = image.functions[function].address;
             let aliases = image.functions[function..].iter().take_while(|alias| alias.address == address);
             let aliases = (function as u32..).zip(aliases).map(|(alias, _)| alias);

@@ -11,7 +11,7 @@ use super::{
     approach::Approach,
     entry::{self, Entry, Facts, Padding},
     local_exec::LocalExec,
-    recurring::{FieldKind, Filled, Record, Recurring},
+    recurring::{Field, FieldKind, Record, Recurring},
     switches::{self, TableTracker},
     tls_block::{APPROACH, OPERAND_SIZE, TlsPairs, TlsTracker},
 };
@@ -72,7 +72,8 @@ pub enum Mention {
 #[derive(Clone, Debug, Default)]
 pub struct Body {
     pub skeleton: u128,
-    pub mentions: Vec<Mention>,
+    /// Where they stand in [`Scan::mentions`].
+    mentions: Range<u32>,
     /// An instruction could not be decoded: nothing can be said about its content.
     pub opaque: bool,
 }
@@ -88,10 +89,23 @@ pub struct Scan {
     /// Where tables of 32-bit distances from their own start stand, ascending: the code adds what it loads to the address
     /// that it loaded from.
     pub relative_tables: Vec<Vaddr>,
+    /// Of all functions, one after the other.
+    mentions: Vec<Mention>,
     /// Parallel to the image's functions.
     pub bodies: Vec<Body>,
     pub entries: Vec<Entry>,
     pub recurring: Recurring,
+}
+
+impl Scan {
+    /// What the function of this index refers to.
+    pub fn mentions(&self, function: usize) -> &[Mention] {
+        self.mentions_of(&self.bodies[function])
+    }
+
+    pub fn mentions_of(&self, body: &Body) -> &[Mention] {
+        &self.mentions[body.mentions.start as usize..body.mentions.end as usize]
+    }
 }
 
 /// Decodes all code sections of `image`, whose symbols have been collected, but for the code that it has in common with `before`;
@@ -100,7 +114,8 @@ pub struct Scan {
 /// # Errors
 /// A code section whose bytes are not in the file.
 pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Result<Scan, String> {
-    let mut stretches = Vec::new();
+    // Most have one name, and a few are without.
+    let mut stretches = Vec::with_capacity(image.functions.len() + 2 * image.tables.sections.len());
     for section in image.tables.sections.iter().filter(|section| section.kind.is_code()) {
         let code = image.bytes_from(Vaddr(section.address));
         if code.len() as u64 != section.size {
@@ -113,7 +128,7 @@ pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Re
     let size = if image.hands == Hands::One { stretches.len() } else { PART };
     let parts: Vec<&[Stretch<'_>]> = stretches.chunks(size.max(1)).collect();
     let parts = image.hands.map(parts, |part: &[Stretch<'_>]| {
-        let mut scanner = Scanner::new(image, before, &pairs, &approach);
+        let mut scanner = Scanner::new(image, before, &pairs, &approach, part.len());
         part.iter().for_each(|stretch| scanner.stretch(stretch));
         scanner
     });
@@ -179,25 +194,36 @@ struct Scanner<'a> {
     possible_tables: Vec<(u32, Vaddr)>,
     skeleton: Vec<u8>,
     record: Record,
-    filled: Vec<Filled>,
 }
 
 impl<'a> Scanner<'a> {
-    fn new(image: &'a Image, before: Option<&'a Image>, pairs: &'a TlsPairs, approach: &'a Approach) -> Self {
+    fn new(
+        image: &'a Image,
+        before: Option<&'a Image>,
+        pairs: &'a TlsPairs,
+        approach: &'a Approach,
+        stretches: usize,
+    ) -> Self {
+        // As much as most code has, so that little is moved while it is collected.
+        let scan = Scan {
+            references: Vec::with_capacity(2 * stretches),
+            mentions: Vec::with_capacity(4 * stretches),
+            recurring: Recurring::with_room(stretches),
+            ..Scan::default()
+        };
         Scanner {
             image,
             before,
             expected: 0,
             pairs,
             approach,
-            scan: Scan::default(),
-            functions: Vec::new(),
-            padding: Padding::default(),
+            scan,
+            functions: Vec::with_capacity(stretches),
+            padding: Padding(Vec::with_capacity(stretches)),
             stray_targets: Vec::new(),
             possible_tables: Vec::new(),
             skeleton: Vec::new(),
             record: Record::default(),
-            filled: Vec::new(),
         }
     }
 
@@ -211,43 +237,36 @@ impl<'a> Scanner<'a> {
     fn recurs(&mut self, stretch: &Stretch<'_>) -> bool {
         let (Some(functions), Some(before)) = (&stretch.functions, self.before) else { return false };
         let name = self.image.functions[functions.start].key;
-        let recurring = &before.recurring;
-        let same = recurring.same(before, name, self.expected, stretch, &mut self.skeleton, &mut self.filled);
-        self.expected = same.as_ref().map_or(self.expected, |same| same.index) + 1;
-        let Some(same) = same else { return false };
-        let is_pair = |field: &Filled| {
-            matches!(field.kind, FieldKind::Address | FieldKind::Table)
-                && self.pairs.all.binary_search(&field.target).is_ok()
-        };
-        if self.filled.iter().any(is_pair) {
-            return false;
-        }
+        let Some(index) = before.recurring.named(before, name, self.expected) else { return false };
+        self.expected = index + 1;
+        let pairs = &self.pairs.all;
+        let is_pair = |target| !pairs.is_empty() && pairs.binary_search(&target).is_ok();
+        let Some(same) = before.recurring.same(before, index, stretch, is_pair) else { return false };
         let owner = Some(functions.start as u32);
-        let filled = std::mem::take(&mut self.filled);
-        let mut mentions = Vec::with_capacity(filled.len());
-        self.record.begin();
-        for Filled { kind, at, next, target } in filled.iter().copied() {
-            self.record.field(stretch.start, at as usize, next.0, kind);
-            if kind == FieldKind::Branch {
-                mentions.push(Mention::Branch(target));
+        let first = self.scan.mentions.len();
+        for field in same.fields {
+            let (at, next) = (stretch.start + u64::from(field.at), field.next_in(stretch));
+            let target = field.target_in(stretch);
+            if field.kind == FieldKind::Branch {
+                self.scan.mentions.push(Mention::Branch(target));
                 self.stray(target);
                 continue;
             }
-            mentions.push(Mention::Memory(target));
-            self.memory(owner, Vaddr(stretch.start + u64::from(at)), next, target, kind != FieldKind::Memory);
-            if kind == FieldKind::Table {
+            self.scan.mentions.push(Mention::Memory(target));
+            self.memory(owner, Vaddr(at), next, target, field.kind != FieldKind::Memory);
+            if field.kind == FieldKind::Table {
                 self.scan.relative_tables.push(target);
             }
         }
-        self.filled = filled;
         let facts = Facts { alone: self.is_alone(functions), ..same.facts };
-        self.finish(
-            stretch,
-            facts,
-            stretch.start + stretch.body as u64,
-            Body { skeleton: same.skeleton, mentions, opaque: false },
-        );
+        let body = Body { skeleton: same.skeleton, mentions: self.mentions_from(first), opaque: false };
+        self.finish(stretch, facts, stretch.start + stretch.body as u64, body, Some(same.fields));
         true
+    }
+
+    /// Those noted since there were so many.
+    fn mentions_from(&self, first: usize) -> Range<u32> {
+        first as u32..self.scan.mentions.len() as u32
     }
 
     fn is_alone(&self, functions: &Range<usize>) -> bool {
@@ -255,15 +274,17 @@ impl<'a> Scanner<'a> {
         functions.len() == 1 && !function.auxiliary && !function.indirect
     }
 
-    /// Notes what is known of a stretch; from `padding_from` on it may be overwritten.
-    fn finish(&mut self, stretch: &Stretch<'_>, facts: Facts, padding_from: u64, body: Body) {
+    /// Notes what is known of a stretch; from `padding_from` on it may be overwritten. With `fields` it recurs.
+    fn finish(&mut self, stretch: &Stretch<'_>, facts: Facts, padding_from: u64, body: Body, fields: Option<&[Field]>) {
         let end = stretch.start + stretch.bytes.len() as u64;
         let padding_start = padding_from.max(facts.at.0 + entry::NEAR);
         if padding_start + entry::NEAR <= end {
             self.padding.0.push((Vaddr(padding_start), Vaddr(end)));
         }
         if let Some(functions) = &stretch.functions {
-            self.scan.recurring.note(functions.start as u32, stretch, facts, &self.record);
+            if let Some(fields) = fields {
+                self.scan.recurring.note(functions.start as u32, stretch, facts, fields);
+            }
             self.functions.push((functions.clone(), facts, body));
         }
     }
@@ -279,6 +300,7 @@ impl<'a> Scanner<'a> {
         let mut instruction = Instruction::default();
         let mut facts = Facts { at: Vaddr(start), ..Facts::default() };
         let mut result = Body::default();
+        let first_mention = self.scan.mentions.len();
         let mut padding_from = body_end;
         let mut tls = TlsTracker::default();
         let mut local_exec =
@@ -334,7 +356,7 @@ impl<'a> Scanner<'a> {
                     self.memory(owner, site, next, target, address_taken);
                 }
                 if in_body {
-                    result.mentions.push(Mention::Memory(target));
+                    self.scan.mentions.push(Mention::Memory(target));
                     let at = local + offsets.displacement_offset();
                     self.blank(at, 4);
                     let kind = if address_taken { FieldKind::Address } else { FieldKind::Memory };
@@ -374,7 +396,7 @@ impl<'a> Scanner<'a> {
                     }
                     if in_body && !(target.0 >= start && target.0 < body_end) {
                         let offsets = offsets();
-                        result.mentions.push(Mention::Branch(target));
+                        self.scan.mentions.push(Mention::Branch(target));
                         let at = local + offsets.immediate_offset();
                         self.blank(at, offsets.immediate_size());
                         self.record.field(start, at, instruction.next_ip(), FieldKind::Branch);
@@ -419,7 +441,7 @@ impl<'a> Scanner<'a> {
         for index in first_displacement..self.scan.tls_displacements.len() {
             let displacement = self.scan.tls_displacements[index];
             if displacement.certain && displacement.site.0 < body_end {
-                result.mentions.push(Mention::ThreadLocal(displacement.offset));
+                self.scan.mentions.push(Mention::ThreadLocal(displacement.offset));
                 self.blank((displacement.site.0 - start) as usize, 4);
             }
         }
@@ -431,7 +453,10 @@ impl<'a> Scanner<'a> {
         if !clean_tail || result.opaque || thread_locals || tables.mixed {
             self.record.spoil();
         }
-        self.finish(stretch, facts, padding_from, result);
+        result.mentions = self.mentions_from(first_mention);
+        let record = std::mem::take(&mut self.record);
+        self.finish(stretch, facts, padding_from, result, record.fields());
+        self.record = record;
     }
 
     /// A jump to a function's start lands inside no entry.
@@ -518,35 +543,24 @@ impl<'a> Scanner<'a> {
 }
 
 /// What all parts found, in the order of the file, and what follows from the whole of it.
-fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Scan {
-    let references = parts.iter().map(|part| part.scan.references.len()).sum();
+fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Scan {
+    let parts = &mut parts[..];
     let mut scan = Scan {
         bodies: vec![Body::default(); image.functions.len()],
-        references: Vec::with_capacity(references),
+        references: together(parts, |part| &mut part.scan.references),
+        approaches: together(parts, |part| &mut part.scan.approaches),
+        tls_uses: together(parts, |part| &mut part.scan.tls_uses),
+        tls_displacements: together(parts, |part| &mut part.scan.tls_displacements),
+        relative_tables: together(parts, |part| &mut part.scan.relative_tables),
+        recurring: Recurring::joined(parts.iter_mut().map(|part| std::mem::take(&mut part.scan.recurring)).collect()),
         ..Scan::default()
     };
     let mut facts: Vec<Facts> =
         image.functions.iter().map(|function| Facts { at: function.address, ..Facts::default() }).collect();
-    let mut padding = Padding::default();
-    let mut possible_tables = Vec::new();
-    // Labels whose addresses stand in data: computed jumps may arrive there.
-    let labels = image.tables.relocations.iter().filter_map(|relocation| match relocation.resolves {
-        Resolves::Here(target) if relocation.kind == RelocationKind::Address => Some(target),
-        _ => None,
-    });
-    let mut stray_targets: Vec<Vaddr> = labels.filter(|target| image.function_starting_at(*target).is_none()).collect();
-    stray_targets.extend_from_slice(landing_pads);
-    for part in parts {
-        scan.references.extend(part.scan.references);
-        scan.approaches.extend(part.scan.approaches);
-        scan.tls_uses.extend(part.scan.tls_uses);
-        scan.tls_displacements.extend(part.scan.tls_displacements);
-        scan.relative_tables.extend(part.scan.relative_tables);
-        scan.recurring.extend(part.scan.recurring);
-        padding.0.extend(part.padding.0);
-        stray_targets.extend(part.stray_targets);
-        possible_tables.extend(part.possible_tables);
-        for (mut aliases, found, body) in part.functions {
+    let mut mentions = 0;
+    for part in parts.iter_mut() {
+        for (mut aliases, found, mut body) in std::mem::take(&mut part.functions) {
+            body.mentions = body.mentions.start + mentions..body.mentions.end + mentions;
             let Some(last) = aliases.next_back() else { continue };
             for alias in aliases {
                 facts[alias] = found;
@@ -555,7 +569,19 @@ fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Sca
             facts[last] = found;
             scan.bodies[last] = body;
         }
+        mentions += part.scan.mentions.len() as u32;
     }
+    scan.mentions = together(parts, |part| &mut part.scan.mentions);
+    let mut padding = Padding(together(parts, |part| &mut part.padding.0));
+    let possible_tables = together(parts, |part| &mut part.possible_tables);
+    // Labels whose addresses stand in data: computed jumps may arrive there.
+    let labels = image.tables.relocations.iter().filter_map(|relocation| match relocation.resolves {
+        Resolves::Here(target) if relocation.kind == RelocationKind::Address => Some(target),
+        _ => None,
+    });
+    let mut stray_targets = together(parts, |part| &mut part.stray_targets);
+    stray_targets.extend(labels.filter(|target| image.function_starting_at(*target).is_none()));
+    stray_targets.extend_from_slice(landing_pads);
     stray_targets.extend(switches::cases(image, possible_tables));
     stray_targets.sort_unstable();
     stray_targets.dedup();
@@ -573,6 +599,19 @@ fn joined(image: &Image, parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Sca
     scan.relative_tables.sort_unstable();
     scan.relative_tables.dedup();
     scan
+}
+
+/// What all parts have in a list, in their order.
+fn together<'a, T>(parts: &mut [Scanner<'a>], list: impl for<'b> Fn(&'b mut Scanner<'a>) -> &'b mut Vec<T>) -> Vec<T> {
+    if let [part] = parts {
+        let mut all = std::mem::take(list(part));
+        all.shrink_to_fit();
+        return all;
+    }
+    let count = parts.iter_mut().map(|part| list(part).len()).sum();
+    let mut all = Vec::with_capacity(count);
+    parts.iter_mut().for_each(|part| all.extend(std::mem::take(list(part))));
+    all
 }
 
 /// Registers that survive a call (psABI, 3.2.1).

@@ -109,13 +109,13 @@ fn with_clones(
         Mention::Branch(target) | Mention::Memory(target) => is_clone(target),
         Mention::ThreadLocal(_) => false,
     };
-    if !scan.bodies[function].mentions.iter().any(mentions_clone) {
+    if !scan.mentions(function).iter().any(mentions_clone) {
         return own[function];
     }
     let mut reached: Vec<usize> = Vec::new();
     let mut open = vec![function];
     while let Some(index) = open.pop() {
-        for mention in &scan.bodies[index].mentions {
+        for mention in scan.mentions(index) {
             let (Mention::Branch(target) | Mention::Memory(target)) = *mention else { continue };
             if is_clone(target)
                 && let Some(callee) = image.function_covering(target)
@@ -154,7 +154,7 @@ fn entries(image: &Image) -> Vec<u128> {
 /// Every address at which something else may begin, ascending: an anonymous constant ends at the next one.
 fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
     let constant = |address: Vaddr| image.section_at(address).is_some_and(|s| s.kind == SectionKind::Constant);
-    let mentioned = scan.bodies.iter().flat_map(|body| &body.mentions).filter_map(|mention| match mention {
+    let mentioned = scan.bodies.iter().flat_map(|body| scan.mentions_of(body)).filter_map(|mention| match mention {
         Mention::Memory(target) => Some(*target),
         Mention::Branch(_) | Mention::ThreadLocal(_) => None,
     });
@@ -204,7 +204,7 @@ impl Meaning<'_> {
         let mut parts = std::mem::take(&mut self.parts);
         parts.clear();
         parts.push(body.skeleton);
-        for mention in &body.mentions {
+        for mention in scan.mentions_of(body) {
             parts.push(match *mention {
                 Mention::Branch(target) => self.code(target),
                 Mention::ThreadLocal(offset) => self.thread_local(offset),

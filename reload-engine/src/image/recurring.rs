@@ -33,13 +33,18 @@ pub enum FieldKind {
     Branch,
 }
 
-/// A field with what stands in it.
-#[derive(Clone, Copy, Debug)]
-pub struct Filled {
-    pub kind: FieldKind,
-    pub at: u32,
-    pub next: Vaddr,
-    pub target: Vaddr,
+impl Field {
+    /// The next instruction, where the function is this one.
+    pub fn next_in(&self, stretch: &Stretch<'_>) -> Vaddr {
+        Vaddr(stretch.start + u64::from(self.at) + u64::from(self.next))
+    }
+
+    /// What the field leads to, where the function is this one, which has it.
+    pub fn target_in(&self, stretch: &Stretch<'_>) -> Vaddr {
+        let field = stretch.bytes.get(self.at as usize..).and_then(<[u8]>::first_chunk);
+        let distance = field.map_or(0, |field| i32::from_le_bytes(*field));
+        Vaddr(self.next_in(stretch).0.wrapping_add_signed(distance.into()))
+    }
 }
 
 /// What decoding showed of one function, besides what the function itself says.
@@ -54,12 +59,11 @@ struct Known {
 }
 
 /// A function of the file before that is the same code.
-pub struct Same {
-    /// Which one.
-    pub index: u32,
+pub struct Same<'a> {
     pub skeleton: u128,
     /// As they are at the new place.
     pub facts: Facts,
+    pub fields: &'a [Field],
 }
 
 /// All functions of a file whose decoding depends on nothing outside of them.
@@ -71,18 +75,40 @@ pub struct Recurring {
 }
 
 impl Recurring {
-    /// Notes what was found of a function, whose fields have been collected in `record`.
-    pub fn note(&mut self, function: u32, stretch: &Stretch<'_>, facts: Facts, record: &Record) {
-        if !record.usable {
-            return;
-        }
+    /// For so many functions.
+    pub fn with_room(functions: usize) -> Recurring {
+        let (known, fields) = (Vec::with_capacity(functions), Vec::with_capacity(4 * functions));
+        Recurring { known, fields, ..Recurring::default() }
+    }
+
+    /// Notes what was found of a function.
+    pub fn note(&mut self, function: u32, stretch: &Stretch<'_>, facts: Facts, fields: &[Field]) {
         let first = self.fields.len() as u32;
-        self.fields.extend_from_slice(&record.fields);
+        self.fields.extend_from_slice(fields);
         self.known.push(Known { function, body: stretch.body as u32, facts, fields: first..self.fields.len() as u32 });
     }
 
-    /// Adds what another part of the file showed.
-    pub fn extend(&mut self, other: Recurring) {
+    /// What the parts of a file showed, which come in its order.
+    pub fn joined(mut parts: Vec<Recurring>) -> Recurring {
+        if parts.len() > 1 {
+            let counts = parts
+                .iter()
+                .fold((0, 0), |(known, fields), part| (known + part.known.len(), fields + part.fields.len()));
+            let mut all = Recurring {
+                known: Vec::with_capacity(counts.0),
+                fields: Vec::with_capacity(counts.1),
+                ..Recurring::default()
+            };
+            parts.drain(..).for_each(|part| all.extend(part));
+            return all;
+        }
+        let mut all = parts.pop().unwrap_or_default();
+        all.known.shrink_to_fit();
+        all.fields.shrink_to_fit();
+        all
+    }
+
+    fn extend(&mut self, other: Recurring) {
         let offset = self.fields.len() as u32;
         self.fields.extend(other.fields);
         self.known.extend(other.known.into_iter().map(|mut known| {
@@ -91,12 +117,24 @@ impl Recurring {
         }));
     }
 
-    /// Index of the function of `image` that has this name; `guess` is looked at first.
-    fn named(&self, image: &Analysis, name: NameKey, guess: u32) -> Option<u32> {
-        match self.known.get(guess as usize) {
-            Some(known) if image.functions[known.function as usize].key == name => Some(guess),
-            _ => self.by_name(image).get(&name).copied(),
+    /// Index of the function of `image`, whose functions these are, that has this name; `guess` is looked at first, which is right
+    /// where names come in the order that they had.
+    pub fn named(&self, image: &Analysis, name: NameKey, guess: u32) -> Option<u32> {
+        /// What is looked through of what lies between two that are known.
+        const UNKNOWN: usize = 4;
+        let guess = guess as usize;
+        let end = match self.known.get(guess) {
+            Some(known) if image.functions[known.function as usize].key == name => return Some(guess as u32),
+            Some(known) => known.function as usize,
+            None => image.functions.len(),
+        };
+        let start =
+            guess.checked_sub(1).and_then(|last| self.known.get(last)).map_or(0, |last| last.function as usize + 1);
+        let between = image.functions.get(start..end).unwrap_or_default();
+        if between.iter().take(UNKNOWN).any(|function| function.key == name) {
+            return None;
         }
+        self.by_name(image).get(&name).copied()
     }
 
     /// Made when it is asked for first.
@@ -105,48 +143,43 @@ impl Recurring {
         self.by_name.get_or_init(|| (0..).zip(&self.known).map(|(at, known)| (name(known), at)).collect())
     }
 
-    /// Whether `stretch` is the same code as the function of `image`, whose functions these are, that has this name, `guess` if
-    /// names come in the order that they had. Then `skeleton` holds its bytes with the fields zeroed, and `filled` the fields.
-    pub fn same(
-        &self,
+    /// Whether `stretch` is the same code as the function of this index, of `image`, whose functions these are, and takes no address
+    /// that is `special`.
+    pub fn same<'a>(
+        &'a self,
         image: &Analysis,
-        name: NameKey,
-        guess: u32,
+        index: u32,
         stretch: &Stretch<'_>,
-        skeleton: &mut Vec<u8>,
-        filled: &mut Vec<Filled>,
-    ) -> Option<Same> {
-        let index = self.named(image, name, guess)?;
+        special: impl Fn(Vaddr) -> bool,
+    ) -> Option<Same<'a>> {
         let known = &self.known[index as usize];
         let before = &image.functions[known.function as usize];
         let len = stretch.bytes.len();
         if before.end.0 - before.address.0 != len as u64 || known.body as usize != stretch.body {
             return None;
         }
-        let (body, padding) = stretch.bytes.split_at(stretch.body);
+        let old = image.bytes_from(before.address).get(..len)?;
+        let fields = &self.fields[known.fields.start as usize..known.fields.end as usize];
         let own = stretch.start..stretch.start + len as u64;
-        skeleton.clear();
-        skeleton.extend_from_slice(body);
-        filled.clear();
-        for field in &self.fields[known.fields.start as usize..known.fields.end as usize] {
-            let at = field.at as usize;
-            let place = skeleton.get_mut(at..at + 4)?;
-            let distance = i32::from_le_bytes([place[0], place[1], place[2], place[3]]);
-            place.fill(0);
-            let next = stretch.start + u64::from(field.at) + u64::from(field.next);
-            let target = next.wrapping_add_signed(distance.into());
-            if own.contains(&target) {
+        let mut at = 0;
+        for field in fields {
+            let start = field.at as usize;
+            if old.get(at..start)? != stretch.bytes.get(at..start)? {
                 return None;
             }
-            filled.push(Filled { kind: field.kind, at: field.at, next: Vaddr(next), target: Vaddr(target) });
+            at = start + 4;
+            let target = field.target_in(stretch);
+            let taken = matches!(field.kind, FieldKind::Address | FieldKind::Table);
+            if own.contains(&target.0) || (taken && special(target)) {
+                return None;
+            }
         }
-        let old_padding = image.bytes_from(Vaddr(before.address.0 + u64::from(known.body)));
-        if twox_hash::XxHash3_128::oneshot(skeleton) != before.skeleton || !old_padding.starts_with(padding) {
+        if old.get(at..)? != stretch.bytes.get(at..)? {
             return None;
         }
         let moved = |address: Vaddr| Vaddr(address.0 - before.address.0 + stretch.start);
         let facts = Facts { at: moved(known.facts.at), landing: known.facts.landing.map(moved), ..known.facts };
-        Some(Same { index, skeleton: before.skeleton, facts })
+        Some(Same { skeleton: before.skeleton, facts, fields })
     }
 }
 
@@ -158,6 +191,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// What has been collected, if it says all.
+    pub fn fields(&self) -> Option<&[Field]> {
+        self.usable.then_some(&self.fields)
+    }
+
     pub fn begin(&mut self) {
         self.fields.clear();
         self.usable = true;
