@@ -91,6 +91,15 @@ pub fn callees(image: &Image, function: usize) -> Callees {
 pub fn stub(image: &Image, target: Vaddr) -> Option<Vaddr> {
     let bytes = image.bytes_from(target);
     let bytes = &bytes[..bytes.len().min(16)];
+    // What linkers write: `endbr64`, `bnd`, and a jump. Anything else is decoded.
+    let after = |prefix: &[u8], code| <[u8]>::strip_prefix(code, prefix).unwrap_or(code);
+    let jump = after(&[0xf2], after(&[0xf3, 0x0f, 0x1e, 0xfa], bytes));
+    if let [0xff, 0x25, distance @ ..] = jump
+        && let Some((distance, rest)) = distance.split_first_chunk()
+    {
+        let next = target.0 + (bytes.len() - rest.len()) as u64;
+        return Some(Vaddr(next.wrapping_add_signed(i32::from_le_bytes(*distance).into())));
+    }
     let mut decoder = iced_x86::Decoder::with_ip(64, bytes, target.0, iced_x86::DecoderOptions::NONE);
     let jump = decoder.iter().take(3).find(|instruction| instruction.is_ip_rel_memory_operand())?;
     Some(Vaddr(jump.ip_rel_memory_address()))

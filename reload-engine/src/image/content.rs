@@ -4,7 +4,7 @@
 //! same constants by value, same handling of exceptions. The other direction does not hold, and need not: patching an
 //! unchanged function is harmless.
 
-use std::{borrow::Cow, collections::HashSet, ops::Range};
+use std::{borrow::Cow, ops::Range};
 
 use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
@@ -44,7 +44,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         parts: Vec::new(),
         counted_strings,
         known: HashMap::new(),
-        open: HashSet::new(),
+        open: Vec::new(),
         circles: 0,
         incomplete: false,
         budget: BUDGET / image.functions.len().max(image.objects.len()).div_ceil(SHARE).max(1) as u32,
@@ -101,7 +101,12 @@ fn with_clones(
     clones: &[(Vaddr, Vaddr)],
     function: usize,
 ) -> Option<u128> {
+    let (Some((first, _)), Some((_, last))) = (clones.first(), clones.last()) else { return own[function] };
     let is_clone = |target: Vaddr| {
+        // Most of what code refers to is far from all of them.
+        if target < *first || target >= *last {
+            return false;
+        }
         let after = clones.partition_point(|(start, _)| *start <= target);
         after > 0 && target < clones[after - 1].1
     };
@@ -134,7 +139,8 @@ fn with_clones(
     let mut parts = reached.iter().map(|index| own[*index]).collect::<Option<Vec<u128>>>()?;
     parts.sort_unstable();
     parts.push(own[function]?);
-    Some(digest(&parts))
+    let parts: Vec<_> = parts.into_iter().map(u128::to_le_bytes).collect();
+    Some(digest_of(&parts))
 }
 
 /// By function, what its address stands for: its name. Of several names for one address the smallest, so that the order of the
@@ -145,7 +151,7 @@ fn entries(image: &Image) -> Vec<u128> {
     for aliases in image.functions.chunk_by(|one, next| one.address == next.address) {
         let named = aliases.iter().map(|alias| (alias.key, alias.file)).min();
         let meaning =
-            named.map_or(0, |(key, file)| digest(&[tag(b'f'), key.0, file.map_or(0, |file| file.0.get().into())]));
+            named.map_or(0, |(key, file)| digest([tag(b'f'), key.0, file.map_or(0, |file| file.0.get().into())]));
         entries.extend(aliases.iter().map(|_| meaning));
     }
     entries
@@ -184,13 +190,13 @@ struct Meaning<'a> {
     /// What code that refers to an address means, where that is the same in whichever function it is.
     mentioned: HashMap<u64, u128>,
     /// Of the function being described, kept for its memory.
-    parts: Vec<u128>,
+    parts: Vec<[u8; 16]>,
     /// Strings carry their length beside them (Rust) instead of ending with a zero byte (C).
     counted_strings: bool,
     /// Constants by where they begin and end.
     known: HashMap<(u64, u64), u128>,
-    /// Those being read, to notice circles.
-    open: HashSet<(u64, u64)>,
+    /// Those being read, to notice circles: no more than [`DEPTH`].
+    open: Vec<(u64, u64)>,
     circles: u64,
     /// Something was too deep or too much.
     incomplete: bool,
@@ -203,17 +209,20 @@ impl Meaning<'_> {
         let body = &scan.bodies[index];
         let mut parts = std::mem::take(&mut self.parts);
         parts.clear();
-        parts.push(body.skeleton);
+        parts.push(body.skeleton.to_le_bytes());
         for mention in scan.mentions_of(body) {
-            parts.push(match *mention {
+            let meaning = match *mention {
                 Mention::Branch(target) => self.code(target),
                 Mention::ThreadLocal(offset) => self.thread_local(offset),
                 Mention::Memory(target) => self.mentioned(index, target),
-            });
+            };
+            parts.push(meaning.to_le_bytes());
         }
         let exceptions = self.exceptions(self.image.functions[index].address);
-        parts.extend(exceptions.iter().flatten());
-        let content = (exceptions.is_some() && !self.incomplete).then(|| digest(&parts));
+        if let Some(exceptions) = &exceptions {
+            parts.extend(exceptions.iter().map(|part| part.to_le_bytes()));
+        }
+        let content = (exceptions.is_some() && !self.incomplete).then(|| digest_of(&parts));
         self.parts = parts;
         content
     }
@@ -311,8 +320,8 @@ impl Meaning<'_> {
             target if inside(target) => (target.0 - start.0) as u128,
             target => self.target(target, 1),
         });
-        let parts: Vec<u128> = std::iter::once(tag(b'j')).chain(meanings).collect();
-        digest(&parts)
+        let parts: Vec<_> = std::iter::once(tag(b'j')).chain(meanings).map(u128::to_le_bytes).collect();
+        digest_of(&parts)
     }
 
     /// Most of what code refers to is no table of a switch in any function: its first entry leads to no code.
@@ -338,21 +347,21 @@ impl Meaning<'_> {
             Vaddr(target.0.wrapping_add_signed(offset as i64))
         };
         let limit = self.end_of_constant(target).0 - target.0;
-        let mut parts = vec![tag(b'j')];
+        let mut parts = vec![tag(b'j').to_le_bytes()];
         for entry in bytes.chunks_exact(4).take(limit as usize / 4) {
             let address = address(entry);
             if address >= owner.address && address < owner.end {
-                parts.push((address.0 - owner.address.0) as u128);
+                parts.push(((address.0 - owner.address.0) as u128).to_le_bytes());
             } else if let Some(other) = self.image.function_covering(address)
                 && self.image.functions[other].auxiliary
             {
                 let other = &self.image.functions[other];
-                parts.extend([other.key.0, (address.0 - other.address.0) as u128]);
+                parts.extend([other.key.0, (address.0 - other.address.0) as u128].map(u128::to_le_bytes));
             } else {
                 break;
             }
         }
-        (parts.len() > 1).then(|| digest(&parts))
+        (parts.len() > 1).then(|| digest_of(&parts))
     }
 
     /// What an address that is branched to or taken as code stands for.
@@ -367,10 +376,10 @@ impl Meaning<'_> {
             let offset = target.0 - function.address.0;
             return match self.resolvers.get(&function.address) {
                 None if offset == 0 => self.entries[index],
-                None => digest(&[self.entries[index], offset as u128]),
+                None => digest([self.entries[index], offset as u128]),
                 Some(choice) => {
                     let choice = choice.unwrap_or_else(|| self.cannot_be_compared());
-                    digest(&[tag(b'i'), self.entries[index], offset as u128, choice])
+                    digest([tag(b'i'), self.entries[index], offset as u128, choice])
                 }
             };
         }
@@ -385,10 +394,10 @@ impl Meaning<'_> {
     /// A stub jumps through a GOT slot; the slot's symbol is what it means.
     fn stub(&mut self, target: Vaddr) -> u128 {
         match super::callers::stub(self.image, target) {
-            Some(slot) => digest(&[tag(b'p'), self.slot(slot, 0)]),
+            Some(slot) => digest([tag(b'p'), self.slot(slot, 0)]),
             None => {
                 let bytes = self.image.bytes_from(target);
-                digest(&[tag(b'?'), XxHash3_128::oneshot(&bytes[..bytes.len().min(16)])])
+                digest([tag(b'?'), XxHash3_128::oneshot(&bytes[..bytes.len().min(16)])])
             }
         }
     }
@@ -403,13 +412,13 @@ impl Meaning<'_> {
             SectionKind::Constant => match self.image.object_at(target) {
                 Some(index) => {
                     let offset = target.0 - self.image.objects[index].address.0;
-                    digest(&[tag(b'c'), self.object(index, depth), offset as u128])
+                    digest([tag(b'c'), self.object(index, depth), offset as u128])
                 }
                 None if section.name.starts_with(".got") => self.slot(target, depth),
-                None if !has_values(&section.name) => digest(&[tag(b'x'), name_digest(&section.name)]),
+                None if !has_values(&section.name) => digest([tag(b'x'), name_digest(&section.name)]),
                 None => {
                     let end = self.end_of_constant(target);
-                    digest(&[tag(b'a'), self.constant(target, self.without_padding(target, end), depth)])
+                    digest([tag(b'a'), self.constant(target, self.without_padding(target, end), depth)])
                 }
             },
         }
@@ -422,9 +431,9 @@ impl Meaning<'_> {
         match self.image.object_at(target).or_else(before) {
             Some(index) => {
                 let object = &self.image.objects[index];
-                digest(&[tag(b's'), object.key.0, object.size as u128, target.0.wrapping_sub(object.address.0) as u128])
+                digest([tag(b's'), object.key.0, object.size as u128, target.0.wrapping_sub(object.address.0) as u128])
             }
-            None => digest(&[tag(b'u'), target.0 as u128]),
+            None => digest([tag(b'u'), target.0 as u128]),
         }
     }
 
@@ -433,20 +442,20 @@ impl Meaning<'_> {
         let image = self.image;
         let Some(relocation) = image.relocation_at(slot) else {
             let word = super::elf::word_at(&image.bytes, &image.tables.segments, slot).unwrap_or(0);
-            return digest(&[tag(b'w'), word as u128]);
+            return digest([tag(b'w'), word as u128]);
         };
         let kind = tag(relocation.kind as u8);
         match (&relocation.resolves, relocation.kind) {
             // Exported or not, it is the same thing.
             (Resolves::Symbol { here: Some(target), .. }, RelocationKind::Address) => {
-                digest(&[kind, self.target(*target, depth + 1)])
+                digest([kind, self.target(*target, depth + 1)])
             }
             (Resolves::Symbol { here: Some(target), .. }, _) if self.resolvers.contains_key(target) => {
-                digest(&[kind, self.code(*target)])
+                digest([kind, self.code(*target)])
             }
             (Resolves::Symbol { name, addend, here }, _) => {
                 let size = here.and_then(|here| image.object_at(here)).map_or(0, |object| image.objects[object].size);
-                digest(&[kind, name_digest(image.text(name)), *addend as u128, size as u128])
+                digest([kind, name_digest(image.text(name)), *addend as u128, size as u128])
             }
             // A local variable of a local-dynamic or initial-exec slot; which one follows in the next word or the addend.
             (
@@ -455,9 +464,9 @@ impl Meaning<'_> {
             ) => {
                 let second = super::elf::word_at(&image.bytes, &image.tables.segments, Vaddr(slot.0 + 8)).unwrap_or(0);
                 let offset = if relocation.kind == RelocationKind::TlsModule { second } else { offset.0 };
-                digest(&[kind, self.thread_local(offset)])
+                digest([kind, self.thread_local(offset)])
             }
-            (Resolves::Here(target), _) => digest(&[kind, self.target(*target, depth + 1)]),
+            (Resolves::Here(target), _) => digest([kind, self.target(*target, depth + 1)]),
         }
     }
 
@@ -465,7 +474,7 @@ impl Meaning<'_> {
         match self.image.thread_local_at(offset) {
             Some(index) => {
                 let object = &self.image.thread_locals[index];
-                digest(&[object.key.0, object.size as u128, (offset - object.address.0) as u128])
+                digest([object.key.0, object.size as u128, (offset - object.address.0) as u128])
             }
             None => offset as u128,
         }
@@ -475,7 +484,7 @@ impl Meaning<'_> {
     fn object(&mut self, index: usize, depth: u32) -> u128 {
         let object = &self.image.objects[index];
         let (start, end, size) = (object.address, object.end(), object.size);
-        digest(&[size as u128, self.constant(start, end, depth)])
+        digest([size as u128, self.constant(start, end, depth)])
     }
 
     /// The value between two addresses, read once however often it is referred to.
@@ -493,10 +502,10 @@ impl Meaning<'_> {
             return tag(b'x');
         }
         self.budget -= 1;
-        self.open.insert(place);
+        self.open.push(place);
         let (circles, incomplete) = (self.circles, std::mem::take(&mut self.incomplete));
         let value = self.bytes(start, end, depth + 1);
-        self.open.remove(&place);
+        self.open.pop();
         // What went in circles reads differently from each place of the circle, and what was cut says nothing.
         if circles == self.circles && !self.incomplete {
             self.known.insert(place, value);
@@ -510,8 +519,12 @@ impl Meaning<'_> {
         let image = self.image;
         let all = image.bytes_from(start);
         let len = ((end.0 - start.0) as usize).min(all.len());
+        let size = (end.0 - start.0) as u128;
+        if !image.has_relocation_in(start..end) {
+            return digest([size, XxHash3_128::oneshot(&all[..len])]);
+        }
         let mut value = all[..len].to_vec();
-        let mut parts = vec![(end.0 - start.0) as u128];
+        let mut parts = vec![size.to_le_bytes()];
         let relocations = &image.tables.relocations;
         let first = relocations.partition_point(|relocation| relocation.slot < start);
         for relocation in relocations[first..].iter().take_while(|relocation| relocation.slot < end) {
@@ -519,11 +532,11 @@ impl Meaning<'_> {
             if let Some(word) = value.get_mut(at..at + 8) {
                 word.fill(0);
             }
-            parts.push(at as u128);
-            parts.push(self.slot(relocation.slot, depth));
+            parts.push((at as u128).to_le_bytes());
+            parts.push(self.slot(relocation.slot, depth).to_le_bytes());
         }
-        parts.push(XxHash3_128::oneshot(&value));
-        digest(&parts)
+        parts.push(XxHash3_128::oneshot(&value).to_le_bytes());
+        digest_of(&parts)
     }
 
     /// Zeroes before the next constant may be padding; a reader finds them there all the same.
@@ -569,18 +582,11 @@ fn name_digest(name: &str) -> u128 {
     XxHash3_128::oneshot(name.as_bytes())
 }
 
-fn digest(parts: &[u128]) -> u128 {
-    const FEW: usize = 6;
-    let mut few = [0; FEW * 16];
-    let mut many = Vec::new();
-    let bytes = if parts.len() <= FEW {
-        &mut few[..parts.len() * 16]
-    } else {
-        many.resize(parts.len() * 16, 0);
-        &mut many[..]
-    };
-    for (place, part) in bytes.chunks_exact_mut(16).zip(parts) {
-        place.copy_from_slice(&part.to_le_bytes());
-    }
-    XxHash3_128::oneshot(bytes)
+fn digest<const N: usize>(parts: [u128; N]) -> u128 {
+    digest_of(&parts.map(u128::to_le_bytes))
+}
+
+/// Of numbers as their bytes, the lowest first.
+fn digest_of(parts: &[[u8; 16]]) -> u128 {
+    XxHash3_128::oneshot(parts.as_flattened())
 }
