@@ -12,7 +12,7 @@ static MARKS: LazyLock<[Finder<'static>; 4]> =
 /// The part of a name that stays the same from build to build: without `.llvm.HASH`, `.lto_priv.N`, and, for local
 /// statics of C, without the `.N` that numbers function-local ones (in Rust it names a part of a static that LLVM took apart).
 pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
-    if !name.contains(&b'.') {
+    if memchr::memchr(b'.', name).is_none() {
         return name;
     }
     let mut name = name;
@@ -33,13 +33,25 @@ pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
     name
 }
 
+/// A function's name [normalised](normalise), and whether [the function is auxiliary](is_auxiliary).
+pub fn of_function(name: &[u8]) -> (&[u8], bool) {
+    if memchr::memchr(b'.', name).is_none() {
+        return (name, is_start_up(name));
+    }
+    (normalise(name, false), is_auxiliary(name))
+}
+
 /// Whether the compiler split this off another function or specialised it, so that its content belongs to whoever calls
 /// it, or the linker added it as start-up code (gcc's `crtstuff.c`): nothing that a programmer could have edited by name.
-pub fn is_auxiliary(name: &[u8]) -> bool {
+fn is_auxiliary(name: &[u8]) -> bool {
+    let marked = || MARKS.iter().any(|mark| mark.find(name).is_some());
+    (memchr::memchr(b'.', name).is_some() && marked()) || is_start_up(name)
+}
+
+fn is_start_up(name: &[u8]) -> bool {
     const START_UP: [&[u8]; 4] =
         [b"deregister_tm_clones", b"register_tm_clones", b"__do_global_dtors_aux", b"frame_dummy"];
-    let marked = || MARKS.iter().any(|mark| mark.find(name).is_some());
-    (name.contains(&b'.') && marked()) || START_UP.contains(&name)
+    START_UP.contains(&name)
 }
 
 /// Whether this is what the compiler runs at start for a C++ source file: it sets up all of the file's statics.

@@ -11,7 +11,7 @@ use super::{
     elf::{RawKind, RawSymbol},
     names,
 };
-use crate::model::Vaddr;
+use crate::{hands::Hands, model::Vaddr};
 
 /// What symbols stand for, ascending by address and size.
 pub struct Symbols {
@@ -43,8 +43,8 @@ struct Place {
 
 pub fn collect(image: &Analysis) -> Symbols {
     let (hands, symbols) = (image.hands, &image.tables.symbols);
-    let mut places = hands.filter_map(0..symbols.len(), |index| place(image, index as u32, &symbols[index]));
-    hands.sort(&mut places);
+    let places = hands.filter_map(0..symbols.len(), |index| place(image, index as u32, &symbols[index]));
+    let places = sorted(hands, &places);
     let (functions, others) = places.split_at(places.partition_point(|place| place.kind == Kind::Function));
     let (objects, thread_locals) = others.split_at(others.partition_point(|place| place.kind == Kind::Object));
     let names = || Names { image, last_file: None };
@@ -55,6 +55,21 @@ pub fn collect(image: &Analysis) -> Symbols {
         objects: hands.map_with(objects, names, Names::object),
         thread_locals: hands.map_with(thread_locals, names, Names::object),
     }
+}
+
+/// In their order. Short keys are sorted, then those that begin at the same address: aliases, few of them.
+fn sorted(hands: Hands, places: &[Place]) -> Vec<Place> {
+    let key =
+        |(at, place): (u32, &Place)| (place.kind as u128) << 96 | u128::from(place.address.0) << 32 | u128::from(at);
+    let mut keys: Vec<u128> = (0..).zip(places).map(key).collect();
+    hands.sort(&mut keys);
+    let mut sorted: Vec<Place> = keys.into_iter().map(|key| places[key as u32 as usize]).collect();
+    for aliases in sorted.chunk_by_mut(|one, next| (one.kind, one.address) == (next.kind, next.address)) {
+        if aliases.len() > 1 {
+            aliases.sort_unstable();
+        }
+    }
+    sorted
 }
 
 fn place(image: &Analysis, index: u32, symbol: &RawSymbol) -> Option<Place> {
@@ -102,15 +117,16 @@ impl<'a> Names<'a> {
     fn function(&mut self, place: &Place) -> Function {
         let symbol = self.symbol(place);
         let name = self.bytes(&symbol.name);
+        let (normal, auxiliary) = names::of_function(name);
         Function {
             name: symbol.name.clone(),
-            key: NameKey(XxHash3_128::oneshot(names::normalise(name, false))),
+            key: NameKey(XxHash3_128::oneshot(normal)),
             address: place.address,
             size: place.size,
             end: Vaddr(place.limit),
-            file: self.file(symbol),
+            file: self.file(symbol, normal),
             version: symbol.version.as_ref().map(|version| TextKey::of(self.bytes(version))),
-            auxiliary: names::is_auxiliary(name),
+            auxiliary,
             indirect: symbol.kind == RawKind::IndirectFunction,
             entry: Entry::default(),
             skeleton: 0,
@@ -120,12 +136,13 @@ impl<'a> Names<'a> {
 
     fn object(&mut self, place: &Place) -> Object {
         let symbol = self.symbol(place);
+        let name = self.bytes(&symbol.name);
         Object {
             name: symbol.name.clone(),
-            key: NameKey(XxHash3_128::oneshot(names::normalise(self.bytes(&symbol.name), symbol.local))),
+            key: NameKey(XxHash3_128::oneshot(names::normalise(name, symbol.local))),
             address: place.address,
             size: place.size,
-            file: self.file(symbol),
+            file: self.file(symbol, names::normalise(name, false)),
             version: symbol.version.as_ref().map(|version| TextKey::of(self.bytes(version))),
             local: symbol.local,
             constant: place.constant,
@@ -141,10 +158,11 @@ impl<'a> Names<'a> {
         self.image.text_bytes(range)
     }
 
-    fn file(&mut self, symbol: &RawSymbol) -> Option<TextKey> {
+    /// `name` is the symbol's, normalised.
+    fn file(&mut self, symbol: &RawSymbol, name: &[u8]) -> Option<TextKey> {
         let file = symbol.file.as_ref()?;
         // Rust's source files are codegen units with a hash in their name, and its symbols need none.
-        if names::is_rust(names::normalise(self.bytes(&symbol.name), false)) {
+        if names::is_rust(name) {
             return None;
         }
         match &self.last_file {

@@ -1,7 +1,8 @@
 //! From the bytes of a file to its tables, one after the other.
 
-use std::{collections::HashMap, ops::Range, path::Path};
+use std::{ops::Range, path::Path};
 
+use foldhash::{HashMap, HashMapExt as _};
 use object::{
     LittleEndian,
     elf::{self, FileHeader64},
@@ -237,6 +238,7 @@ impl<'a> Reader<'a> {
         let versions = symbol_versions(&self.sections, self.bytes, dynamic);
         let mut file = None;
         let mut unsized_objects = Vec::new();
+        tables.symbols.reserve(symbols.len());
         for symbol in symbols.iter() {
             let kind = symbol.st_type();
             let name = symbol.name(LE, names).map_err(self.broken("symbol name"))?;
@@ -264,13 +266,11 @@ impl<'a> Reader<'a> {
             }
             let local = symbol.is_local();
             // The linker appends `@VERSION` where the source names one.
-            let at = name.iter().position(|byte| *byte == b'@').filter(|at| *at > 0 && !local);
+            let at = if local { None } else { memchr::memchr(b'@', name).filter(|at| *at > 0) };
             let name = &name[..at.unwrap_or(name.len())];
+            let version = if local { None } else { versions.get(&(name, symbol.st_value(LE))) };
             tables.symbols.push(RawSymbol {
-                version: versions
-                    .get(&(name, symbol.st_value(LE)))
-                    .filter(|_| !local)
-                    .map(|version| self.place_of(version)),
+                version: version.map(|version| self.place_of(version)),
                 name: self.place_of(name),
                 address: symbol.st_value(LE),
                 size: symbol.st_size(LE),
@@ -301,6 +301,7 @@ impl<'a> Reader<'a> {
                 .filter(|(entries, _)| !entries.is_empty());
             if let Some((entries, _)) = entries {
                 let first = entries.as_ptr() as usize - self.bytes.as_ptr() as usize;
+                tables.relocations.reserve(entries.len());
                 for (index, entry) in entries.iter().enumerate() {
                     let symbol_index = entry.r_sym(LE, false);
                     let (kind, here) = classify(entry.r_type(LE, false));
