@@ -6,7 +6,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::{
     lineage::Lineage,
-    matching::{Traits, pair},
+    matching::{Traits, may_be_same, pair},
 };
 use crate::image::{Content, Function, Image, NameKey, callers_of_each, closure_family, demangle};
 
@@ -49,11 +49,10 @@ pub fn match_functions(
         let more = namesakes.next();
         // Nearly all names are the only ones of their kind.
         if more.is_none() && before[index].is_none() {
-            let old = traits(newest(family));
-            let partner = pair(std::slice::from_ref(&old), std::slice::from_ref(&traits(function))).partners[0];
-            match partner {
-                Some(_) => partners[index] = Some(family),
-                None => elsewhere.push((index as u32, family)),
+            if may_be_same(&traits(newest(family)), &traits(function)) {
+                partners[index] = Some(family);
+            } else {
+                elsewhere.push((index as u32, family));
             }
             continue;
         }

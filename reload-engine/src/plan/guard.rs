@@ -3,10 +3,9 @@
 //! Judges two files by their debugging information. It cannot see through `void *`, byte buffers or a host's own copies, and
 //! does not judge what a field means: the same layout with another meaning passes.
 
-use std::{
-    cell::OnceCell,
-    collections::{HashMap, HashSet},
-};
+use std::cell::OnceCell;
+
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::{
     homes::{PlannedHomes, TlsHome},
@@ -274,7 +273,8 @@ impl<'a> Touched<'a> {
 
 /// A static that stays: what it is in both files.
 struct Kept<'a> {
-    name: String,
+    /// As it stands in the new file.
+    name: &'a str,
     old: Vec<&'a Variable>,
     new: &'a Variable,
 }
@@ -308,7 +308,7 @@ fn kept_statics<'a>(old: &'a Image, new: &'a Image, after: &'a Layouts, homes: &
             // What goes on under another name is told by its place.
             let previous = || by_index.get(&(previous.get(index).copied().flatten()?, variable.thread_local));
             let old = by_name.get(&(object.key, variable.thread_local)).or_else(previous).filter(|_| stays)?;
-            Some(Kept { name: demangle(new.object_name(object)), old: old.clone(), new: variable })
+            Some(Kept { name: new.object_name(object), old: old.clone(), new: variable })
         })
         .collect()
 }
@@ -475,7 +475,7 @@ fn tell_statics(old: &Image, new: &Image, statics: &[Kept<'_>], findings: &mut F
     let was = describe(&old.bytes, &changed.iter().map(|kept| kept.old[0].site).collect::<Vec<_>>());
     let is = describe(&new.bytes, &changed.iter().map(|kept| kept.new.site).collect::<Vec<_>>());
     for ((kept, was), is) in changed.iter().zip(&was).zip(&is) {
-        let name = &kept.name;
+        let name = demangle(kept.name);
         findings.refusals.push(if was.ty.is_empty() || was.ty == is.ty {
             format!("the static `{name}` changed its type at the same size")
         } else {

@@ -130,7 +130,7 @@ fn pair_twins(old: &[Traits], new: &[Traits], partners: &mut [Option<usize>], ta
 
 /// Whether the only two of a name are the same. Of another source file, and used by or made of other code, they are not: one
 /// was removed and the other added.
-fn may_be_same(old: &Traits, new: &Traits) -> bool {
+pub fn may_be_same(old: &Traits, new: &Traits) -> bool {
     let same_code = old.content.is_some() && old.content == new.content;
     // One among others may only walk through a neighbour, to an end that is where this one starts.
     let shared = old.users.iter().filter(|user| new.users.binary_search(user).is_ok()).count();

@@ -452,6 +452,9 @@ fn users_of_own_state(image: &Image, homes: &PlannedHomes, decisions: &Decisions
         let state = image.objects[object].size > 0 && !image.objects[object].constant;
         state && homes.objects[object] == homes::Home::Own
     };
+    if !(0..image.objects.len()).any(own) {
+        return HashSet::new();
+    }
     let users = image.references.iter().filter(|reference| decisions.object(image, reference).is_some_and(own));
     let functions = users.filter_map(|reference| reference.function);
     // Aliases share their code.
