@@ -4,8 +4,7 @@
 //! Read from `.eh_frame` and the language-specific data areas it points to (Itanium C++ ABI, "Exception Handling Tables").
 //! The rest of the unwind information, how to find the caller's frame, follows from the instructions and is not looked at.
 
-use std::collections::HashMap;
-
+use foldhash::{HashMap, HashMapExt as _};
 use gimli::{
     BaseAddresses, CieOrFde, CommonInformationEntry, EhFrame, EndianSlice, LittleEndian, Pointer, Reader as _,
     UnwindSection as _,

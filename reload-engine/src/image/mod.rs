@@ -4,13 +4,13 @@
 //! Bytes in, values out: nothing here knows of a running process, of addresses in one, or of another generation.
 
 use std::{
-    collections::HashMap,
     num::{NonZeroU64, NonZeroU128},
     ops::{Deref, Range},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
 
 use crate::{

@@ -1,7 +1,6 @@
 //! Who refers to which static, so that statics of one name can be told apart.
 
-use std::collections::HashMap;
-
+use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
 
 use super::{Analysis, NameKey, RelocationKind, Resolves};

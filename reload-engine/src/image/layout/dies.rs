@@ -5,7 +5,7 @@
 use std::ops::Range;
 
 use gimli::{
-    AttributeValue, DwAt, DwTag, Dwarf, Operation, UnitHeader, UnitOffset, UnitType,
+    AttributeValue, DwAt, DwTag, Dwarf, LittleEndian, Operation, Section as _, UnitHeader, UnitOffset, UnitType,
     constants::{
         DW_AT_abstract_origin, DW_AT_alignment, DW_AT_bit_size, DW_AT_byte_size, DW_AT_const_value,
         DW_AT_containing_type, DW_AT_count, DW_AT_data_bit_offset, DW_AT_data_member_location, DW_AT_declaration,
@@ -185,12 +185,12 @@ impl Unit {
                 let number = || attribute.udata_value().or(attribute.sdata_value().map(|value| value as u64));
                 match attribute.name() {
                     DW_AT_name if tag != DW_TAG_compile_unit => {
-                        let name = dwarf.attr_string(&unit, attribute.value()).unwrap_or_default();
+                        let name = string(dwarf, &unit, attribute.value());
                         die.note_name(name.slice(), || scope.name.hash(dwarf, &unit), scope, &mut heap);
                     }
                     DW_AT_linkage_name if tag == DW_TAG_subprogram && !die.flags.has(Flags::NAMED) => {
                         die.flags.set(Flags::NAMED);
-                        die.name = hash(dwarf.attr_string(&unit, attribute.value()).unwrap_or_default().slice());
+                        die.name = hash(string(dwarf, &unit, attribute.value()).slice());
                     }
                     DW_AT_language => result.rust = attribute.value() == AttributeValue::Language(DW_LANG_Rust),
                     DW_AT_type if !die.flags.has(Flags::CONTINUES) => die.refer(base, attribute.value()),
@@ -397,7 +397,7 @@ impl Qualified {
             Qualified::Unread(scope, entry) => (scope, entry),
         };
         let name = unit.entry(entry).ok().and_then(|entry| entry.attr_value(DW_AT_name));
-        let name = name.and_then(|name| dwarf.attr_string(unit, name).ok()).unwrap_or_default();
+        let name = name.map_or_else(Reader::default, |name| string(dwarf, unit, name));
         mix(scope, hash_without_closure_numbers(name.slice()))
     }
 }
@@ -525,6 +525,20 @@ fn is_read(tag: DwTag, attribute: DwAt) -> bool {
         | DW_AT_vtable_elem_location => true,
         _ => false,
     }
+}
+
+/// What an attribute says, empty where that cannot be read. Names are long in Rust and C++, so their ends are searched for.
+fn string<'data>(
+    dwarf: &Dwarf<Reader<'data>>,
+    unit: &gimli::Unit<Reader<'data>>,
+    value: AttributeValue<Reader<'data>>,
+) -> Reader<'data> {
+    let AttributeValue::DebugStrRef(offset) = value else {
+        return dwarf.attr_string(unit, value).unwrap_or_default();
+    };
+    let text = dwarf.debug_str.reader().slice().get(offset.0..).unwrap_or_default();
+    let length = memchr::memchr(0, text).unwrap_or(0);
+    Reader::new(&text[..length], LittleEndian)
 }
 
 fn reference(base: usize, value: AttributeValue<Reader<'_>>) -> usize {

@@ -67,7 +67,10 @@ impl Shape {
         let tag = abbreviation.tag();
         let is_read = (questions.tag)(tag);
         let attributes = abbreviation.attributes();
-        let asked = |name: DwAt| is_read && (questions.attribute)(tag, name);
+        let is_named = attributes.iter().any(|attribute| attribute.name() == DW_AT_name);
+        // The one name stands for the other.
+        let asked =
+            |name: DwAt| is_read && (questions.attribute)(tag, name) && !(is_named && name == DW_AT_linkage_name);
         Shape {
             tag,
             has_children: abbreviation.has_children(),
