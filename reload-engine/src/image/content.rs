@@ -520,14 +520,14 @@ impl Meaning<'_> {
         let all = image.bytes_from(start);
         let len = ((end.0 - start.0) as usize).min(all.len());
         let size = (end.0 - start.0) as u128;
-        if !image.has_relocation_in(start..end) {
+        let relocations = image.relocations_in(start..end);
+        if relocations.is_empty() {
             return digest([size, XxHash3_128::oneshot(&all[..len])]);
         }
         let mut value = all[..len].to_vec();
-        let mut parts = vec![size.to_le_bytes()];
-        let relocations = &image.tables.relocations;
-        let first = relocations.partition_point(|relocation| relocation.slot < start);
-        for relocation in relocations[first..].iter().take_while(|relocation| relocation.slot < end) {
+        let mut parts = Vec::with_capacity(2 + 2 * relocations.len());
+        parts.push(size.to_le_bytes());
+        for relocation in relocations {
             let at = (relocation.slot.0 - start.0) as usize;
             if let Some(word) = value.get_mut(at..at + 8) {
                 word.fill(0);

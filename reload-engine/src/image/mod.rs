@@ -493,9 +493,15 @@ impl Analysis {
         relocations.get(index).filter(|relocation| relocation.slot == slot)
     }
 
+    /// Those whose slots begin in the range.
+    pub fn relocations_in(&self, range: Range<Vaddr>) -> &[Relocation] {
+        let (first, end) = (self.slot_places.below(range.start.0), self.slot_places.below(range.end.0));
+        self.tables.relocations.get(first..end).unwrap_or_default()
+    }
+
     /// Whether a slot begins in the range.
     pub fn has_relocation_in(&self, range: Range<Vaddr>) -> bool {
-        self.slot_places.below(range.start.0) < self.slot_places.below(range.end.0)
+        !self.relocations_in(range).is_empty()
     }
 
     /// Lowest and one past the highest address of the loaded segments, page-rounded.
