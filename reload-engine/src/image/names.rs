@@ -12,7 +12,7 @@ static MARKS: LazyLock<[Finder<'static>; 4]> =
 /// The part of a name that stays the same from build to build: without `.llvm.HASH`, `.lto_priv.N`, and, for local
 /// statics of C, without the `.N` that numbers function-local ones (in Rust it names a part of a static that LLVM took apart).
 pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
-    if memchr::memchr(b'.', name).is_none() {
+    if !name.contains(&b'.') {
         return name;
     }
     let mut name = name;
@@ -35,7 +35,7 @@ pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
 
 /// A function's name [normalised](normalise), and whether [the function is auxiliary](is_auxiliary).
 pub fn of_function(name: &[u8]) -> (&[u8], bool) {
-    if memchr::memchr(b'.', name).is_none() {
+    if !name.contains(&b'.') {
         return (name, is_start_up(name));
     }
     (normalise(name, false), is_auxiliary(name))
@@ -45,7 +45,7 @@ pub fn of_function(name: &[u8]) -> (&[u8], bool) {
 /// it, or the linker added it as start-up code (gcc's `crtstuff.c`): nothing that a programmer could have edited by name.
 fn is_auxiliary(name: &[u8]) -> bool {
     let marked = || MARKS.iter().any(|mark| mark.find(name).is_some());
-    (memchr::memchr(b'.', name).is_some() && marked()) || is_start_up(name)
+    (name.contains(&b'.') && marked()) || is_start_up(name)
 }
 
 fn is_start_up(name: &[u8]) -> bool {
