@@ -91,6 +91,8 @@ pub struct Scan {
     pub relative_tables: Vec<Vaddr>,
     /// Of all functions, one after the other.
     mentions: Vec<Mention>,
+    /// Those of the addresses they refer to that lie in constants.
+    pub constants: Vec<Vaddr>,
     /// Parallel to the image's functions.
     pub bodies: Vec<Body>,
     pub entries: Vec<Entry>,
@@ -253,7 +255,8 @@ impl<'a> Scanner<'a> {
                 continue;
             }
             self.scan.mentions.push(Mention::Memory(target));
-            self.memory(owner, Vaddr(at), next, target, field.kind != FieldKind::Memory);
+            let constant = self.memory(owner, Vaddr(at), next, target, field.kind != FieldKind::Memory);
+            self.scan.constants.extend(constant.then_some(target));
             if field.kind == FieldKind::Table {
                 self.scan.relative_tables.push(target);
             }
@@ -343,6 +346,7 @@ impl<'a> Scanner<'a> {
                 let site = Vaddr(ip + offsets.displacement_offset() as u64);
                 let next = Vaddr(instruction.next_ip());
                 let address_taken = instruction.mnemonic() == Mnemonic::Lea;
+                let mut constant = None;
                 if address_taken && self.pairs.all.binary_search(&target).is_ok() {
                     let general = bytes[local] == OPERAND_SIZE;
                     self.scan.tls_uses.push(TlsUse { site, next, pair: target, function: owner, general });
@@ -353,10 +357,13 @@ impl<'a> Scanner<'a> {
                     self.scan.tls_uses.push(TlsUse { site, next, pair: target, function: owner, general: false });
                     tls.block_described();
                 } else {
-                    self.memory(owner, site, next, target, address_taken);
+                    constant = Some(self.memory(owner, site, next, target, address_taken));
                 }
                 if in_body {
                     self.scan.mentions.push(Mention::Memory(target));
+                    if owner.is_some() && constant.unwrap_or_else(|| self.is_constant(target)) {
+                        self.scan.constants.push(target);
+                    }
                     let at = local + offsets.displacement_offset();
                     self.blank(at, 4);
                     let kind = if address_taken { FieldKind::Address } else { FieldKind::Memory };
@@ -466,8 +473,10 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn memory(&mut self, function: Option<u32>, site: Vaddr, next: Vaddr, target: Vaddr, address_taken: bool) {
-        let wanted = match self.image.section_at(target).map(|section| section.kind) {
+    /// Notes a reference; whether it is to a constant.
+    fn memory(&mut self, function: Option<u32>, site: Vaddr, next: Vaddr, target: Vaddr, address_taken: bool) -> bool {
+        let kind = self.image.section_at(target).map(|section| section.kind);
+        let wanted = match kind {
             Some(kind) if kind.is_state() => true,
             Some(SectionKind::Code) => {
                 let entry = self.image.function_starting_at(target).is_some();
@@ -497,6 +506,11 @@ impl<'a> Scanner<'a> {
         } else if address_taken && self.approach.contains(target) {
             self.scan.approaches.push(reference);
         }
+        kind == Some(SectionKind::Constant)
+    }
+
+    fn is_constant(&self, target: Vaddr) -> bool {
+        self.image.section_at(target).is_some_and(|section| section.kind == SectionKind::Constant)
     }
 
     fn displacement(&mut self, function: u32, site: u64, instruction: &Instruction, tls: &TlsTracker) {
@@ -552,6 +566,7 @@ fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) ->
         tls_uses: together(parts, |part| &mut part.scan.tls_uses),
         tls_displacements: together(parts, |part| &mut part.scan.tls_displacements),
         relative_tables: together(parts, |part| &mut part.scan.relative_tables),
+        constants: together(parts, |part| &mut part.scan.constants),
         recurring: Recurring::joined(parts.iter_mut().map(|part| std::mem::take(&mut part.scan.recurring)).collect()),
         ..Scan::default()
     };

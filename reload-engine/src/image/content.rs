@@ -160,17 +160,14 @@ fn entries(image: &Image) -> Vec<u128> {
 /// Every address at which something else may begin, ascending: an anonymous constant ends at the next one.
 fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
     let constant = |address: Vaddr| image.section_at(address).is_some_and(|s| s.kind == SectionKind::Constant);
-    let mentioned = scan.bodies.iter().flat_map(|body| scan.mentions_of(body)).filter_map(|mention| match mention {
-        Mention::Memory(target) => Some(*target),
-        Mention::Branch(_) | Mention::ThreadLocal(_) => None,
-    });
     let pointed = image.tables.relocations.iter().filter_map(|relocation| match &relocation.resolves {
         Resolves::Here(target) => Some(*target),
         Resolves::Symbol { here, .. } => *here,
     });
     let named = image.objects.iter().filter(|object| object.constant).flat_map(|o| [o.address, o.end()]);
+    let mentioned = scan.constants.iter().copied();
     let mut all: Vec<u64> =
-        mentioned.chain(pointed).filter(|address| constant(*address)).chain(named).map(|address| address.0).collect();
+        pointed.filter(|address| constant(*address)).chain(mentioned).chain(named).map(|address| address.0).collect();
     image.hands.sort(&mut all);
     all.dedup();
     all
