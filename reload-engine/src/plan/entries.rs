@@ -242,7 +242,7 @@ impl Running {
         let oldest = lineage.oldest(family);
         if oldest != instance && lineage.is_alone(instance) && self.leads_through_oldest(lineage, family) {
             // One that happens to be the same, with others in between, need not come and go with those.
-            let own = lineage.run(family, implementer).contains(&instance);
+            let own = implementer == instance || lineage.run(family, implementer).contains(&instance);
             return (!own).then(|| lineage.address(oldest));
         }
         let own = implementer == instance || lineage.interchangeable(instance, implementer);

@@ -196,9 +196,15 @@ impl Lineage {
 
     /// The instances in a row that are interchangeable with this one of the family, itself included.
     pub fn run(&self, family: u32, of: Instance) -> &[Instance] {
-        let Family { instances, runs, .. } = &self.families[family as usize];
-        let Ok(index) = instances.binary_search_by_key(&of.generation, |instance| instance.generation) else {
-            return &[];
+        let Family { ends, instances, runs, .. } = &self.families[family as usize];
+        // The ends need no search, and are what is mostly asked for.
+        let index = match instances.len() {
+            _ if of == ends[0] => 0,
+            len if of == ends[1] => len - 1,
+            _ => match instances.binary_search_by_key(&of.generation, |instance| instance.generation) {
+                Ok(index) => index,
+                Err(_) => return &[],
+            },
         };
         let start = runs[index];
         let after = index + runs[index..].partition_point(|run| *run == start);
