@@ -5,6 +5,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -222,7 +223,7 @@ pub struct Module {
     pub shield: Option<Shield>,
     /// Newest last.
     #[serde(skip)]
-    pub history: Vec<HistoryEntry>,
+    pub history: Vec<Arc<HistoryEntry>>,
     /// The generations a rollback may go back to, ascending, the active one included.
     #[serde(skip)]
     pub generations: Vec<Generation>,
@@ -237,7 +238,7 @@ pub struct Module {
 impl Module {
     /// What the reload that brought the running generation could not compare, if that was so.
     pub fn unchecked(&self) -> Option<&str> {
-        let brought = |entry: &&HistoryEntry| {
+        let brought = |entry: &&Arc<HistoryEntry>| {
             let receipt = &entry.receipt;
             entry.what == Change::Reload
                 && receipt.outcome == Outcome::Reloaded

@@ -1,6 +1,9 @@
 //! What stands in place of the table, or above it, while there is nothing to list: each state with its next step.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use eframe::egui::{Align, Color32, Frame, Id, Label, Layout, Margin, Panel, RichText, Stroke, Ui, vec2};
 use reload_engine::{
@@ -319,7 +322,7 @@ fn ended(ui: &mut Ui, tab: &TargetTab, snapshot: &Snapshot, status: Option<i32>,
 
 /// The last reload or rollback before `end`, and how long before; `None` where that was too long ago to matter.
 fn last_reload(snapshot: &Snapshot, end: SystemTime) -> Option<(&HistoryEntry, Duration)> {
-    let entries = snapshot.modules.iter().flat_map(|module| &module.history);
+    let entries = snapshot.modules.iter().flat_map(|module| module.history.iter().map(Arc::as_ref));
     let done = entries.filter(|entry| entry.receipt.outcome == Outcome::Reloaded && entry.time <= end);
     let last = done.max_by_key(|entry| entry.time)?;
     let before = end.duration_since(last.time).ok()?;

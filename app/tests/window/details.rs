@@ -110,10 +110,10 @@ fn a_rolled_back_file_is_not_counted_as_waiting() {
     window.assert_sees("nothing has been tried yet");
     window.update(|snapshot| {
         let module = &mut snapshot.modules[1];
-        let mut entry = module.history.last().cloned().expect("a history");
+        let mut entry = module.history.last().expect("a history").as_ref().clone();
         entry.what = Change::Rollback;
         entry.time = sample::now();
-        module.history.push(entry);
+        module.history.push(entry.into());
     });
     assert!(window.sees("Reload now"), "nothing waits for it");
     window.assert_sees("is left alone until it changes");
@@ -123,7 +123,7 @@ fn a_rolled_back_file_is_not_counted_as_waiting() {
 fn the_sign_of_a_warning_in_a_row_is_explained_beside_it() {
     let mut window = Window::attached(sample::snapshot());
     let weather = sample::snapshot().modules.into_iter().find(|module| module.name == "libweather.so");
-    let receipt = weather.expect("of the sample").history.pop().expect("it was reloaded").receipt;
+    let receipt = weather.expect("of the sample").history.pop().expect("it was reloaded").receipt.clone();
     window.keys(Modifiers::COMMAND, Key::F);
     window.text("weather");
     assert!(!window.sees(&receipt.warnings[0]));

@@ -272,8 +272,8 @@ fn another_controller_and_a_module_that_recovered() {
             let physics = snapshot.modules.iter_mut().find(|module| module.name == "libphysics.so");
             let physics = physics.expect("of the sample");
             let done = physics.history.iter().rev().find(|entry| entry.receipt.outcome == Outcome::Reloaded);
-            let again = HistoryEntry { time: sample::now(), ..done.expect("of the sample").clone() };
-            physics.history.push(again);
+            let again = HistoryEntry { time: sample::now(), ..done.expect("of the sample").as_ref().clone() };
+            physics.history.push(again.into());
             (physics.status, physics.failure) = (Status::Current, None);
         });
         window.click("libphysics.so, Current");

@@ -1,6 +1,6 @@
 //! A receipt keeps nothing to itself: each of its fields is shown in one of the details' tabs.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use eframe::egui::{Key, Modifiers, Pos2, vec2};
 use egui_kittest::kittest::{NodeT, Queryable};
@@ -108,7 +108,7 @@ fn every_field_is_shown() {
     window.click("libecs.so, Current");
     window.update(|snapshot| {
         let module = snapshot.modules.iter_mut().find(|module| module.name == "libecs.so").expect("of the sample");
-        module.history = vec![HistoryEntry { time: sample::now(), what: Change::Reload, receipt }];
+        module.history = vec![HistoryEntry { time: sample::now(), what: Change::Reload, receipt }.into()];
     });
     let mut shown = String::new();
     for tab in [Key::Num2, Key::Num3, Key::Num4] {
@@ -134,7 +134,7 @@ fn changes_of_earlier_reloads_are_a_click_away() {
     window.click("libecs.so, Current");
     window.update(|snapshot| {
         let module = snapshot.modules.iter_mut().find(|module| module.name == "libecs.so").expect("of the sample");
-        let last = module.history.last_mut().expect("of the sample");
+        let last = module.history.last_mut().map(Arc::make_mut).expect("of the sample");
         last.receipt.details.added = vec!["only_in_the_last".to_owned()];
     });
     window.keys(Modifiers::COMMAND, Key::Num2);
@@ -160,7 +160,8 @@ fn a_warning_leads_to_the_source_that_it_names() {
     let mut snapshot = sample::snapshot();
     let ecs = snapshot.modules.iter_mut().find(|module| module.name == "libecs.so").expect("in the sample");
     let warning = "`ecs::step` was inlined at src/world.rs:31".to_owned();
-    ecs.history.last_mut().expect("it was reloaded").receipt.warnings.push(warning);
+    let last = ecs.history.last_mut().map(Arc::make_mut);
+    last.expect("it was reloaded").receipt.warnings.push(warning);
     let mut window = Window::attached(snapshot);
     window.click("libecs.so, Current, 1 warning");
     window.requested();

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -56,7 +57,7 @@ pub fn module(name: &str, status: Status, mark: Mark, generation: u32, age: u64,
             let number = generation - (count - 1 - n);
             let age = Duration::from_secs(age + u64::from(count - 1 - n) * 340);
             let total = 18.0 + f64::from((number * 7 + kib as u32) % 41);
-            module.history.push(entry(name, now - age, Outcome::Reloaded, number, total));
+            module.history.push(entry(name, now - age, Outcome::Reloaded, number, total).into());
         }
     }
     module
@@ -158,7 +159,7 @@ pub fn put_back(snapshot: &mut Snapshot) {
     };
     let mut tried = entry("libecs.so", now() - Duration::from_secs(248), Outcome::Refused, 23, 61.0);
     tried.receipt.failure = Some(failure.clone());
-    module.history.push(tried);
+    module.history.push(tried.into());
     (module.status, module.failure) = (Status::Refused, Some(failure));
 }
 
@@ -167,7 +168,7 @@ pub fn snapshot() -> Snapshot {
     physics.failure = Some(failure());
     let mut tried = entry("libphysics.so", now() - Duration::from_secs(12), Outcome::Failed, 41, 9.0);
     tried.receipt.failure = Some(failure());
-    physics.history.push(tried);
+    physics.history.push(tried.into());
     let mut modules = vec![
         physics,
         module("libai_planner.so", Status::Changed, Mark::Reload, 17, 3, 912),
@@ -188,11 +189,12 @@ pub fn snapshot() -> Snapshot {
     refused.failure = Some(refusal());
     let mut tried = entry("libsave_format.so", now() - Duration::from_secs(93), Outcome::Refused, 3, 21.0);
     tried.receipt.failure = Some(refusal());
-    refused.history.push(tried);
+    refused.history.push(tried.into());
     modules.push(refused);
     let weather = modules.iter_mut().find(|module| module.name == "libweather.so").expect("listed above");
     let unchecked = "layouts unchecked: libweather.so has no type information; build with -g (Rust: debug = 2)";
-    weather.history.last_mut().expect("it was reloaded").receipt.warnings.push(unchecked.to_owned());
+    let last = weather.history.last_mut().map(Arc::make_mut);
+    last.expect("it was reloaded").receipt.warnings.push(unchecked.to_owned());
     let mut executable = module("aurora", Status::Current, Mark::None, 0, 9000, 14_000);
     executable.class = Class::Executable;
     executable.path = "/home/ada/aurora/build/aurora".into();

@@ -244,9 +244,9 @@ fn recoveries_and_other_peoples_doings_are_told_in_passing() {
         let module = &mut snapshot.modules[0];
         module.status = Status::Current;
         module.failure = None;
-        let mut entry = module.history[0].clone();
+        let mut entry = module.history[0].as_ref().clone();
         entry.time = sample::now();
-        module.history.push(entry);
+        module.history.push(entry.into());
     });
     window.assert_sees("Recovered");
     window.assert_sees("1 attempt that did not succeed");

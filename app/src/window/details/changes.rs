@@ -1,5 +1,7 @@
 //! The Changes tab: what the last reload changed, by name, with one search over all of it.
 
+use std::sync::Arc;
+
 use eframe::egui::{
     Align, Align2, Color32, CursorIcon, Id, Label, Layout, RichText, Role, Sense, TextEdit, Ui, WidgetInfo, vec2,
 };
@@ -25,8 +27,8 @@ pub fn has_any(receipt: &Receipt) -> bool {
 }
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, actions: &mut Vec<Action>) {
-    let reloads: Vec<(usize, &HistoryEntry)> =
-        module.history.iter().enumerate().filter(|(_, entry)| has_any(&entry.receipt)).collect();
+    let lines = module.history.iter().map(Arc::as_ref).enumerate();
+    let reloads: Vec<(usize, &HistoryEntry)> = lines.filter(|(_, entry)| has_any(&entry.receipt)).collect();
     let chosen = view.changes_of.and_then(|wanted| reloads.iter().position(|(position, _)| *position == wanted));
     let Some(at) = chosen.or(reloads.len().checked_sub(1)) else {
         nothing(ui, "No changes yet", "After a reload this lists the functions and statics it changed.");
