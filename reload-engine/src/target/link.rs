@@ -115,6 +115,11 @@ impl AgentLink {
         self.revision
     }
 
+    /// Told to the stop helper instead.
+    pub(super) fn note_revision(&mut self, revision: u64) {
+        self.revision = revision;
+    }
+
     /// What the agent said of itself when this connection began.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
@@ -170,7 +175,10 @@ impl AgentLink {
             }
             _ => Error::LinkLost { pid, source },
         })?;
-        if let Reply::Done { revision } | Reply::Ledger { revision, .. } = reply {
+        if let Reply::Done { revision }
+        | Reply::Ledger { revision, .. }
+        | Reply::Committed(SignalStop { revision, .. }) = reply
+        {
             self.revision = revision;
         }
         Ok(reply)

@@ -134,6 +134,7 @@ pub fn commit(link: &mut AgentLink, helper: &mut StopHelper, transaction: u64) -
         take_back_leave(link)?;
         match outcome {
             Some(Outcome::Committed { revision, pause_ns, attempts, threads }) => {
+                link.note_revision(revision);
                 let pause = Duration::from_nanos(pause_ns);
                 return Ok(CommitReceipt { revision, pause, method: "ptrace".into(), attempts, threads });
             }
