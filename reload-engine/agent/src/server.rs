@@ -11,7 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reload_protocol::{File, FromAgent, MAX_FRAME, Notice, Part, Range, Reply, Request, VERSION, Welcome, send, take};
+use reload_protocol::{
+    File, FromAgent, MAX_FRAME, Notice, Part, Range, Reply, Request, VERSION, Welcome, moment, send, take,
+};
 
 use crate::{
     OFFERED, Place, commit,
@@ -112,6 +114,7 @@ impl Server {
         // Nobody waits for it where nothing was handed over.
         let _ = begun.send(fd::is_separate());
         commit::take_short_turns();
+        moment::prepare();
         let (listener, root) = match place {
             Place::Folder(root) => (socket::listen(&root)?, Some(root)),
             Place::Socket(socket) => (socket::listen_on(socket)?, None),

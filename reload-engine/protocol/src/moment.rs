@@ -29,7 +29,12 @@ pub fn look<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
-/// Whether this process has one processor. Looked up once.
+/// To be called before any thread is stopped: how many processors there are is read from files once, which allocates.
+pub fn prepare() {
+    is_alone();
+}
+
+/// Whether this process has one processor.
 fn is_alone() -> bool {
     static ALONE: OnceLock<bool> = OnceLock::new();
     *ALONE.get_or_init(|| thread::available_parallelism().is_ok_and(|processors| processors == NonZero::<usize>::MIN))

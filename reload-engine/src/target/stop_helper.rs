@@ -146,6 +146,7 @@ struct Ready {
 
 impl Ready {
     fn prepare(job: &Job) -> Result<Ready, Outcome> {
+        moment::prepare();
         if let Some(reason) = why_not_traceable(job.pid) {
             return Err(Outcome::NotTraceable { reason });
         }
