@@ -24,8 +24,8 @@ use crate::{
     plan::shadow::Edit,
 };
 
-/// Less is not worth a second visit, in bytes: that takes some 50 microseconds, as does writing so much.
-const LITTLE: u64 = 64 << 10;
+/// Less is not worth a second visit, in bytes.
+const LITTLE: u64 = 1 << 20;
 
 pub fn path(shadows: &Path, name: &str, number: Generation) -> PathBuf {
     // A folder of its own keeps the module's name for debuggers, and an abandoned attempt's inode out of the way.

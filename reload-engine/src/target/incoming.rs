@@ -95,6 +95,8 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        // What came together with the answer would not wake the listening thread.
+        while let Ok(Some(_)) = self.inbox.next_reply() {}
         self.shared.arm(EpollFlags::EPOLLIN);
     }
 }
