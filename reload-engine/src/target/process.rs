@@ -81,6 +81,17 @@ pub fn is_alive(pid: u32) -> bool {
     Stat::of(pid).is_ok_and(|stat| stat.alive())
 }
 
+/// What is known to keep a helper from tracing the target, or from doing it unnoticed.
+pub fn why_not_traceable(pid: u32) -> Option<String> {
+    let status = Status::of(pid).ok()?;
+    if status.tracer_pid != 0 {
+        let name = Status::of(status.tracer_pid).map_or_else(|_| "?".into(), |tracer| tracer.name);
+        return Some(format!("traced by {name} ({})", status.tracer_pid));
+    }
+    // A filter may forbid `restart_syscall`, by which interrupted waits go on.
+    (status.seccomp != 0).then(|| "it runs under a seccomp filter".into())
+}
+
 /// The environment that a process was started with.
 pub fn environment(pid: u32) -> io::Result<HashMap<OsString, OsString>> {
     let bytes = fs::read(format!("/proc/{pid}/environ"))?;

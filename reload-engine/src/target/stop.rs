@@ -9,7 +9,7 @@ use super::{
     attach::yama_scope,
     helper::{Helper, OWN_PROGRAM},
     link::AgentLink,
-    process::Status,
+    process::why_not_traceable,
     stop_helper::{ARGUMENT, Answer, Job, Order, Outcome},
 };
 use crate::error::{Error, Result};
@@ -39,8 +39,15 @@ pub struct StopHelper {
     program: PathBuf,
     /// `None`: the last one had to end.
     helper: Option<Helper>,
-    /// The target that it is ready to stop, and the ledger's revision then.
-    ready_for: Option<(u32, u64)>,
+    ready: Option<Ready>,
+}
+
+/// What it is ready for.
+#[derive(Debug)]
+struct Ready {
+    pid: u32,
+    /// The target has let it trace, which is to be taken back.
+    allowed: bool,
 }
 
 impl StopHelper {
@@ -51,7 +58,7 @@ impl StopHelper {
 
     /// Starts `program` instead.
     pub fn spawn_from(program: &Path) -> Result<StopHelper> {
-        let mut stopper = StopHelper { program: program.to_owned(), helper: None, ready_for: None };
+        let mut stopper = StopHelper { program: program.to_owned(), helper: None, ready: None };
         stopper.start()?;
         Ok(stopper)
     }
@@ -72,36 +79,36 @@ impl StopHelper {
     /// Has it connect to the target's agent and find the target's threads, while others do something else, under the right to
     /// reload. Without, or where it fails, that is part of the commit.
     pub fn prepare(&mut self, link: &mut AgentLink) {
-        self.ready_for = None;
+        self.ready = None;
+        let allow = is_leave_needed();
         // A filter may punish the target for the system call that Yama makes it do.
-        if is_leave_needed() && why_not_traceable(link.pid()).is_some() {
+        if allow && why_not_traceable(link.pid()).is_some() {
             return;
         }
-        if let Err(error) = self.get_ready(link) {
-            tracing::debug!("the stop helper is not ready yet: {error}");
+        match self.get_ready(link, allow) {
+            Ok(ready) => self.ready = Some(ready),
+            Err(error) => tracing::debug!("the stop helper is not ready yet: {error}"),
         }
     }
 
     /// Takes back a preparation that was for nothing.
     pub fn stand_down(&mut self, link: &mut AgentLink) {
-        if self.ready_for.take().is_some() {
+        if let Some(ready) = self.ready.take() {
             // Its connection ends with it.
             self.helper = None;
-            let _ = take_back_leave(link);
+            let _ = ready.take_back_leave(link);
         }
     }
 
-    fn get_ready(&mut self, link: &mut AgentLink) -> Result<()> {
-        self.ready_for = None;
+    fn get_ready(&mut self, link: &mut AgentLink, allow: bool) -> Result<Ready> {
         self.start()?;
-        if is_leave_needed() {
+        if allow {
             link.allow_tracer(self.pid().unwrap_or(0))?;
         }
         let job = Job { pid: link.pid(), folder: link.folder().path().to_owned() };
         // One that has ended will not answer later.
         let _ = self.helper.as_mut().and_then(|helper| helper.order(&Order::Prepare(job)));
-        self.ready_for = Some((link.pid(), link.revision()));
-        Ok(())
+        Ok(Ready { pid: link.pid(), allowed: allow })
     }
 
     /// `None` if it has ended, or has to.
@@ -117,21 +124,28 @@ impl StopHelper {
     }
 }
 
+impl Ready {
+    fn take_back_leave(&self, link: &mut AgentLink) -> Result<()> {
+        if self.allowed { link.allow_tracer(0) } else { Ok(()) }
+    }
+}
+
 /// Commits what was staged as `transaction`. With an error nothing in the target has changed.
 pub fn commit(link: &mut AgentLink, helper: &mut StopHelper, transaction: u64) -> Result<CommitReceipt> {
     let pid = link.pid();
     for attempt in 1..=HELPERS {
-        if helper.ready_for.is_none_or(|(ready_for, _)| ready_for != pid) {
-            if let Some(reason) = why_not_traceable(pid) {
-                return commit_by_signal(link, transaction, &reason);
-            }
-            helper.get_ready(link)?;
-        }
-        let before = helper.ready_for.take().map_or(0, |(_, revision)| revision);
+        let ready = match helper.ready.take().filter(|ready| ready.pid == pid) {
+            Some(ready) => ready,
+            None => match why_not_traceable(pid) {
+                Some(reason) => return commit_by_signal(link, transaction, &reason),
+                None => helper.get_ready(link, is_leave_needed())?,
+            },
+        };
+        let before = link.revision();
         let begun = Instant::now();
         let outcome = helper.commit(transaction);
         let spent = begun.elapsed();
-        take_back_leave(link)?;
+        ready.take_back_leave(link)?;
         match outcome {
             Some(Outcome::Committed { revision, pause_ns, attempts, threads }) => {
                 link.note_revision(revision);
@@ -168,21 +182,6 @@ pub fn is_possible_from_outside(pid: u32) -> Result<()> {
 /// Whether the target itself has to let a helper trace it (`PR_SET_PTRACER`).
 fn is_leave_needed() -> bool {
     yama_scope() != 0
-}
-
-fn take_back_leave(link: &mut AgentLink) -> Result<()> {
-    if is_leave_needed() { link.allow_tracer(0) } else { Ok(()) }
-}
-
-/// What is known to keep a helper from tracing the target, or from doing it unnoticed.
-pub(super) fn why_not_traceable(pid: u32) -> Option<String> {
-    let status = Status::of(pid).ok()?;
-    if status.tracer_pid != 0 {
-        let name = Status::of(status.tracer_pid).map_or_else(|_| "?".into(), |tracer| tracer.name);
-        return Some(format!("traced by {name} ({})", status.tracer_pid));
-    }
-    // A filter may forbid `restart_syscall`, by which interrupted waits go on.
-    (status.seccomp != 0).then(|| "it runs under a seccomp filter".into())
 }
 
 fn commit_by_signal(link: &mut AgentLink, transaction: u64, reason: &str) -> Result<CommitReceipt> {

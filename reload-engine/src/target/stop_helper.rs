@@ -25,8 +25,8 @@ use super::{
     halt::{Halt, Step},
     helper::Controller,
     link,
+    process::why_not_traceable,
     space::Space,
-    stop::why_not_traceable,
     threads::{Obstacle, Threads},
 };
 
@@ -138,6 +138,7 @@ fn hasten(agent: &[u32]) {
 
 /// A connection to the agent, and its target's threads, of which none is seized yet.
 struct Ready {
+    pid: u32,
     agent: UnixStream,
     agent_threads: Vec<u32>,
     threads: Threads,
@@ -147,13 +148,10 @@ struct Ready {
 impl Ready {
     fn prepare(job: &Job) -> Result<Ready, Outcome> {
         moment::prepare();
-        if let Some(reason) = why_not_traceable(job.pid) {
-            return Err(Outcome::NotTraceable { reason });
-        }
         let (agent, agent_threads) = Ready::connect(job).map_err(failed)?;
         let ids = agent_threads.iter().map(|&id| Pid::from_raw(id as i32)).collect();
         let threads = Threads::of(Pid::from_raw(job.pid as i32), ids).map_err(refusal)?;
-        Ok(Ready { agent, agent_threads, threads, halt: Halt::from_environment() })
+        Ok(Ready { pid: job.pid, agent, agent_threads, threads, halt: Halt::from_environment() })
     }
 
     fn connect(job: &Job) -> io::Result<(UnixStream, Vec<u32>)> {
@@ -168,9 +166,13 @@ impl Ready {
     }
 
     fn commit(&mut self, transaction: u64) -> io::Result<Outcome> {
-        let Ready { agent, agent_threads, threads, halt } = self;
+        let Ready { pid, agent, agent_threads, threads, halt } = self;
         let mut reason = String::new();
         for attempt in 1..=ATTEMPTS {
+            // Before the agent does anything for it.
+            if let Some(reason) = why_not_traceable(*pid) {
+                return Ok(Outcome::NotTraceable { reason });
+            }
             let forbidden = match ask(agent, &Request::Commit { transaction })? {
                 Reply::Committing { forbidden } => forbidden,
                 Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
