@@ -164,6 +164,12 @@ impl Priority {
 /// The shortest turn that the scheduler (EEVDF, since Linux 6.12) grants, in nanoseconds.
 const SHORTEST_TURN: u64 = 100_000;
 
+/// Whether a filter might end the process for a system call that the host has no use for.
+pub fn is_filtered() -> bool {
+    // SAFETY: asks.
+    unsafe { libc::prctl(libc::PR_GET_SECCOMP) != 0 }
+}
+
 /// `struct sched_attr` in its first version.
 #[repr(C)]
 #[derive(Default)]
@@ -183,11 +189,12 @@ struct Scheduling {
 pub fn take_short_turns() {
     let mut scheduling = Scheduling::default();
     let size = size_of::<Scheduling>() as u32;
-    // SAFETY: asks, and sets one attribute of the calling thread, in a structure of the size that is told. Not under a
-    // filter, which might end the process for it.
+    if is_filtered() {
+        return;
+    }
+    // SAFETY: asks, and sets one attribute of the calling thread, in a structure of the size that is told.
     unsafe {
-        if libc::prctl(libc::PR_GET_SECCOMP) != 0
-            || libc::syscall(libc::SYS_sched_getattr, 0, ptr::from_mut(&mut scheduling), size, 0) != 0
+        if libc::syscall(libc::SYS_sched_getattr, 0, ptr::from_mut(&mut scheduling), size, 0) != 0
             || scheduling.policy != libc::SCHED_OTHER as u32
         {
             return;

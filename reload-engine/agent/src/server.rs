@@ -114,7 +114,9 @@ impl Server {
         // Nobody waits for it where nothing was handed over.
         let _ = begun.send(fd::is_separate());
         commit::take_short_turns();
-        moment::prepare();
+        if !commit::is_filtered() {
+            moment::prepare();
+        }
         let (listener, root) = match place {
             Place::Folder(root) => (socket::listen(&root)?, Some(root)),
             Place::Socket(socket) => (socket::listen_on(socket)?, None),

@@ -1,4 +1,4 @@
-//! Looking for a moment before sleeping, while a target stands still.
+//! Looking for a moment before sleeping, while a target is stopped and stands still.
 //!
 //! The stop helper and the agent then ask each other three times, each on a processor of its own, and nobody else of the target
 //! needs one. Who sleeps until the other has answered is woken by an interrupt of its processor, which takes 50 to 100
@@ -7,8 +7,7 @@
 
 use std::{
     hint,
-    num::NonZero,
-    sync::OnceLock,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -16,26 +15,24 @@ use std::{
 /// Longer than most answers take.
 const MOMENT: Duration = Duration::from_micros(100);
 
-/// What `look` finds within a moment; `None` means that it is time to sleep. It looks once where there is only one processor:
-/// there nobody could answer meanwhile.
-pub fn look<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// There is another processor, on which somebody could answer.
+static IN_COMPANY: AtomicBool = AtomicBool::new(false);
+
+/// What is `ready` within a moment; `None` means that it is time to sleep. Until [`prepare`] has found a second processor it asks
+/// once.
+pub fn look<T>(mut ready: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
-        let found = look();
-        if found.is_some() || is_alone() || begun.elapsed() > MOMENT {
+        let found = ready();
+        if found.is_some() || !IN_COMPANY.load(Ordering::Relaxed) || begun.elapsed() > MOMENT {
             return found;
         }
         hint::spin_loop();
     }
 }
 
-/// To be called before any thread is stopped: how many processors there are is read from files once, which allocates.
+/// Looks up how many processors there are, which reads files and allocates: no thread may be stopped.
 pub fn prepare() {
-    is_alone();
-}
-
-/// Whether this process has one processor.
-fn is_alone() -> bool {
-    static ALONE: OnceLock<bool> = OnceLock::new();
-    *ALONE.get_or_init(|| thread::available_parallelism().is_ok_and(|processors| processors == NonZero::<usize>::MIN))
+    let count = thread::available_parallelism().map_or(1, |count| count.get());
+    IN_COMPANY.store(count > 1, Ordering::Relaxed);
 }

@@ -93,6 +93,7 @@ pub(super) enum Outcome {
 
 /// Carries out orders until there are none, or none can be taken.
 pub(super) fn serve(controller: &mut Controller) -> io::Result<()> {
+    moment::prepare();
     let mut prepared: Option<(Job, Result<Ready, Outcome>)> = None;
     while let Some(order) = controller.next_order()? {
         match order {
@@ -147,7 +148,6 @@ struct Ready {
 
 impl Ready {
     fn prepare(job: &Job) -> Result<Ready, Outcome> {
-        moment::prepare();
         let (agent, agent_threads) = Ready::connect(job).map_err(failed)?;
         let ids = agent_threads.iter().map(|&id| Pid::from_raw(id as i32)).collect();
         let threads = Threads::of(Pid::from_raw(job.pid as i32), ids).map_err(refusal)?;
