@@ -96,7 +96,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         // What came together with the answer would not wake the listening thread.
-        while let Ok(Some(_)) = self.inbox.next_reply() {}
+        let _ = self.inbox.pass_on();
         self.shared.arm(EpollFlags::EPOLLIN);
     }
 }
@@ -165,14 +165,18 @@ impl Inbox {
         }
     }
 
-    /// Passes on all notices that are there. An answer among them has come too late for whoever had asked.
+    /// Passes on all notices that have been read. An answer among them has come too late for whoever had asked.
+    fn pass_on(&mut self) -> io::Result<()> {
+        while self.next_reply()?.is_some() {}
+        Ok(())
+    }
+
+    /// Reads and passes on all that is there.
     fn take_notices(&mut self, stream: &UnixStream) -> io::Result<()> {
-        loop {
-            while self.next_reply()?.is_some() {}
-            if self.read(stream)?.is_none() {
-                return Ok(());
-            }
+        while self.read(stream)?.is_some() {
+            self.pass_on()?;
         }
+        Ok(())
     }
 }
 
@@ -185,5 +189,43 @@ fn await_readable(stream: &UnixStream, deadline: Instant) -> io::Result<()> {
     match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLIN)], left) {
         Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, os::unix::net::UnixStream, time::Duration};
+
+    use reload_protocol::{FromAgent, Notice, Reply, send};
+
+    use super::Incoming;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn frame(message: &FromAgent) -> Vec<u8> {
+        let mut frame = Vec::new();
+        send(&mut frame, message).expect("memory takes all");
+        frame
+    }
+
+    #[test]
+    fn a_notice_beside_an_answer_is_told_at_once() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        let (incoming, notices) = Incoming::listen(ours, "link of a test".into()).expect("it listens");
+        let answer = frame(&FromAgent::Reply(Reply::Done { revision: 3 }));
+        let notice = frame(&FromAgent::Notice(Notice::LedgerChanged { revision: 4 }));
+        let mut turn = incoming.turn();
+        // In one piece, so that one read takes both.
+        theirs.write_all(&[&answer[..], &notice].concat()).expect("written");
+        assert_eq!(turn.reply(PATIENCE).expect("it is there"), Reply::Done { revision: 3 });
+        drop(turn);
+        assert_eq!(notices.recv_timeout(PATIENCE), Ok(Notice::LedgerChanged { revision: 4 }));
+        // Unasked, in two pieces.
+        theirs.write_all(&notice[..5]).expect("written");
+        theirs.write_all(&notice[5..]).expect("written");
+        assert_eq!(notices.recv_timeout(PATIENCE), Ok(Notice::LedgerChanged { revision: 4 }));
+        drop(theirs);
+        assert!(notices.recv_timeout(PATIENCE).is_err(), "the channel ends with the connection");
+        assert!(incoming.turn().reply(PATIENCE).is_err(), "and so does who asks");
     }
 }
