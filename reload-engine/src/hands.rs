@@ -13,6 +13,11 @@ pub enum Hands {
     All,
 }
 
+/// What both one thread and several can go through.
+pub trait Items<T: Send>: IntoIterator<Item = T> + IntoParallelIterator<Item = T> {}
+
+impl<T: Send, I: IntoIterator<Item = T> + IntoParallelIterator<Item = T>> Items<T> for I {}
+
 /// So many functions, or symbols, are few.
 pub const FEW: usize = 4096;
 /// So many bytes of code or of debugging information are little.
@@ -38,30 +43,17 @@ impl Hands {
     }
 
     /// In the order of the items.
-    pub fn map<I, T, R>(self, items: I, make: impl Fn(T) -> R + Sync + Send) -> Vec<R>
-    where
-        I: IntoIterator<Item = T> + IntoParallelIterator<Item = T>,
-        T: Send,
-        R: Send,
-    {
-        match self {
-            Hands::One => items.into_iter().map(make).collect(),
-            Hands::All => items.into_par_iter().map(make).collect(),
-        }
+    pub fn map<T: Send, R: Send>(self, items: impl Items<T>, make: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+        self.map_with(items, || (), |(), item| make(item))
     }
 
     /// The same with something of each thread's own, which `begin` makes.
-    pub fn map_with<I, T, S, R>(
+    pub fn map_with<T: Send, S, R: Send>(
         self,
-        items: I,
+        items: impl Items<T>,
         begin: impl Fn() -> S + Sync + Send,
         make: impl Fn(&mut S, T) -> R + Sync + Send,
-    ) -> Vec<R>
-    where
-        I: IntoIterator<Item = T> + IntoParallelIterator<Item = T>,
-        T: Send,
-        R: Send,
-    {
+    ) -> Vec<R> {
         match self {
             Hands::One => {
                 let mut own = begin();
@@ -71,12 +63,11 @@ impl Hands {
         }
     }
 
-    pub fn filter_map<I, T, R>(self, items: I, make: impl Fn(T) -> Option<R> + Sync + Send) -> Vec<R>
-    where
-        I: IntoIterator<Item = T> + IntoParallelIterator<Item = T>,
-        T: Send,
-        R: Send,
-    {
+    pub fn filter_map<T: Send, R: Send>(
+        self,
+        items: impl Items<T>,
+        make: impl Fn(T) -> Option<R> + Sync + Send,
+    ) -> Vec<R> {
         match self {
             Hands::One => {
                 let items = items.into_iter();
