@@ -33,21 +33,17 @@ pub fn normalise(name: &[u8], local_object: bool) -> &[u8] {
     name
 }
 
-/// A function's name [normalised](normalise), and whether [the function is auxiliary](is_auxiliary).
+/// A function's name [normalised](normalise), and whether the function is auxiliary: the compiler split it off another one or
+/// specialised it, so that its content belongs to whoever calls it, or the linker added it as start-up code. Nothing that a
+/// programmer could have edited by name.
 pub fn of_function(name: &[u8]) -> (&[u8], bool) {
     if !name.contains(&b'.') {
         return (name, is_start_up(name));
     }
-    (normalise(name, false), is_auxiliary(name))
+    (normalise(name, false), MARKS.iter().any(|mark| mark.find(name).is_some()))
 }
 
-/// Whether the compiler split this off another function or specialised it, so that its content belongs to whoever calls
-/// it, or the linker added it as start-up code (gcc's `crtstuff.c`): nothing that a programmer could have edited by name.
-fn is_auxiliary(name: &[u8]) -> bool {
-    let marked = || MARKS.iter().any(|mark| mark.find(name).is_some());
-    (name.contains(&b'.') && marked()) || is_start_up(name)
-}
-
+/// Whether this is of gcc's `crtstuff.c`.
 fn is_start_up(name: &[u8]) -> bool {
     const START_UP: [&[u8]; 4] =
         [b"deregister_tm_clones", b"register_tm_clones", b"__do_global_dtors_aux", b"frame_dummy"];
@@ -109,7 +105,7 @@ pub fn demangle(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{closure_family, demangle, is_auxiliary, normalise, without_hash};
+    use super::{closure_family, demangle, normalise, of_function, without_hash};
 
     #[test]
     fn compiler_suffixes_are_taken_off() {
@@ -138,9 +134,9 @@ mod tests {
 
     #[test]
     fn auxiliary_functions_are_recognised() {
-        assert!(is_auxiliary(b"work.cold"));
-        assert!(is_auxiliary(b"work.constprop.0"));
-        assert!(!is_auxiliary(b"work_cold"));
+        assert!(of_function(b"work.cold").1);
+        assert!(of_function(b"work.constprop.0").1);
+        assert!(!of_function(b"work_cold").1);
     }
 
     #[test]
