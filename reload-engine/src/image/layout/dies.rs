@@ -153,7 +153,8 @@ impl Unit {
             {
                 entries.skip_all(shape)?;
                 if shape.has_children {
-                    let name = Qualified::Unread(scope.name.hash(dwarf, &unit), UnitOffset(offset as usize));
+                    let qualification = qualification(&mut open, dwarf, &unit);
+                    let name = Qualified::Unread(qualification, UnitOffset(offset as usize));
                     open.push(Scope { die: Some(result.dies.len()), name, top: false, unasked: true, ..scope });
                 }
                 result.dies.push(die);
@@ -186,7 +187,8 @@ impl Unit {
                 match attribute.name() {
                     DW_AT_name if tag != DW_TAG_compile_unit => {
                         let name = string(dwarf, &unit, attribute.value());
-                        die.note_name(name.slice(), || scope.name.hash(dwarf, &unit), scope, &mut heap);
+                        let qualification = || qualification(&mut open, dwarf, &unit);
+                        die.note_name(name.slice(), qualification, scope, &mut heap);
                     }
                     DW_AT_linkage_name if tag == DW_TAG_subprogram && !die.flags.has(Flags::NAMED) => {
                         die.flags.set(Flags::NAMED);
@@ -273,7 +275,7 @@ impl Unit {
                 let name = if is_scope(tag) && die.flags.has(Flags::NAMED) {
                     Qualified::Hash(die.name)
                 } else if tag == DW_TAG_namespace {
-                    Qualified::Hash(mix(scope.name.hash(dwarf, &unit), 1))
+                    Qualified::Hash(mix(qualification(&mut open, dwarf, &unit), 1))
                 } else {
                     scope.name
                 };
@@ -382,6 +384,14 @@ enum Qualified {
     Hash(u64),
     /// Hash of what it is qualified with, and whose name it is: of functions that nobody asks for, in which few have types.
     Unread(u64, UnitOffset),
+}
+
+/// Hash of the innermost scope's qualified name, read once.
+fn qualification(open: &mut [Scope], dwarf: &Dwarf<Reader<'_>>, unit: &gimli::Unit<Reader<'_>>) -> u64 {
+    let Some(scope) = open.last_mut() else { return 0 };
+    let hash = scope.name.hash(dwarf, unit);
+    scope.name = Qualified::Hash(hash);
+    hash
 }
 
 impl Default for Qualified {

@@ -5,6 +5,7 @@
 
 #![allow(non_upper_case_globals, reason = "DWARF's own names stand in patterns")]
 
+use foldhash::{HashMap, HashMapExt as _};
 use gimli::{
     Abbreviation, Abbreviations, Attribute, AttributeSpecification, DwAt, DwTag, EntriesRaw, Error, Reader as _,
     Result, UnitHeader, UnitOffset,
@@ -130,8 +131,8 @@ pub(super) struct Shapes<'a, 'data> {
     abbreviations: &'a Abbreviations,
     questions: Questions,
     known: Vec<Option<Shape>>,
-    /// One whose code is no small number.
-    other: Option<Shape>,
+    /// Those whose codes are no small numbers.
+    other: HashMap<u64, Shape>,
 }
 
 impl<'a, 'data> Shapes<'a, 'data> {
@@ -143,7 +144,7 @@ impl<'a, 'data> Shapes<'a, 'data> {
         abbreviations: &'a Abbreviations,
         questions: Questions,
     ) -> Shapes<'a, 'data> {
-        Shapes { header, abbreviations, questions, known: Vec::new(), other: None }
+        Shapes { header, abbreviations, questions, known: Vec::new(), other: HashMap::new() }
     }
 
     #[inline]
@@ -157,15 +158,15 @@ impl<'a, 'data> Shapes<'a, 'data> {
     #[cold]
     fn made(&mut self, code: u64) -> Result<&Shape> {
         let abbreviation = self.abbreviations.get(code).ok_or(Error::InvalidAbbreviationCode(code))?;
-        let shape = Shape::of(abbreviation, self.header, &self.questions);
+        let shape = || Shape::of(abbreviation, self.header, &self.questions);
         let index = code as usize;
         if index >= Shapes::KNOWN {
-            return Ok(self.other.insert(shape));
+            return Ok(self.other.entry(code).or_insert_with(shape));
         }
         if self.known.len() <= index {
             self.known.resize_with(index + 1, || None);
         }
-        Ok(self.known[index].insert(shape))
+        Ok(self.known[index].insert(shape()))
     }
 }
 
