@@ -361,7 +361,7 @@ impl<'a> Scanner<'a> {
                 }
                 if in_body {
                     self.scan.mentions.push(Mention::Memory(target));
-                    if owner.is_some() && constant.unwrap_or_else(|| self.is_constant(target)) {
+                    if owner.is_some() && constant.unwrap_or_else(|| self.image.is_in_constant(target)) {
                         self.scan.constants.push(target);
                     }
                     let at = local + offsets.displacement_offset();
@@ -509,10 +509,6 @@ impl<'a> Scanner<'a> {
         kind == Some(SectionKind::Constant)
     }
 
-    fn is_constant(&self, target: Vaddr) -> bool {
-        self.image.section_at(target).is_some_and(|section| section.kind == SectionKind::Constant)
-    }
-
     fn displacement(&mut self, function: u32, site: u64, instruction: &Instruction, tls: &TlsTracker) {
         let (base, index) = (instruction.memory_base(), instruction.memory_index());
         let held = tls.holds_block(base)
@@ -618,14 +614,11 @@ fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) ->
 
 /// What all parts have in a list, in their order.
 fn together<'a, T>(parts: &mut [Scanner<'a>], list: impl for<'b> Fn(&'b mut Scanner<'a>) -> &'b mut Vec<T>) -> Vec<T> {
-    if let [part] = parts {
-        let mut all = std::mem::take(list(part));
-        all.shrink_to_fit();
-        return all;
-    }
-    let count = parts.iter_mut().map(|part| list(part).len()).sum();
-    let mut all = Vec::with_capacity(count);
-    parts.iter_mut().for_each(|part| all.extend(std::mem::take(list(part))));
+    let Some((first, rest)) = parts.split_first_mut() else { return Vec::new() };
+    let mut all = std::mem::take(list(first));
+    all.reserve_exact(rest.iter_mut().map(|part| list(part).len()).sum());
+    rest.iter_mut().for_each(|part| all.append(list(part)));
+    all.shrink_to_fit();
     all
 }
 

@@ -159,15 +159,18 @@ fn entries(image: &Image) -> Vec<u128> {
 
 /// Every address at which something else may begin, ascending: an anonymous constant ends at the next one.
 fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
-    let constant = |address: Vaddr| image.section_at(address).is_some_and(|s| s.kind == SectionKind::Constant);
     let pointed = image.tables.relocations.iter().filter_map(|relocation| match &relocation.resolves {
         Resolves::Here(target) => Some(*target),
         Resolves::Symbol { here, .. } => *here,
     });
     let named = image.objects.iter().filter(|object| object.constant).flat_map(|o| [o.address, o.end()]);
     let mentioned = scan.constants.iter().copied();
-    let mut all: Vec<u64> =
-        pointed.filter(|address| constant(*address)).chain(mentioned).chain(named).map(|address| address.0).collect();
+    let mut all: Vec<u64> = pointed
+        .filter(|address| image.is_in_constant(*address))
+        .chain(mentioned)
+        .chain(named)
+        .map(|address| address.0)
+        .collect();
     image.hands.sort(&mut all);
     all.dedup();
     all
@@ -273,7 +276,7 @@ impl Meaning<'_> {
 
     /// What the distances of a table lead to: the cases of a switch, strings (LLVM turns tables of pointers into these).
     fn distances(&self, table: Vaddr) -> Vec<Vaddr> {
-        if !self.image.section_at(table).is_some_and(|section| section.kind == SectionKind::Constant) {
+        if !self.image.is_in_constant(table) {
             return Vec::new();
         }
         let limit = self.end_of_constant(table).0 - table.0;
@@ -295,9 +298,9 @@ impl Meaning<'_> {
 
     /// Something begins wherever a table leads to.
     fn bound_what_tables_lead_to(&mut self) {
-        let constant = |target: &Vaddr| self.image.section_at(*target).is_some_and(|s| s.kind == SectionKind::Constant);
         let targets = self.relative_tables.iter().flat_map(|table| self.distances(*table));
-        let targets: Vec<u64> = targets.filter(constant).map(|target| target.0).collect();
+        let targets: Vec<u64> =
+            targets.filter(|target| self.image.is_in_constant(*target)).map(|target| target.0).collect();
         let boundaries = self.boundaries.to_mut();
         boundaries.extend(targets);
         boundaries.sort_unstable();

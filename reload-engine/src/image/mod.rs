@@ -367,6 +367,11 @@ impl Analysis {
         self.tables.sections.get(self.section_places.holding(address.0))
     }
 
+    /// Whether `address` lies in a section of constants.
+    pub fn is_in_constant(&self, address: Vaddr) -> bool {
+        self.section_at(address).is_some_and(|section| section.kind == SectionKind::Constant)
+    }
+
     /// The file's bytes from `address` to the end of its section; empty for zero-initialised memory.
     pub fn bytes_from(&self, address: Vaddr) -> &[u8] {
         match self.section_at(address) {

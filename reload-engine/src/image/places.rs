@@ -1,8 +1,8 @@
 //! Finding one of many ascending addresses in constant time: what lies at, before and after an address is asked several
 //! times for each reference of each function, and binary search over a large table misses the cache at every step.
 //!
-//! Buckets of equal width, about as many as there are addresses, each knowing how many addresses lie below it; within a
-//! bucket, which holds a few, binary search decides.
+//! Buckets of equal width, about as many as there are addresses, each knowing how many addresses lie below it; those in the
+//! bucket, a few, are looked through. [`Ranges`] also knows for most buckets what lies in all of one.
 
 /// Addresses, ascending, and the buckets over them.
 #[derive(Debug, Default)]

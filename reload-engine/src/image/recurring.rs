@@ -89,20 +89,12 @@ impl Recurring {
     }
 
     /// What the parts of a file showed, which come in its order.
-    pub fn joined(mut parts: Vec<Recurring>) -> Recurring {
-        if parts.len() > 1 {
-            let counts = parts
-                .iter()
-                .fold((0, 0), |(known, fields), part| (known + part.known.len(), fields + part.fields.len()));
-            let mut all = Recurring {
-                known: Vec::with_capacity(counts.0),
-                fields: Vec::with_capacity(counts.1),
-                ..Recurring::default()
-            };
-            parts.drain(..).for_each(|part| all.extend(part));
-            return all;
-        }
-        let mut all = parts.pop().unwrap_or_default();
+    pub fn joined(parts: Vec<Recurring>) -> Recurring {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next().unwrap_or_default();
+        all.known.reserve_exact(parts.as_slice().iter().map(|part| part.known.len()).sum());
+        all.fields.reserve_exact(parts.as_slice().iter().map(|part| part.fields.len()).sum());
+        parts.for_each(|part| all.extend(part));
         all.known.shrink_to_fit();
         all.fields.shrink_to_fit();
         all
