@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     env,
     ffi::CStr,
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, File},
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -251,6 +251,9 @@ impl<'a> Save<'a> {
         self.next += 1;
         let beside = self.installed.with_extension("tmp");
         write(&beside, &self.library.version(version, self.changed));
+        // A rename over another file first has what is not on the disk yet written there (ext4(5), `auto_da_alloc`): until then
+        // the new file is not in place, and nobody can have begun.
+        File::open(&beside).and_then(|file| file.sync_all()).expect("the disk has room");
         thread::sleep(PAUSE);
         let begun = clock::now();
         fs::rename(&beside, &self.installed).expect("the folder is ours");
