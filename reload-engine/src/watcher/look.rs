@@ -6,8 +6,8 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::MetadataExt,
+    io::{self, Read},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
@@ -27,6 +27,8 @@ pub const PATIENCE: Duration = Duration::from_millis(500);
 const CONFIRM: Duration = Duration::from_millis(20);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// So many bytes are worth a second thread to read them.
+const LARGE: u64 = 4 << 20;
 
 /// A finished file, read whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,7 +250,6 @@ fn try_read(path: &Path, memory: &mut Vec<u8>) -> io::Result<Seen> {
     if let Err(verdict) = header(&head, before.size) {
         return seen(unusable(verdict));
     }
-    file.seek(SeekFrom::Start(0))?;
     // Writers that begin now wait until all is read.
     let writers = writers(&file);
     let (bytes, content) = read_and_hash(&file, before.size, memory)?;
@@ -266,25 +267,52 @@ fn try_read(path: &Path, memory: &mut Vec<u8>) -> io::Result<Seen> {
     }
 }
 
-/// A file of `size` bytes, and its [`content_hash`]. Of one that has grown a byte more, as a sign. Read into `memory`, if that
-/// is enough.
-fn read_and_hash(mut file: &File, size: u64, memory: &mut Vec<u8>) -> io::Result<(Vec<u8>, String)> {
-    // What has just been read is still in the processor's cache.
-    const STRETCH: u64 = 256 << 10;
+/// A file of `size` bytes, and its [`content_hash`]; fewer, if it has become shorter. Read into `memory`, if that is enough.
+fn read_and_hash(file: &File, size: u64, memory: &mut Vec<u8>) -> io::Result<(Vec<u8>, String)> {
     let mut bytes = std::mem::take(memory);
-    bytes.clear();
-    if bytes.capacity() as u64 <= size {
+    if (bytes.capacity() as u64) < size {
         // The next version is seldom much larger, and pages that nobody writes to take no memory.
-        bytes = with_large_pages((size + size / 16) as usize + 1);
+        bytes = with_large_pages((size + size / 16) as usize);
     }
+    // Whatever stood there is as good as anything.
+    bytes.resize(size as usize, 0);
     let mut hasher = xxhash3_128::Hasher::new();
-    loop {
-        let (start, left) = (bytes.len(), size.saturating_add(1) - bytes.len() as u64);
-        if (&mut file).take(left.min(STRETCH)).read_to_end(&mut bytes)? == 0 {
-            return Ok((bytes, format!("{:032x}", hasher.finish_128())));
+    let shared = if size >= LARGE { bytes.len() / 2 } else { bytes.len() };
+    let (own, other) = bytes.split_at_mut(shared);
+    let mut rest = Ok(0);
+    let mut begin = || read_at(file, 0, own, |stretch| hasher.write(stretch));
+    let first = if other.is_empty() {
+        begin()?
+    } else {
+        rayon::in_place_scope(|scope| {
+            scope.spawn(|_| rest = read_at(file, shared as u64, other, |_| ()));
+            begin()
+        })?
+    };
+    let second = if first == shared { rest? } else { 0 };
+    bytes.truncate(first + second);
+    hasher.write(&bytes[first..]);
+    Ok((bytes, format!("{:032x}", hasher.finish_128())))
+}
+
+/// Fills `bytes` with what stands in the file from `offset` on, and shows each stretch of it while the processor's cache has it;
+/// how many there were.
+fn read_at(file: &File, offset: u64, bytes: &mut [u8], mut look: impl FnMut(&[u8])) -> io::Result<usize> {
+    const STRETCH: usize = 256 << 10;
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let end = bytes.len().min(filled + STRETCH);
+        match file.read_at(&mut bytes[filled..end], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(got) => {
+                look(&bytes[filled..filled + got]);
+                filled += got;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        hasher.write(&bytes[start..]);
     }
+    Ok(filled)
 }
 
 /// Room for a file's bytes. The kernel gives a fresh page for each that is written first, and that takes longer than reading;
@@ -311,11 +339,35 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use super::{Evidence, Look, PATIENCE, Sight, Writers, content_hash, stamp, writers};
+    use super::{Evidence, LARGE, Look, PATIENCE, Sight, Writers, content_hash, read_and_hash, stamp, writers};
     use crate::model::Stage;
 
     fn real() -> Vec<u8> {
         fs::read("/proc/self/exe").unwrap()
+    }
+
+    #[test]
+    fn two_threads_read_what_one_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large");
+        let content: Vec<u8> =
+            (0..LARGE as u32 / 4 + 5).flat_map(|word| word.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
+        fs::write(&path, &content).unwrap();
+        let file = fs::File::open(&path).unwrap();
+        let check = |size: usize, memory: Vec<u8>, expected: &[u8]| {
+            let (bytes, hash) = read_and_hash(&file, size as u64, &mut memory.clone()).unwrap();
+            assert!(bytes == expected, "{size} bytes into {} bytes of memory", memory.len());
+            assert_eq!(hash, content_hash(expected));
+        };
+        for memory in [0, 1000, content.len(), 2 * content.len()].map(|len| vec![7; len]) {
+            check(content.len(), memory.clone(), &content);
+            // It became shorter meanwhile, a little or by more than what one thread reads.
+            check(content.len() + 9, memory.clone(), &content);
+            check(3 * content.len(), memory.clone(), &content);
+            for size in [1000, LARGE as usize - 1, LARGE as usize, LARGE as usize + 1] {
+                check(size, memory.clone(), &content[..size]);
+            }
+        }
     }
 
     fn touched(path: &Path, evidence: Evidence) -> Look {
