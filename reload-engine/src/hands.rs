@@ -42,6 +42,23 @@ impl Hands {
         }
     }
 
+    /// Two things that do not depend on each other: `here` by this thread, `there` by another one where there are several. That
+    /// must not wait for what others do with all hands, an initial value of a lock for example: they may be waiting for it.
+    pub fn both<A, B: Send>(self, here: impl FnOnce() -> A, there: impl FnOnce() -> B + Send) -> (A, B) {
+        match self {
+            Hands::One => (here(), there()),
+            Hands::All => {
+                let mut other = None;
+                let one = rayon::in_place_scope(|scope| {
+                    scope.spawn(|_| other = Some(there()));
+                    here()
+                });
+                // The scope has waited for it.
+                (one, other.expect("it has been done"))
+            }
+        }
+    }
+
     /// In the order of the items.
     pub fn map<T: Send, R: Send>(self, items: impl Items<T>, make: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
         self.map_with(items, || (), |(), item| make(item))
@@ -100,7 +117,7 @@ mod tests {
             hands.sort(&mut sorted);
             let odd = hands.filter_map(&numbers, |number| (number % 2 == 1).then_some(*number));
             let with = hands.map_with(0..100, || 7, |own, number| *own + number);
-            (sorted, odd, with, hands.run(|| 3))
+            (sorted, odd, with, hands.run(|| 3), hands.both(|| 1, || 'b'))
         };
         assert_eq!(check(Hands::One), check(Hands::All));
     }

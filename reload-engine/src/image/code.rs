@@ -555,6 +555,14 @@ impl<'a> Scanner<'a> {
 /// What all parts found, in the order of the file, and what follows from the whole of it.
 fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Scan {
     let parts = &mut parts[..];
+    let recurring = parts.iter_mut().map(|part| std::mem::take(&mut part.scan.recurring)).collect();
+    let (recurring, scan) =
+        image.hands.both(|| Recurring::joined(recurring), || joined_findings(image, parts, landing_pads));
+    Scan { recurring, ..scan }
+}
+
+/// The same of all but what recurs.
+fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], landing_pads: &[Vaddr]) -> Scan {
     let mut scan = Scan {
         bodies: vec![Body::default(); image.functions.len()],
         references: together(parts, |part| &mut part.scan.references),
@@ -563,7 +571,6 @@ fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) ->
         tls_displacements: together(parts, |part| &mut part.scan.tls_displacements),
         relative_tables: together(parts, |part| &mut part.scan.relative_tables),
         constants: together(parts, |part| &mut part.scan.constants),
-        recurring: Recurring::joined(parts.iter_mut().map(|part| std::mem::take(&mut part.scan.recurring)).collect()),
         ..Scan::default()
     };
     let mut facts: Vec<Facts> =

@@ -183,7 +183,7 @@ pub struct Analysis {
     pub bytes: Arc<Vec<u8>>,
     pub tables: Tables,
     /// Who looks at all of it.
-    hands: Hands,
+    pub hands: Hands,
     /// Ascending by address; several may share one.
     pub functions: Vec<Function>,
     /// Indices of those whose entry has no room of its own for a jump.
