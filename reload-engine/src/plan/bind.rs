@@ -3,8 +3,9 @@
 //!
 //! The shadow is not published yet: nothing executes or reads what is written here.
 
-use foldhash::HashMap;
+use std::cell::OnceCell;
 
+use foldhash::HashMap;
 use reload_protocol::{Range, Segment, Write};
 
 use super::{Plan, attribution, detours, homes::TlsHome, lineage::Lineage};
@@ -355,7 +356,7 @@ impl FunctionIdentities {
     }
 
     pub fn new(plan: &Plan, lineage: &Lineage) -> Self {
-        let new_address = plan.family_addresses();
+        let new_address = OnceCell::new();
         let addresses = plan
             .image
             .functions
@@ -370,6 +371,7 @@ impl FunctionIdentities {
                     return Some(lineage.address(oldest));
                 }
                 let old = lineage.function(oldest);
+                let new_address = new_address.get_or_init(|| plan.family_addresses());
                 let stays_whole = lineage
                     .sharers(oldest)
                     .all(|(_, family)| new_address.get(family as usize) == Some(&Some(function.address)));

@@ -6,6 +6,7 @@ use std::{
 };
 
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     lineage::{Lineage, Placed},
@@ -151,26 +152,28 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<
     let (groups_of_objects, mut unknown) = groups(lineage, parent, image, |image| &image.objects);
     for (placed, olds, mut news) in groups_of_objects {
         news.retain(|index| !registration.contains(index));
-        unknown.extend(news.extract_if(.., |index| of_added_functions(image, *index, &added)));
+        news.retain(|index| {
+            let is_new = of_added_functions(image, *index, &added);
+            unknown.extend(is_new.then_some(*index));
+            !is_new
+        });
         if news.is_empty() {
             continue;
         }
         // A single pair from the same file needs no more evidence than its name.
         let several = olds.len() + news.len() > 2 || placed.image.objects[olds[0]].file != image.objects[news[0]].file;
-        let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
-            indices
-                .iter()
-                .map(|index| Traits {
-                    file: image.objects[*index].file,
-                    version: image.objects[*index].version,
-                    content: None,
-                    users: if several { image.users_of(*index).to_vec() } else { Vec::new() },
-                    sure_users: if several { image.sure_users_of(*index).to_vec() } else { Vec::new() },
-                    first_use: if several { image.first_use_of(*index) } else { 0 },
-                })
-                .collect()
+        let traits = |image: &Image, index: &usize| Traits {
+            file: image.objects[*index].file,
+            version: image.objects[*index].version,
+            content: None,
+            users: if several { image.users_of(*index).to_vec() } else { Vec::new() },
+            sure_users: if several { image.sure_users_of(*index).to_vec() } else { Vec::new() },
+            first_use: if several { image.first_use_of(*index) } else { 0 },
         };
-        let pairing = pair(&traits(&placed.image, &olds), &traits(image, &news));
+        let all = |image: &Image, indices: &[usize]| -> SmallVec<[Traits; 1]> {
+            indices.iter().map(|index| traits(image, index)).collect()
+        };
+        let pairing = pair(&all(&placed.image, &olds), &all(image, &news));
         if pairing.by_order && users_differ(&placed.image, image, &news) {
             planned.by_order.push(image.object_name(&image.objects[news[0]]).to_owned());
         }
@@ -411,8 +414,11 @@ fn registers_anew(old: &Image, new: &Image, registration: &BTreeSet<usize>) -> b
     contents(old, &registration::statics(old)) != contents(new, registration)
 }
 
+/// Indices of objects: mostly one.
+type Indices = SmallVec<[usize; 1]>;
+
 /// A generation, its objects of one name, and the new objects of that name.
-type Group<'a> = (&'a Placed, Vec<usize>, Vec<usize>);
+type Group<'a> = (&'a Placed, Indices, Indices);
 
 /// Per name that both sides know: the generation that has it, its objects and the new ones of that name. The newest on the
 /// way to `parent` comes first, then what was rolled back. Second, the new objects whose name no generation knows.
@@ -423,37 +429,47 @@ fn groups<'a>(
     table: impl Fn(&Image) -> &Vec<Object>,
 ) -> (Vec<Group<'a>>, Vec<usize>) {
     let new = table(image);
-    let mut by_key: HashMap<NameKey, Vec<usize>> = HashMap::with_capacity(new.len());
-    for (index, object) in new.iter().enumerate() {
-        by_key.entry(object.key).or_default().push(index);
-    }
-    let mut result = Vec::with_capacity(by_key.len());
+    let sorted = by_name(new);
+    let mut left: Vec<&[(NameKey, u32)]> = sorted.chunk_by(|one, next| one.0 == next.0).collect();
+    let mut result = Vec::with_capacity(left.len());
     let path = lineage.path(parent);
     let left_behind = (0..lineage.all().len()).filter(|generation| path.binary_search(generation).is_err());
     let generations: Vec<usize> = path.iter().copied().rev().chain(left_behind.rev()).collect();
     for generation in generations.iter().copied() {
         // Most find all they look for in the first.
-        if by_key.is_empty() {
+        if left.is_empty() {
             break;
         }
         let placed = lineage.placed(generation);
-        let mut here: HashMap<NameKey, Vec<usize>> = HashMap::new();
-        for (index, object) in table(&placed.image).iter().enumerate() {
-            if by_key.contains_key(&object.key) {
-                here.entry(object.key).or_default().push(index);
+        let olds = by_name(table(&placed.image));
+        let mut at = 0;
+        left.retain(|news| {
+            let name = news[0].0;
+            at += olds[at..].iter().take_while(|(known, _)| *known < name).count();
+            let here = olds[at..].iter().take_while(|(known, _)| *known == name).count();
+            if here > 0 {
+                result.push((placed, indices(&olds[at..at + here]), indices(news)));
             }
-        }
-        for (key, olds) in here {
-            if let Some(news) = by_key.remove(&key) {
-                result.push((placed, olds, news));
-            }
-        }
+            here == 0
+        });
     }
-    result.extend(renamed(lineage, &generations, image, &table, &mut by_key));
-    result.sort_by_key(|(_, _, news)| news[0]);
-    let mut unknown: Vec<usize> = by_key.into_values().flatten().collect();
+    let mut unknown = left.into_iter().map(|news| (news[0].0, indices(news))).collect();
+    result.extend(renamed(lineage, &generations, image, &table, &mut unknown));
+    result.sort_by_cached_key(|(_, _, news)| news[0]);
+    let mut unknown: Vec<usize> = unknown.into_values().flatten().collect();
     unknown.sort_unstable();
     (result, unknown)
+}
+
+/// The names of objects, ascending, and their indices.
+fn by_name(objects: &[Object]) -> Vec<(NameKey, u32)> {
+    let mut names: Vec<(NameKey, u32)> = objects.iter().map(|object| object.key).zip(0..).collect();
+    names.sort_unstable();
+    names
+}
+
+fn indices(of: &[(NameKey, u32)]) -> Indices {
+    of.iter().map(|(_, index)| *index as usize).collect()
 }
 
 /// In rustc's older scheme a static has another name when a type in its own is edited in any way, if only by a `pub`: what
@@ -463,10 +479,10 @@ fn renamed<'a>(
     generations: &[usize],
     image: &Image,
     table: impl Fn(&Image) -> &Vec<Object>,
-    unknown: &mut HashMap<NameKey, Vec<usize>>,
+    unknown: &mut HashMap<NameKey, Indices>,
 ) -> Vec<Group<'a>> {
     let new = table(image);
-    let mut by_path: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
+    let mut by_path: HashMap<(&str, &str), Indices> = HashMap::new();
     for index in unknown.values().flatten() {
         if let Some(path) = without_hash(image.object_name(&new[*index])) {
             by_path.entry(path).or_default().push(*index);
@@ -480,7 +496,7 @@ fn renamed<'a>(
     for generation in generations {
         let placed = lineage.placed(*generation);
         let old = table(&placed.image);
-        let mut here: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
+        let mut here: HashMap<(&str, &str), Indices> = HashMap::new();
         for (index, object) in old.iter().enumerate().filter(|(_, object)| !taken.contains(&object.key)) {
             let path = without_hash(placed.image.object_name(object));
             if let Some(path) = path.filter(|path| by_path.contains_key(path)) {
@@ -495,7 +511,7 @@ fn renamed<'a>(
                 if let (Some(same), Some(_)) = (only(&olds, old, size), only(&news, new, size)) {
                     olds.retain(|it| *it != same);
                     news.retain(|it| *it != index);
-                    told.push((placed, vec![same], vec![index]));
+                    told.push((placed, smallvec![same], smallvec![index]));
                 }
             }
             if !olds.is_empty() && !news.is_empty() {

@@ -3,6 +3,8 @@
 //! Names come first. Where several symbols share one (C statics of different files, function-local statics), the source
 //! file and what refers to them decide; what stays ambiguous is not guessed.
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::image::{Content, NameKey, TextKey};
 
 /// What is known of a symbol beyond its name.
@@ -26,7 +28,7 @@ pub struct Traits {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pairing {
     /// Parallel to the new symbols: index into the old ones.
-    pub partners: Vec<Option<usize>>,
+    pub partners: SmallVec<[Option<usize>; 1]>,
     /// Some could be partners of several.
     pub ambiguous: bool,
     /// Some were told apart by nothing but the order in which the same functions use them.
@@ -39,10 +41,10 @@ type Rule = fn(&Traits, &Traits) -> bool;
 /// Pairs the symbols of one name.
 pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
     if let ([old], [new]) = (old, new) {
-        let partners = vec![may_be_same(old, new).then_some(0)];
+        let partners = smallvec![may_be_same(old, new).then_some(0)];
         return Pairing { partners, ambiguous: false, by_order: false };
     }
-    let mut partners = vec![None; new.len()];
+    let mut partners: SmallVec<[Option<usize>; 1]> = smallvec![None; new.len()];
     let mut taken = vec![false; old.len()];
     // From the most telling to the least.
     let rules: [Rule; 9] = [
@@ -157,7 +159,7 @@ mod tests {
 
     fn check(old: &[Traits], new: &[Traits], partners: &[Option<usize>], ambiguous: bool) {
         let found = pair(old, new);
-        assert_eq!((found.partners, found.ambiguous), (partners.to_vec(), ambiguous));
+        assert_eq!((&found.partners[..], found.ambiguous), (partners, ambiguous));
     }
 
     #[test]

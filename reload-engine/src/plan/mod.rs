@@ -2,7 +2,7 @@
 //!
 //! Values to values. Nothing here reads a process or a file; [`bind::bind`] is given a way to read words.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
@@ -159,34 +159,42 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         return Err(refusals);
     }
 
+    let distinct = users_of_own_state(&image, &homes, &decisions);
+    let differ = || difference(lineage, parent, &image, (&partners, &homes, &distinct), objections);
+    let (difference, findings) = match objections {
+        Objections::Settled => (differ(), guard::Findings::default()),
+        _ => {
+            // What both ask for.
+            image.uses_of_state();
+            let guarded = || guard_layouts(lineage, parent, &image, &partners, &homes);
+            let (findings, difference) = image.hands.both(guarded, differ);
+            (difference, findings)
+        }
+    };
+    warnings.extend(difference.lasting);
     let mut plan = Plan {
         parent,
         partners,
-        implements: Vec::new(),
-        changed: Vec::new(),
-        distinct: users_of_own_state(&image, &homes, &decisions),
+        implements: difference.implements,
+        changed: difference.changed,
+        distinct,
         lenders: HashSet::new(),
         homes,
         decisions,
         tls,
         start_up,
         extra,
-        functions: FunctionCounts::default(),
+        functions: difference.counts,
         statics: StaticCounts::default(),
-        details: Details::default(),
+        details: difference.details,
         warnings,
         image,
     };
-    let changed = diff_functions(lineage, &mut plan);
-    if objections != Objections::Settled {
-        plan.warnings.extend(lasting::warnings(lineage, &changed));
-    }
     bring_callers_along(lineage, &mut plan);
     count_statics(&mut plan);
     warn_of_copies(&mut plan);
     warn_of_resolvers(&lineage.placed(parent).image, &mut plan);
-    if objections != Objections::Settled && !plan.changes_nothing() {
-        let findings = guard_layouts(lineage, parent, &plan.image, &plan.partners, &plan.homes);
+    if !plan.changes_nothing() {
         plan.warnings.extend(findings.warnings);
         plan.warnings.extend(findings.unchecked.clone());
         plan.details.unchecked = findings.unchecked;
@@ -292,72 +300,93 @@ fn never_constructed(image: &Image, homes: &PlannedHomes) -> Vec<String> {
     names.into_iter().map(reason).collect()
 }
 
-/// Returns the oldest instances of the functions that changed.
-fn diff_functions(lineage: &Lineage, plan: &mut Plan) -> Vec<Instance> {
-    let image = &plan.image;
-    let implementers = lineage.implementers(plan.parent);
-    let path = lineage.path(plan.parent);
+/// How the functions of a new file differ from those that run.
+struct Difference {
+    /// As [`Plan::implements`] and [`Plan::changed`].
+    implements: Vec<u32>,
+    changed: Vec<u32>,
+    counts: FunctionCounts,
+    /// Names of functions.
+    details: Details,
+    /// As [`lasting::warnings`] says.
+    lasting: Vec<String>,
+}
+
+fn difference(
+    lineage: &Lineage,
+    parent: usize,
+    image: &Image,
+    (partners, homes, distinct): (&[Option<u32>], &PlannedHomes, &HashSet<u32>),
+    objections: Objections,
+) -> Difference {
+    let implementers = lineage.implementers(parent);
+    let path = lineage.path(parent);
     // Exact for functions that use no storage of their own, which are told apart anyway.
-    let kept_storage = homes::storage(image, &plan.homes.placed(Place::default(), image));
-    let mut changed = Names::default();
+    let kept_storage = homes::storage(image, &homes.placed(Place::default(), image));
+    let (mut implements, mut changed) = (Vec::new(), Vec::new());
+    let mut changed_names = Names::default();
     let mut oldest = Vec::new();
     let mut added = Names::default();
     for (index, function) in image.functions.iter().enumerate() {
         if function.auxiliary || function.indirect {
             continue;
         }
-        let running = plan.partners[index].and_then(|family| lineage.implementer(&implementers, &path, family));
+        let running = partners[index].and_then(|family| lineage.implementer(&implementers, &path, family));
         match running {
             None => {
-                if plan.partners[index].is_some() {
-                    plan.implements.push(index as u32);
+                if partners[index].is_some() {
+                    implements.push(index as u32);
                 }
                 added.note(function.address.0, image.function_name(function));
             }
             Some(running) => {
                 let content = lineage.function(running).content;
                 let same = content.is_some() && content == function.content;
-                let own_storage = plan.distinct.contains(&(index as u32));
+                let own_storage = distinct.contains(&(index as u32));
                 let storage = lineage.placed(running.generation).storage[running.function as usize];
                 if !same || own_storage || storage != kept_storage[index] {
-                    plan.implements.push(index as u32);
+                    implements.push(index as u32);
                 }
                 if !same {
-                    plan.changed.push(index as u32);
-                    changed.note(function.address.0, image.function_name(function));
+                    changed.push(index as u32);
+                    changed_names.note(function.address.0, image.function_name(function));
                     let family = lineage.placed(running.generation).families[running.function as usize];
                     oldest.push(lineage.oldest(family));
                 }
             }
         }
     }
-    let partnered = partnered(lineage, &plan.partners);
-    let old = lineage.placed(plan.parent);
+    let partnered = partnered(lineage, partners);
+    let old = lineage.placed(parent);
     let mut removed = Names::default();
     for (index, function) in old.image.functions.iter().enumerate() {
         if !function.auxiliary && !function.indirect && !partnered[old.families[index] as usize] {
             removed.note(function.address.0, old.image.function_name(function));
         }
     }
-    plan.functions = FunctionCounts {
-        changed: changed.addresses.len(),
+    let counts = FunctionCounts {
+        changed: changed_names.addresses.len(),
         added: added.addresses.len(),
         removed: removed.addresses.len(),
         unpatchable: 0,
     };
-    (plan.details.changed, plan.details.added, plan.details.removed) = (changed.names, added.names, removed.names);
-    oldest
+    let details =
+        Details { changed: changed_names.names, added: added.names, removed: removed.names, ..Details::default() };
+    let lasting = if objections == Objections::Settled { Vec::new() } else { lasting::warnings(lineage, &oldest) };
+    Difference { implements, changed, counts, details, lasting }
 }
 
 /// Where an old entry cannot be made to jump, the functions that call it run in the new generation instead, where their
 /// calls reach the new code; and so on up, while those have no room either.
 fn bring_callers_along(lineage: &Lineage, plan: &mut Plan) {
-    let new_address = plan.family_addresses();
+    // Few files have anything entangled.
+    let new_address = OnceCell::new();
     let parts_ways = |plan: &Plan, function: u32| {
         let Some(family) = plan.partners[function as usize].filter(|family| lineage.is_entangled(*family)) else {
             return false;
         };
         let address = plan.image.functions[function as usize].address;
+        let new_address = new_address.get_or_init(|| plan.family_addresses());
         lineage.instances(family).iter().any(|instance| {
             lineage.sharers(*instance).any(|(_, other)| {
                 new_address.get(other as usize).is_some_and(|new| new.is_some_and(|new| new != address))

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use memchr::memmem;
+
 use crate::{
     image::{Function, Image, Object, RelocationKind, Resolves, demangle},
     model::Vaddr,
@@ -16,7 +18,13 @@ const INITIALISER: &str = "PyInit_";
 
 /// The modules that this file can initialise: `X` of each `PyInit_X`. Empty for what is no Python extension.
 pub fn python_modules(image: &Image) -> Vec<String> {
-    // They are exported. Asked of every file, and nearly none has one.
+    // Asked of every file several times, and nearly none has one.
+    let strings = image.tables.sections.iter().find(|section| section.name == ".dynstr");
+    let strings = strings.map(|strings| image.bytes_from(Vaddr(strings.address)));
+    if strings.is_some_and(|strings| memmem::find(strings, INITIALISER.as_bytes()).is_none()) {
+        return Vec::new();
+    }
+    // They are exported.
     let exported = image.tables.exports.iter().filter_map(|address| image.function_starting_at(*address));
     let initialises = |function: &&Function| image.function_name_bytes(function).starts_with(INITIALISER.as_bytes());
     let names = exported.flat_map(|first| image.aliases_from(first)).filter(initialises);
