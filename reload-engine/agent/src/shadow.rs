@@ -34,6 +34,8 @@ const MOST_PLUGS: usize = 4096;
 #[derive(Default)]
 pub struct Arenas {
     ranges: Vec<Range<u64>>,
+    /// What was plugged for the last shadow: mostly it is the same for the next.
+    plugged: Vec<Range<u64>>,
 }
 
 /// A library loaded for a reload that has not been committed.
@@ -86,10 +88,11 @@ impl Arenas {
         let mut landed = Vec::new();
         for _ in 0..LOAD_ATTEMPTS {
             let hole = self.open_hole(&bounds, extent.size(), extent.with_room())?;
-            let mut plugs = plug_above(hole.end, extent.size());
+            let mut plugs = plug_above(hole.end, extent.size(), &self.plugged);
             // Where an earlier attempt went although nothing seemed to fit there.
             landed.iter().filter(|range| memory::reserve_at(range)).for_each(|range| plugs.add(range.clone()));
             let opened = open(path, &extent);
+            self.plugged.clone_from(&plugs.0);
             drop(plugs);
             let (library, module) = match opened {
                 Ok(opened) => opened,
@@ -260,9 +263,11 @@ impl Drop for Plugs {
 }
 
 /// Fills every gap above `limit` into which the kernel would put `size` bytes, asking the kernel itself where it would: it
-/// alone knows where the area of `mmap` ends.
-fn plug_above(limit: u64, size: u64) -> Plugs {
+/// alone knows where the area of `mmap` ends. What is `known` to have been filled before is filled without a question.
+fn plug_above(limit: u64, size: u64, known: &[Range<u64>]) -> Plugs {
     let (mut plugs, mut taken) = (Plugs(Vec::new()), 0);
+    let known = known.iter().filter(|range| range.start >= limit && memory::reserve_at(range));
+    known.for_each(|range| plugs.add(range.clone()));
     let mut ask = largest_above(limit, size);
     loop {
         match reserve_above(limit, ask.max(size)) {
@@ -285,15 +290,17 @@ fn plug_above(limit: u64, size: u64) -> Plugs {
 /// for everything smaller, so a few questions find it.
 fn largest_above(limit: u64, size: u64) -> u64 {
     let (mut fits, mut most) = (size.ilog2(), HIGHEST.ilog2() - 1);
+    // The smallest first: mostly no more is asked, as what is known has been filled.
+    let mut ask = fits + 1;
     while fits < most {
-        let middle = (fits + most).div_ceil(2);
-        match reserve_above(limit, 1 << middle) {
+        match reserve_above(limit, 1 << ask) {
             Some(range) => {
                 memory::release(&range);
-                fits = middle;
+                fits = ask;
             }
-            None => most = middle - 1,
+            None => most = ask - 1,
         }
+        ask = (fits + most).div_ceil(2);
     }
     1 << fits
 }
