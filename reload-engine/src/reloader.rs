@@ -136,6 +136,7 @@ impl Engine {
         underway.enter(Stage::Plan)?;
 
         let image = Arc::new(image);
+        let writing = shadow_file::begin(&image);
         let objections = if force { Objections::Warn } else { Objections::Refuse };
         let plan = uninterrupted(Stage::Plan, module, || {
             plan::plan(lineage, parent, image, objections).map_err(|reasons| Error::Refused {
@@ -164,7 +165,7 @@ impl Engine {
             merged: Vec::new(),
         };
         let mut spare = spare(lineage, parent);
-        shadow_file::write(&record.file, &plan.image, &plan.shadow(), &mut spare)?;
+        writing.finish(&plan.shadow(), &mut spare)?;
         clock.lap(|timings| &mut timings.shadow);
         underway.enter(Stage::Load)?;
 

@@ -14,6 +14,7 @@ use std::{
     time::SystemTime,
 };
 
+use crossbeam_channel::{Receiver, bounded};
 use nix::fcntl::{FallocateFlags, fallocate};
 use tracing::{debug, warn};
 
@@ -26,6 +27,8 @@ use crate::{
 
 /// Less is not worth a second visit, in bytes.
 const LITTLE: u64 = 1 << 20;
+/// So many bytes are written before another thread would have been woken for it.
+const QUICK: u64 = 256 << 10;
 
 pub fn path(shadows: &Path, name: &str, number: Generation) -> PathBuf {
     // A folder of its own keeps the module's name for debuggers, and an abandoned attempt's inode out of the way.
@@ -83,27 +86,76 @@ fn strip(path: &Path, image: &Image) -> io::Result<bool> {
     Ok(file.metadata()?.blocks() < before.blocks())
 }
 
-/// Writes the shadow of `image` without its debugging information.
-///
-/// # Errors
-/// The store has no room, or is gone; nothing of the shadow is left.
-pub fn write(path: &Path, image: &Image, edits: &[Edit], spare: &mut Spare) -> Result<()> {
-    let write = || {
-        fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-        let file = File::create(path)?;
-        let size = image.bytes.len() as u64;
-        file.set_len(size)?;
-        let mut at = 0;
-        for later in left_for_later(image).chain(iter::once(size..size)) {
-            write_part(&file, image, at..later.start)?;
-            at = at.max(later.end);
+/// A shadow that is being written, by another thread where it takes a while, until it is known what it has in place of the file's
+/// bytes. Dropped before, nothing of it is left.
+pub struct Writing {
+    image: Arc<Image>,
+    /// What came of it; `None`: it has not been begun, or is finished.
+    written: Option<Receiver<io::Result<()>>>,
+}
+
+/// Begins to write the shadow of `image` to its path, without its debugging information.
+pub fn begin(image: &Arc<Image>) -> Writing {
+    let image = Arc::clone(image);
+    let left: u64 = left_for_later(&image).map(|part| part.end - part.start).sum();
+    if (image.bytes.len() as u64).saturating_sub(left) <= QUICK {
+        return Writing { image, written: None };
+    }
+    let (done, written) = bounded(1);
+    let theirs = Arc::clone(&image);
+    rayon::spawn(move || {
+        let result = write(&theirs);
+        drop(theirs);
+        // Whoever waits for it keeps the other end.
+        let _ = done.send(result);
+    });
+    Writing { image, written: Some(written) }
+}
+
+impl Writing {
+    /// Waits for the rest, and puts the edits into it. Only now, as there will be a shadow, room is made for it.
+    ///
+    /// # Errors
+    /// The store has no room, or is gone; nothing of the shadow is left.
+    pub fn finish(mut self, edits: &[Edit], spare: &mut Spare) -> Result<()> {
+        let written = self.written.take().and_then(|written| written.recv().ok());
+        let image = &self.image;
+        let edit = || {
+            let file = File::options().write(true).open(&image.path)?;
+            edits.iter().try_for_each(|edit| file.write_all_at(&edit.bytes, edit.offset))
+        };
+        let finished = match written {
+            Some(Ok(())) => Ok(()),
+            // Whatever was wrong, it is tried once more.
+            Some(Err(_)) | None => spare.with_room(|| write(image)),
+        };
+        finished.and_then(|()| spare.with_room(edit)).map_err(|source| {
+            remove(&image.path);
+            Error::File { path: image.path.clone(), doing: "writing the shadow into the store", source }
+        })
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        if let Some(written) = &self.written {
+            let _ = written.recv();
+            remove(&self.image.path);
         }
-        edits.iter().try_for_each(|edit| file.write_all_at(&edit.bytes, edit.offset))
-    };
-    spare.with_room(write).map_err(|source| {
-        remove(path);
-        Error::File { path: path.to_owned(), doing: "writing the shadow into the store", source }
-    })
+    }
+}
+
+fn write(image: &Image) -> io::Result<()> {
+    fs::create_dir_all(image.path.parent().unwrap_or(Path::new(".")))?;
+    let file = File::create(&image.path)?;
+    let size = image.bytes.len() as u64;
+    file.set_len(size)?;
+    let mut at = 0;
+    for later in left_for_later(image).chain(iter::once(size..size)) {
+        write_part(&file, image, at..later.start)?;
+        at = at.max(later.end);
+    }
+    Ok(())
 }
 
 /// Adds the debugging information.
@@ -137,5 +189,50 @@ fn write_part(file: &File, image: &Image, part: Range<u64>) -> io::Result<()> {
         Some(bytes) => file.write_all_at(bytes, part.start),
         // Sections that overlap.
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, sync::Arc};
+
+    use super::{QUICK, Spare, begin};
+    use crate::{image::Image, plan::shadow::Edit};
+
+    /// A real library, whose shadow is to be written to `path`.
+    fn library(path: &Path) -> Arc<Image> {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let libc = maps.split_whitespace().find(|word| word.ends_with("libc.so.6")).unwrap();
+        let mut image = Image::parse(libc.as_ref(), fs::read(libc).unwrap()).unwrap();
+        assert!(image.bytes.len() as u64 > QUICK, "written by another thread");
+        image.path = path.to_owned();
+        Arc::new(image)
+    }
+
+    #[test]
+    fn it_holds_the_file_with_the_edits() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = library(&folder.path().join("1-a/libc.so"));
+        let edit = Edit { offset: 5000, bytes: b"edited".to_vec() };
+        begin(&image).finish(&[edit], &mut Spare::new(Vec::new())).unwrap();
+        let mut expected = image.bytes.to_vec();
+        expected[5000..5006].copy_from_slice(b"edited");
+        assert!(fs::read(&image.path).unwrap() == expected);
+    }
+
+    #[test]
+    fn nothing_is_left_of_one_that_is_not_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(begin(&library(&folder.path().join("1-a/libc.so"))));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_store_that_is_gone_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("store"), "a file").unwrap();
+        let writing = begin(&library(&folder.path().join("store/1-a/libc.so")));
+        let error = writing.finish(&[], &mut Spare::new(Vec::new())).unwrap_err();
+        assert!(error.to_string().contains("writing the shadow into the store"), "{error}");
     }
 }
