@@ -173,18 +173,19 @@ impl Engine {
         let extension = !registration::python_modules(&plan.image).is_empty();
         let adapter = if extension { Some(python::install(&shadows)?) } else { None };
         let lineage = self.lineage(link, module, entry)?;
-        link.begin(revision)?;
         helper.prepare(link);
-        let mut attempt = Attempt { link, lineage, plan: &plan, ledger, module, adapter, clock: &mut clock };
+        let mut attempt = Attempt { link, revision, lineage, plan: &plan, ledger, module, adapter, clock: &mut clock };
         let result = match attempt.publish(record.clone(), &mut helper) {
             Ok(published) => Ok(published),
             Err(error) => attempt.after_failure(error, &record),
         };
         // A link that broke gives the right back by itself.
         let _ = attempt.link.end();
-        helper.stand_down(link);
+        helper.stand_down();
         self.helper = Some(helper);
-        if result.is_err() && extension {
+        // Another controller was quicker: nothing has been done.
+        let conflict = matches!(result, Err(Error::Stale | Error::Busy { .. }));
+        if result.is_err() && !conflict && extension {
             // So that the next attempt finds the interpreter free.
             let _ = link.adapted();
         }
@@ -192,7 +193,9 @@ impl Engine {
             Ok(published) => published,
             Err(error) => {
                 // What is not certain is read anew from the ledger next time.
-                self.lineages.remove(module);
+                if !conflict {
+                    self.lineages.remove(module);
+                }
                 return Err(error);
             }
         };
@@ -282,7 +285,7 @@ impl Engine {
         };
         let committed = go();
         let _ = link.end();
-        helper.stand_down(link);
+        helper.stand_down();
         if extension {
             python::finish(link, &mut receipt);
         }
@@ -322,7 +325,7 @@ impl Engine {
         };
         let stopped = go();
         let _ = link.end();
-        helper.stand_down(link);
+        helper.stand_down();
         self.helper = Some(helper);
         self.ready_helper();
         let stopped = stopped?;

@@ -237,10 +237,20 @@ impl Server {
             let Some(connection) = self.connection(id) else { return };
             match take(&mut connection.input) {
                 Ok(Some(request)) => {
-                    let passed = std::mem::take(&mut connection.passed);
+                    let passed = if Request::has_passed_files(&request) {
+                        std::mem::take(&mut connection.passed)
+                    } else {
+                        Vec::new()
+                    };
                     self.handle(id, request, passed);
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    // Of what is not there yet nobody knows whether they belong to it.
+                    if connection.input.is_empty() {
+                        connection.passed.clear();
+                    }
+                    break;
+                }
                 Err(error) => {
                     // Not one of ours, or of another version: tell and hang up.
                     self.reply(id, failed(format!("not a request: {error}")));
@@ -325,9 +335,10 @@ impl Server {
                 Err(reply) => reply,
                 Ok(()) => return Answer::Later,
             },
-            Request::Adapted => match &mut self.adapting {
-                None => failed("Adapt must come first"),
-                Some(adapting) => {
+            Request::Adapted => match (self.busy_for(id), &mut self.adapting) {
+                (Some(busy), _) => busy,
+                (None, None) => failed("Adapt must come first"),
+                (None, Some(adapting)) => {
                     adapting.ending = Some(id);
                     return Answer::Later;
                 }
@@ -355,11 +366,14 @@ impl Server {
                 Some(staged) => self.commit_by_signal(id, &staged),
                 None => failed("no such transaction is staged"),
             },
-            Request::AllowTracer { pid } => {
-                // SAFETY: sets an attribute of this process. Without Yama there is none, which is as good.
-                unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::c_ulong::from(pid), 0, 0, 0) };
-                self.done()
-            }
+            Request::AllowTracer { pid } => match self.busy_for(id) {
+                Some(busy) => busy,
+                None => {
+                    // SAFETY: sets an attribute of this process. Without Yama there is none, which is as good.
+                    unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::c_ulong::from(pid), 0, 0, 0) };
+                    self.done()
+                }
+            },
             Request::Dlopen { path } => {
                 self.errands.run(id, Errand::Open(path), None);
                 return Answer::Later;
@@ -384,8 +398,8 @@ impl Server {
         if expected != ledger::revision() {
             return Reply::Stale { revision: ledger::revision() };
         }
-        if let Some(owner) = self.owner.as_ref().filter(|owner| owner.connection != id) {
-            return Reply::Busy { pid: owner.peer };
+        if let Some(busy) = self.busy_for(id) {
+            return busy;
         }
         ledger::prepare(parts);
         ledger::publish();

@@ -81,7 +81,8 @@ pub enum Request {
     Commit { transaction: u64 },
     /// The fall-back: stops the threads by a signal inside the process and commits.
     CommitBySignal { transaction: u64 },
-    /// Allows process `pid` to trace the target where Yama is in force (`PR_SET_PTRACER`); 0 takes it back.
+    /// Allows process `pid` to trace the target where Yama is in force (`PR_SET_PTRACER`); 0 takes it back. [`Reply::Busy`]
+    /// while another connection holds the right of [`Request::Begin`].
     AllowTracer { pid: u32 },
     /// `dlopen` of a library on the user's behalf, constructors included, on a thread with no signal blocked.
     Dlopen { path: String },
@@ -97,6 +98,18 @@ pub enum File {
         index: u32,
         name: String,
     },
+}
+
+impl Request {
+    /// Whether descriptors have come along that belong to it: several requests that arrive together share them.
+    pub fn has_passed_files(&self) -> bool {
+        let is_passed = |file: &File| matches!(file, File::Passed { .. });
+        match self {
+            Request::Load { file, .. } | Request::Adapt { file, .. } => is_passed(file),
+            Request::Stage(transaction) => transaction.replacements.iter().any(|it| is_passed(&it.file)),
+            _ => false,
+        }
+    }
 }
 
 /// The agent's answer to a [`Request`].

@@ -33,6 +33,8 @@ const REACH: u64 = 0x3800_0000;
 /// One try to publish a plan, from the loaded shadow to the commit.
 pub struct Attempt<'a> {
     pub link: &'a mut AgentLink,
+    /// Of the ledger, which this is based on.
+    pub revision: u64,
     pub lineage: &'a mut Lineage,
     pub plan: &'a Plan,
     pub ledger: &'a Ledger,
@@ -50,10 +52,10 @@ impl Attempt<'_> {
     pub fn publish(&mut self, mut record: GenerationRecord, helper: &mut StopHelper) -> Result<(Receipt, Ledger, u64)> {
         let name = file_name(self.module);
         let origin = self.lineage.placed(0).bias.0;
-        let loaded = self
-            .link
-            .load(&record.file, origin.saturating_sub(REACH), origin + REACH)
-            .map_err(|error| in_stage(error, self.module, Stage::Load))?;
+        let Attempt { link, revision, lineage, plan, .. } = self;
+        let load = || link.begin_and_load(*revision, &record.file, origin.saturating_sub(REACH), origin + REACH);
+        let (loaded, functions) = plan.image.hands.both(load, || FunctionIdentities::new(plan, lineage));
+        let loaded = loaded.map_err(|error| in_stage(error, self.module, Stage::Load))?;
         self.clock.lap(|timings| &mut timings.load);
         record.bias = LoadBias(loaded.bias);
         record.tls_module = loaded.tls_module;
@@ -64,7 +66,6 @@ impl Attempt<'_> {
             record.tls_base = distance.wrapping_sub(own.range.start);
         }
 
-        let functions = FunctionIdentities::new(self.plan, self.lineage);
         let place = record.place();
         let unreachable = |reason| Error::Image { path: self.module.to_owned(), stage: Stage::Bind, reason };
         // An initialiser runs before the commit, while the oldest entries still lead to old code: it must meet its own.

@@ -161,27 +161,44 @@ impl AgentLink {
     }
 
     fn send_and_wait(&mut self, request: Request, luggage: &Luggage, patience: Duration) -> Result<Reply> {
+        let [reply] = self.exchange([(request, luggage, patience)])?;
+        Ok(reply)
+    }
+
+    /// Sends all requests, so that the agent is woken once, and waits for the answers.
+    fn exchange<const N: usize>(&mut self, requests: [(Request, &Luggage, Duration); N]) -> Result<[Reply; N]> {
         let pid = self.pid;
         let mut turn = self.incoming.turn();
-        luggage.send(&mut self.stream, &request).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Error::LinkTimeout { pid, seconds: SHORT.as_secs() },
-            _ => Error::LinkLost { pid, source },
-        })?;
-        let reply = turn.reply(patience).map_err(|source| match source.kind() {
-            io::ErrorKind::TimedOut => {
-                // A late answer would be taken for the next one's.
+        for (request, luggage, _) in &requests {
+            luggage.send(&mut self.stream, request).map_err(|source| {
+                // Half of a request may have gone out, and answers to earlier ones may be on their way.
                 let _ = self.stream.shutdown(Shutdown::Both);
-                Error::LinkTimeout { pid, seconds: patience.as_secs() }
-            }
-            _ => Error::LinkLost { pid, source },
-        })?;
-        if let Reply::Done { revision }
-        | Reply::Ledger { revision, .. }
-        | Reply::Committed(SignalStop { revision, .. }) = reply
-        {
-            self.revision = revision;
+                match source.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                        Error::LinkTimeout { pid, seconds: SHORT.as_secs() }
+                    }
+                    _ => Error::LinkLost { pid, source },
+                }
+            })?;
         }
-        Ok(reply)
+        let replies = requests.map(|(_, _, patience)| {
+            let reply = turn.reply(patience).map_err(|source| match source.kind() {
+                io::ErrorKind::TimedOut => {
+                    // A late answer would be taken for the next one's.
+                    let _ = self.stream.shutdown(Shutdown::Both);
+                    Error::LinkTimeout { pid, seconds: patience.as_secs() }
+                }
+                _ => Error::LinkLost { pid, source },
+            })?;
+            if let Reply::Done { revision }
+            | Reply::Ledger { revision, .. }
+            | Reply::Committed(SignalStop { revision, .. }) = reply
+            {
+                self.revision = revision;
+            }
+            Ok(reply)
+        });
+        transposed(replies)
     }
 
     fn ask<T>(&mut self, request: Request, pick: impl FnOnce(Reply) -> Result<T, Reply>) -> Result<T> {
@@ -272,6 +289,19 @@ impl AgentLink {
         let mut luggage = Luggage::default();
         let file = self.file(path, &mut luggage)?;
         let module = self.ask_with(Request::Load { file, low, high }, &luggage, loaded)?;
+        self.halt.at(Step::Loaded);
+        Ok(module)
+    }
+
+    /// [`AgentLink::begin`] and [`AgentLink::load`] in one.
+    pub fn begin_and_load(&mut self, expected: u64, path: &Path, low: u64, high: u64) -> Result<LoadedModule> {
+        let mut luggage = Luggage::default();
+        let file = self.file(path, &mut luggage)?;
+        let begin = (Request::Begin { expected }, &Luggage::default(), SHORT);
+        // Without the right it is refused.
+        let [begun, loaded_there] = self.exchange([begin, (Request::Load { file, low, high }, &luggage, LONG)])?;
+        done(begun).map_err(|other| self.unexpected(other))?;
+        let module = loaded(loaded_there).map_err(|other| self.unexpected(other))?;
         self.halt.at(Step::Loaded);
         Ok(module)
     }
@@ -432,6 +462,13 @@ impl Drop for AgentLink {
         // Wakes the listening thread, which then ends.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
+}
+
+/// All, or the first error.
+fn transposed<T, const N: usize>(results: [Result<T>; N]) -> Result<[T; N]> {
+    let all: Vec<T> = results.into_iter().collect::<Result<_>>()?;
+    // There are as many.
+    all.try_into().map_err(|_| Error::Agent("an answer is missing".to_owned()))
 }
 
 fn done(reply: Reply) -> Result<u64, Reply> {

@@ -39,15 +39,8 @@ pub struct StopHelper {
     program: PathBuf,
     /// `None`: the last one had to end.
     helper: Option<Helper>,
-    ready: Option<Ready>,
-}
-
-/// What it is ready for.
-#[derive(Debug)]
-struct Ready {
-    pid: u32,
-    /// The target has let it trace, which is to be taken back.
-    allowed: bool,
+    /// The target that it is ready to stop.
+    ready: Option<u32>,
 }
 
 impl StopHelper {
@@ -76,39 +69,30 @@ impl StopHelper {
         self.helper.as_ref().map(Helper::pid)
     }
 
-    /// Has it connect to the target's agent and find the target's threads, while others do something else, under the right to
-    /// reload. Without, or where it fails, that is part of the commit.
-    pub fn prepare(&mut self, link: &mut AgentLink) {
-        self.ready = None;
-        let allow = is_leave_needed();
-        // A filter may punish the target for the system call that Yama makes it do.
-        if allow && why_not_traceable(link.pid()).is_some() {
-            return;
-        }
-        match self.get_ready(link, allow) {
-            Ok(ready) => self.ready = Some(ready),
+    /// Has it connect to the target's agent and find the target's threads, while others do something else. Without, or where it
+    /// fails, that is part of the commit.
+    pub fn prepare(&mut self, link: &AgentLink) {
+        match self.get_ready(link) {
+            Ok(()) => self.ready = Some(link.pid()),
             Err(error) => tracing::debug!("the stop helper is not ready yet: {error}"),
         }
     }
 
     /// Takes back a preparation that was for nothing.
-    pub fn stand_down(&mut self, link: &mut AgentLink) {
-        if let Some(ready) = self.ready.take() {
+    pub fn stand_down(&mut self) {
+        if self.ready.take().is_some() {
             // Its connection ends with it.
             self.helper = None;
-            let _ = ready.take_back_leave(link);
         }
     }
 
-    fn get_ready(&mut self, link: &mut AgentLink, allow: bool) -> Result<Ready> {
+    fn get_ready(&mut self, link: &AgentLink) -> Result<()> {
+        self.ready = None;
         self.start()?;
-        if allow {
-            link.allow_tracer(self.pid().unwrap_or(0))?;
-        }
         let job = Job { pid: link.pid(), folder: link.folder().path().to_owned() };
         // One that has ended will not answer later.
         let _ = self.helper.as_mut().and_then(|helper| helper.order(&Order::Prepare(job)));
-        Ok(Ready { pid: link.pid(), allowed: allow })
+        Ok(())
     }
 
     /// `None` if it has ended, or has to.
@@ -124,28 +108,31 @@ impl StopHelper {
     }
 }
 
-impl Ready {
-    fn take_back_leave(&self, link: &mut AgentLink) -> Result<()> {
-        if self.allowed { link.allow_tracer(0) } else { Ok(()) }
-    }
-}
-
 /// Commits what was staged as `transaction`. With an error nothing in the target has changed.
 pub fn commit(link: &mut AgentLink, helper: &mut StopHelper, transaction: u64) -> Result<CommitReceipt> {
     let pid = link.pid();
     for attempt in 1..=HELPERS {
-        let ready = match helper.ready.take().filter(|ready| ready.pid == pid) {
-            Some(ready) => ready,
-            None => match why_not_traceable(pid) {
-                Some(reason) => return commit_by_signal(link, transaction, &reason),
-                None => helper.get_ready(link, is_leave_needed())?,
-            },
-        };
+        let is_ready = helper.ready.take() == Some(pid);
+        let allow = is_leave_needed();
+        // A filter may punish the target for the system call that Yama makes it do.
+        if (allow || !is_ready)
+            && let Some(reason) = why_not_traceable(pid)
+        {
+            return commit_by_signal(link, transaction, &reason);
+        }
+        if !is_ready {
+            helper.get_ready(link)?;
+        }
+        if allow {
+            link.allow_tracer(helper.pid().unwrap_or(0))?;
+        }
         let before = link.revision();
         let begun = Instant::now();
         let outcome = helper.commit(transaction);
         let spent = begun.elapsed();
-        ready.take_back_leave(link)?;
+        if allow {
+            link.allow_tracer(0)?;
+        }
         match outcome {
             Some(Outcome::Committed { revision, pause_ns, attempts, threads }) => {
                 link.note_revision(revision);

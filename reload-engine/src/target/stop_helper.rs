@@ -169,15 +169,19 @@ impl Ready {
         let Ready { pid, agent, agent_threads, threads, halt } = self;
         let mut reason = String::new();
         for attempt in 1..=ATTEMPTS {
-            // Before the agent does anything for it.
-            if let Some(reason) = why_not_traceable(*pid) {
-                return Ok(Outcome::NotTraceable { reason });
-            }
-            let forbidden = match ask(agent, &Request::Commit { transaction })? {
+            send(agent, &Request::Commit { transaction })?;
+            // While the agent is being woken.
+            let untraceable = why_not_traceable(*pid);
+            let forbidden = match reply(agent)? {
                 Reply::Committing { forbidden } => forbidden,
                 Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
                 other => return Ok(Outcome::Failed { reason: format!("the agent answered Commit with {other:?}") }),
             };
+            if let Some(reason) = untraceable {
+                // Its answers go with the connection.
+                let _ = agent.write_all(&[commit::ABORT]);
+                return Ok(Outcome::NotTraceable { reason });
+            }
             hasten(agent_threads);
             // From the first seized thread on nothing here may last.
             arm_watchdog();

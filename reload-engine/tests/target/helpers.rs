@@ -36,7 +36,7 @@ fn one_helper() -> Outcome {
     for version in 1..=10 {
         let transaction = target.stage(version, version + 1)?;
         // Ahead of time, or as a part of the commit; one preparation more does no harm.
-        (0..version % 3).for_each(|_| helper.prepare(&mut target.link));
+        (0..version % 3).for_each(|_| helper.prepare(&target.link));
         let receipt = commit(&mut target.link, &mut helper, transaction)?;
         check(receipt.method == "ptrace" && receipt.attempts >= 1, &receipt.method)?;
         check(helper.pid() == pid, "it is the same process")?;
@@ -47,8 +47,8 @@ fn one_helper() -> Outcome {
     // A preparation that leads to nothing ends with its process.
     let revision = target.link.ledger(0)?.revision;
     target.link.begin(revision)?;
-    helper.prepare(&mut target.link);
-    helper.stand_down(&mut target.link);
+    helper.prepare(&target.link);
+    helper.stand_down();
     target.link.end()?;
     check(helper.pid().is_none(), "it has stood down")?;
     let transaction = target.stage(11, 12)?;

@@ -25,8 +25,8 @@ pub(super) struct Owner {
 
 impl Server {
     pub(super) fn begin(&mut self, id: ConnectionId, peer: u32, expected: u64) -> Reply {
-        if let Some(owner) = self.owner.as_ref().filter(|owner| owner.connection != id) {
-            return Reply::Busy { pid: owner.peer };
+        if let Some(busy) = self.busy_for(id) {
+            return busy;
         }
         if expected != ledger::revision() {
             return Reply::Stale { revision: ledger::revision() };
@@ -83,6 +83,12 @@ impl Server {
                 Reply::Loaded(module)
             }
         }
+    }
+
+    /// The answer to what only the owner may do while there is one, if that is not `id`.
+    pub(super) fn busy_for(&self, id: ConnectionId) -> Option<Reply> {
+        let other = self.owner.as_ref().filter(|owner| owner.connection != id);
+        other.map(|owner| Reply::Busy { pid: owner.peer })
     }
 
     /// The owner, if `id` is it.
