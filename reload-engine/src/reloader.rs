@@ -202,7 +202,7 @@ impl Engine {
         receipt.timings_ms = clock.finish();
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
         receipt.details.analysis_shared = shared;
-        let completed = shadow_file::complete(&record.file, &plan.image, &mut spare);
+        let completed = shadow_file::complete(&plan.image, &mut spare);
         receipt.warnings.extend(without_lines(&spare.stripped));
         drop((plan, spare));
         let mut freed = None;

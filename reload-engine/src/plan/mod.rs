@@ -164,7 +164,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     let (difference, findings) = match objections {
         Objections::Settled => (differ(), guard::Findings::default()),
         _ => {
-            // What both ask for.
+            // Both ask for it, and it is made by all hands.
             image.uses_of_state();
             let guarded = || guard_layouts(lineage, parent, &image, &partners, &homes);
             let (findings, difference) = image.hands.both(guarded, differ);

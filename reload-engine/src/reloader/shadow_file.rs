@@ -56,7 +56,7 @@ impl Spare {
             match work() {
                 Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                     let gives = |(generation, image): &(Generation, Arc<Image>)| {
-                        strip(&image.path, image).unwrap_or_else(|error| {
+                        strip(image).unwrap_or_else(|error| {
                             debug!("no room from generation {generation}: {error}");
                             false
                         })
@@ -73,8 +73,8 @@ impl Spare {
 
 /// Takes all debugging information away, as half of it would be worse than none; whether there was something to give back. A
 /// file with another name is a forked process's too.
-fn strip(path: &Path, image: &Image) -> io::Result<bool> {
-    let file = File::options().write(true).open(path)?;
+fn strip(image: &Image) -> io::Result<bool> {
+    let file = File::options().write(true).open(&image.path)?;
     let before = file.metadata()?;
     if before.nlink() > 1 {
         return Ok(false);
@@ -162,14 +162,14 @@ fn write(image: &Image) -> io::Result<()> {
 ///
 /// # Errors
 /// The store has no room for it: there is none in the file then, and the generation runs all the same.
-pub fn complete(path: &Path, image: &Image, spare: &mut Spare) -> io::Result<()> {
+pub fn complete(image: &Image, spare: &mut Spare) -> io::Result<()> {
     if left_for_later(image).next().is_none() {
         return Ok(());
     }
-    let file = File::options().write(true).open(path)?;
+    let file = File::options().write(true).open(&image.path)?;
     spare.with_room(|| left_for_later(image).try_for_each(|part| write_part(&file, image, part))).inspect_err(|_| {
         // Where even that fails, the file cannot be used for anything.
-        let _ = strip(path, image);
+        let _ = strip(image);
     })
 }
 

@@ -162,11 +162,11 @@ impl AgentLink {
 
     fn send_and_wait(&mut self, request: Request, luggage: &Luggage, patience: Duration) -> Result<Reply> {
         let [reply] = self.exchange([(request, luggage, patience)])?;
-        Ok(reply)
+        reply
     }
 
-    /// Sends all requests, so that the agent is woken once, and waits for the answers.
-    fn exchange<const N: usize>(&mut self, requests: [(Request, &Luggage, Duration); N]) -> Result<[Reply; N]> {
+    /// Sends all requests, so that the agent is woken once, and waits for the answer to each.
+    fn exchange<const N: usize>(&mut self, requests: [(Request, &Luggage, Duration); N]) -> Result<[Result<Reply>; N]> {
         let pid = self.pid;
         let mut turn = self.incoming.turn();
         for (request, luggage, _) in &requests {
@@ -181,7 +181,7 @@ impl AgentLink {
                 }
             })?;
         }
-        let replies = requests.map(|(_, _, patience)| {
+        Ok(requests.map(|(_, _, patience)| {
             let reply = turn.reply(patience).map_err(|source| match source.kind() {
                 io::ErrorKind::TimedOut => {
                     // A late answer would be taken for the next one's.
@@ -197,8 +197,7 @@ impl AgentLink {
                 self.revision = revision;
             }
             Ok(reply)
-        });
-        transposed(replies)
+        }))
     }
 
     fn ask<T>(&mut self, request: Request, pick: impl FnOnce(Reply) -> Result<T, Reply>) -> Result<T> {
@@ -300,8 +299,8 @@ impl AgentLink {
         let begin = (Request::Begin { expected }, &Luggage::default(), SHORT);
         // Without the right it is refused.
         let [begun, loaded_there] = self.exchange([begin, (Request::Load { file, low, high }, &luggage, LONG)])?;
-        done(begun).map_err(|other| self.unexpected(other))?;
-        let module = loaded(loaded_there).map_err(|other| self.unexpected(other))?;
+        done(begun?).map_err(|other| self.unexpected(other))?;
+        let module = loaded(loaded_there?).map_err(|other| self.unexpected(other))?;
         self.halt.at(Step::Loaded);
         Ok(module)
     }
@@ -462,13 +461,6 @@ impl Drop for AgentLink {
         // Wakes the listening thread, which then ends.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
-}
-
-/// All, or the first error.
-fn transposed<T, const N: usize>(results: [Result<T>; N]) -> Result<[T; N]> {
-    let all: Vec<T> = results.into_iter().collect::<Result<_>>()?;
-    // There are as many.
-    all.try_into().map_err(|_| Error::Agent("an answer is missing".to_owned()))
 }
 
 fn done(reply: Reply) -> Result<u64, Reply> {

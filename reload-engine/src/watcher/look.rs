@@ -19,7 +19,10 @@ use super::{
     completeness::{Completeness, HEADER_LEN, completeness, header},
     lease::{Writers, writers},
 };
-use crate::model::{FileStamp, Stage};
+use crate::{
+    hands::Hands,
+    model::{FileStamp, Stage},
+};
 
 /// How long a file must stay unchanged before it counts as unusable or gone.
 pub const PATIENCE: Duration = Duration::from_millis(500);
@@ -277,18 +280,13 @@ fn read_and_hash(file: &File, size: u64, memory: &mut Vec<u8>) -> io::Result<(Ve
     // Whatever stood there is as good as anything.
     bytes.resize(size as usize, 0);
     let mut hasher = xxhash3_128::Hasher::new();
-    let shared = if size >= LARGE { bytes.len() / 2 } else { bytes.len() };
+    let (hands, shared) = if size >= LARGE { (Hands::All, bytes.len() / 2) } else { (Hands::One, bytes.len()) };
     let (own, other) = bytes.split_at_mut(shared);
-    let mut rest = Ok(0);
-    let mut begin = || read_at(file, 0, own, |stretch| hasher.write(stretch));
-    let first = if other.is_empty() {
-        begin()?
-    } else {
-        rayon::in_place_scope(|scope| {
-            scope.spawn(|_| rest = read_at(file, shared as u64, other, |_| ()));
-            begin()
-        })?
-    };
+    let (first, rest) = hands.both(
+        || read_at(file, 0, own, |stretch| hasher.write(stretch)),
+        || read_at(file, shared as u64, other, |_| ()),
+    );
+    let first = first?;
     let second = if first == shared { rest? } else { 0 };
     bytes.truncate(first + second);
     hasher.write(&bytes[first..]);
