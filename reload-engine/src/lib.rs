@@ -10,6 +10,7 @@ pub mod error;
 mod hands;
 pub mod image;
 pub mod ledger;
+mod memory;
 pub mod model;
 pub mod plan;
 pub mod policy;

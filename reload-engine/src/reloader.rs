@@ -18,6 +18,7 @@ use crate::{
     error::{Error, Result},
     image::{self, demangle},
     ledger::{GenerationRecord, Ledger, ModuleLedger, Rejected, parts},
+    memory,
     model::{Details, FileStamp, Generation, LoadBias, Outcome, Receipt, Stage, Timings, file_name},
     plan::{
         self, Objections,
@@ -73,12 +74,21 @@ pub struct Engine {
     elsewhere: Elsewhere,
     /// Started ahead of time: its start-up is no part of a reload.
     helper: Option<StopHelper>,
+    /// How many functions the largest file has that memory is to be at hand for.
+    memory_for: Option<usize>,
 }
 
 impl Engine {
     /// Shadows are written into `shadows`, a folder of the target's store; `progress` is told of each stage.
     pub fn new(shadows: PathBuf, progress: Progress) -> Self {
-        Engine { progress, shadows, lineages: HashMap::new(), elsewhere: Elsewhere::default(), helper: None }
+        Engine {
+            progress,
+            shadows,
+            lineages: HashMap::new(),
+            elsewhere: Elsewhere::default(),
+            helper: None,
+            memory_for: None,
+        }
     }
 
     /// Reads and analyses the generations of `module`, so that its first reload does not have to.
@@ -94,9 +104,24 @@ impl Engine {
         let lineage = self.lineage(link, module, ledger)?;
         if let Some(active) = lineage.index_of(ledger.active) {
             lineage.revive(active)?;
-            lineage.placed(active).image.make_ready();
+            let image = &lineage.placed(active).image;
+            image.make_ready();
+            let functions = image.functions.len();
+            self.memory_for = self.memory_for.max(Some(functions));
         }
         Ok(())
+    }
+
+    /// Whether [`Engine::ready_memory`] has something to do.
+    pub fn wants_memory(&self) -> bool {
+        self.memory_for.is_some()
+    }
+
+    /// Has memory at hand for the next reload; for when nothing else is to be done.
+    pub fn ready_memory(&mut self) {
+        if let Some(functions) = self.memory_for.take() {
+            memory::ready_for(functions);
+        }
     }
 
     /// Superreloads `module` with `candidate`.
@@ -210,7 +235,9 @@ impl Engine {
             analysed.of.clone_from(&entry.generations);
             let last = analysed.lineage.all().len() - 1;
             freed = analysed.lineage.retire_all_but([parent, last]);
-            analysed.lineage.placed(last).image.make_ready();
+            let image = &analysed.lineage.placed(last).image;
+            image.make_ready();
+            self.memory_for = self.memory_for.max(Some(image.functions.len()));
         }
         if let Err(error) = completed {
             receipt.warnings.push(format!("debuggers and backtraces find no lines of this generation: {error}"));

@@ -230,6 +230,7 @@ impl Worker {
                     }
                 }
                 Ok(_) => {}
+                Err(_) if self.engine.wants_memory() => self.engine.ready_memory(),
                 Err(_) => self.prepare_next(),
             }
             if matches!(self.connection, Connection::Attached | Connection::Detached) {
@@ -275,7 +276,7 @@ impl Worker {
     }
 
     fn deadline(&self) -> Instant {
-        if self.next_to_prepare().is_some() {
+        if self.engine.wants_memory() || self.next_to_prepare().is_some() {
             return Instant::now();
         }
         let looks = self.modules.iter().filter_map(|module| module.look.due());
