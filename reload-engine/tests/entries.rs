@@ -12,6 +12,7 @@ use reload_engine::{
         entries::{Transition, transition},
         homes::Homes,
         lineage::Lineage,
+        residents::Residents,
     },
 };
 
@@ -45,7 +46,8 @@ impl World {
         let place =
             Place { bias: LoadBias(FAR + number as u64 * 0x10_0000), tls_module: 1 + number as u64, tls_base: 0 };
         let functions = FunctionIdentities::new(&plan, &self.lineage);
-        let code = bind::code(&plan, &functions, place).expect("all in reach");
+        let residents = Residents::of(&plan, &self.lineage, &functions);
+        let code = bind::code(&plan, &functions, &residents, place).expect("all in reach");
         let new = self.lineage.place(&plan, Generation(number as u32), place, &code);
         let step = transition(&self.lineage, self.active, new, Some(new));
         self.take(step, new)

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 use reload_engine::{
     image::Image,
     model::LoadBias,
-    plan::{self, Objections, Plan, homes::Homes, lineage::Lineage},
+    plan::{self, Objections, Plan, bind::FunctionIdentities, homes::Homes, lineage::Lineage, residents::Residents},
 };
 
 #[path = "shared/agree.rs"]
@@ -174,6 +174,85 @@ const NAMING: &str = r#"
     name.as_ptr() as usize + name.len()
 }
 "#;
+
+/// The functions that run in the shadow of an edit, by name, and those that they call elsewhere.
+fn residents(old: &str, new: &str, flags: &[&str]) -> (Vec<String>, Vec<String>) {
+    let bias = LoadBias(0x10_0000);
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = build(folder.path(), "gcc", old, flags);
+    let new = build(folder.path(), "gcc", new, flags);
+    let homes = Homes::of_original(&old, bias, 1, &BTreeMap::new());
+    let lineage = Lineage::new(Arc::clone(&old), bias, 1, homes);
+    let plan = plan::plan(&lineage, 0, new, Objections::Refuse).expect("a plan");
+    let residents = Residents::of(&plan, &lineage, &FunctionIdentities::new(&plan, &lineage));
+    let image = &plan.image;
+    let named = |index: usize, image: &Image| image.function_name(&image.functions[index]).to_owned();
+    let inside = (0..image.functions.len()).filter(|index| residents.contains(image.functions[*index].address));
+    let called = residents.calls().iter().map(|call| old.function_starting_at(bias.vaddr(call.to)).expect("an entry"));
+    (inside.map(|index| named(index, image)).collect(), called.map(|index| named(index, &old)).collect())
+}
+
+#[test]
+fn only_what_is_edited_runs_in_the_shadow_and_calls_the_rest_where_it_was() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let edited = BASE.replace("* 2", "* 3 + x");
+    assert_eq!(residents(BASE, &edited, &["-O2"]), (names(&["work"]), names(&["helper"])));
+    let both = edited.replace("calls++", "calls += 2");
+    assert_eq!(residents(BASE, &both, &["-O2"]), (names(&["helper", "work"]), names(&[])));
+    // A jump of two bytes cannot be led elsewhere, and what it leads to comes along.
+    let short = r#"
+        static int count; __attribute__((noinline, used)) static int near(void) { return ++count; }
+        __asm__(".text\n.globl hop\n.type hop, @function\nhop: movl $1, %eax\n jmp near_too\n.size hop, .-hop\n"
+                ".type near_too, @function\nnear_too: incl count(%rip)\n movl count(%rip), %eax\n ret\n"
+                ".size near_too, .-near_too\n");
+        int work(int x) { return x + near(); }
+    "#;
+    assert_eq!(residents(short, &short.replace("$1", "$2"), &["-O2"]), (names(&["hop", "near_too"]), names(&[])));
+    // So does what stands there under several names: one of them may part from the others.
+    let aliases = "int count; __attribute__((noinline)) static int one(int x) { return count += x; }\n\
+                   int same(int) __attribute__((alias(\"one\"))); int asks(int x) { return one(x) + 1; }";
+    let edited = aliases.replace("one(x) + 1", "one(x) + 2");
+    assert_eq!(residents(aliases, &edited, &["-O2"]), (names(&["one", "same", "asks"]), names(&[])));
+    // So does what it runs on into.
+    let through = short.replace(" jmp near_too\\n", "");
+    assert_eq!(residents(&through, &through.replace("$1", "$2"), &["-O2"]), (names(&["hop", "near_too"]), names(&[])));
+}
+
+#[test]
+fn what_tables_and_pointers_lead_into_runs_in_the_shadow() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    // A table of distances into another function, an address inside of one.
+    let assembly = r#"
+        static int count; int *at(void) { return &count; }
+        __asm__(".text\n.globl hop\n.type hop, @function\nhop: movl $1, %edx\n leaq table(%rip), %rcx\n"
+                " movslq (%rcx,%rdi,4), %rax\n addq %rcx, %rax\n jmp *%rax\n.size hop, .-hop\n"
+                ".globl lead\n.type lead, @function\nlead: movl $1, %edx\n leaq inside(%rip), %rax\n jmp *%rax\n.size lead, .-lead\n"
+                ".type other, @function\nother: nop\nfirst: incl count(%rip)\n movl count(%rip), %eax\n ret\n.size other, .-other\n"
+                ".type more, @function\nmore: nop\ninside: incl count(%rip)\n ret\n.size more, .-more\n"
+                ".section .rodata\n.align 4\ntable: .long first-table, first-table\n.text\n");
+    "#;
+    let edited = |function: &str| assembly.replace(&format!("{function}: movl $1"), &format!("{function}: movl $2"));
+    assert_eq!(residents(assembly, &edited("hop"), &["-O2"]).0, names(&["hop", "other"]));
+    assert_eq!(residents(assembly, &edited("lead"), &["-O2"]).0, names(&["lead", "more"]));
+    // Labels in data, which old code may come to jump to.
+    let labels = "int count; int work(int x) { return x + 1; } int hop(int x) { static void *to[] = {&&one, &&two};\n\
+                  goto *to[x & 1]; one: return ++count; two: return --count; }";
+    assert_eq!(residents(labels, &labels.replace("x + 1", "x + 2"), &["-O0"]).0, names(&["work", "hop"]));
+}
+
+#[test]
+fn where_it_cannot_be_told_everything_may_run_in_the_shadow() {
+    let edited = BASE.replace("* 2", "* 3 + x");
+    let (inside, called) = residents(BASE, &edited, &["-O2", "-s"]);
+    assert!(inside.iter().any(|name| name == "pick") && called.is_empty(), "{inside:?} {called:?}");
+    let chosen = |source: &str| {
+        format!(
+            "{source}\nstatic int (*choose(void))(int) {{ return pick; }}\nint chosen(int) __attribute__((ifunc(\"choose\")));"
+        )
+    };
+    let (inside, called) = residents(&chosen(BASE), &chosen(&edited), &["-O2"]);
+    assert!(inside.iter().any(|name| name == "pick") && called.is_empty(), "{inside:?} {called:?}");
+}
 
 /// LLVM makes a table of 32-bit distances of the names; these differ as soon as anything moves.
 #[test]

@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub mod moment;
 pub mod signal_frame;
 
-/// Version of this protocol; controller and agent must agree exactly.
-pub const VERSION: u32 = 5;
+/// Version of this protocol and of how generations are bound, which a controller predicts from the ledger; controller and agent
+/// must agree exactly.
+pub const VERSION: u32 = 6;
 
 /// Largest accepted frame in bytes. A larger length prefix is an error, not an allocation.
 pub const MAX_FRAME: usize = 256 << 20;

@@ -1,9 +1,10 @@
 //! Who calls a function directly or takes its address, and whom it calls: asked of few functions, so the code is decoded
 //! again for it.
 
-use foldhash::{HashMap, HashMapExt as _, HashSet};
+use std::ops::Range;
 
-use iced_x86::{Decoder, DecoderOptions, OpKind};
+use foldhash::{HashMap, HashMapExt as _, HashSet};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
 use super::{
     Image, Resolves,
@@ -85,6 +86,63 @@ pub fn callees(image: &Image, function: usize) -> Callees {
         }
     }
     callees
+}
+
+/// A branch out of a stretch of code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Where its distance stands, if that has 32 bits.
+    pub site: Option<Vaddr>,
+    /// The next instruction, which the distance counts from.
+    pub next: Vaddr,
+    pub target: Vaddr,
+}
+
+/// Where control leaves a stretch of code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exits {
+    /// By direct branches.
+    pub branches: Vec<Exit>,
+    /// Addresses that it takes (`lea`): what it does with them is not known.
+    pub addresses: Vec<Vaddr>,
+    /// It may run on into what follows: the last instruction, padding apart, is no jump and does not return.
+    pub at_end: bool,
+}
+
+/// Those of a stretch that lies in one section; `None`: some of its first `body` bytes are no instructions.
+pub fn exits(image: &Image, code: &Range<Vaddr>, body: u64) -> Option<Exits> {
+    let bytes = image.bytes_from(code.start);
+    let bytes = &bytes[..bytes.len().min(code.end.0.saturating_sub(code.start.0) as usize)];
+    let mut decoder = Decoder::with_ip(64, bytes, code.start.0, DecoderOptions::NONE);
+    let mut instruction = Instruction::default();
+    let mut exits = Exits::default();
+    while decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
+        if instruction.is_invalid() && instruction.ip() - code.start.0 < body {
+            return None;
+        }
+        if !code::is_padding(&instruction) {
+            // A call may be one that returns.
+            exits.at_end = !matches!(
+                instruction.flow_control(),
+                FlowControl::Return
+                    | FlowControl::UnconditionalBranch
+                    | FlowControl::IndirectBranch
+                    | FlowControl::Exception
+            );
+        }
+        if instruction.mnemonic() == Mnemonic::Lea && instruction.is_ip_rel_memory_operand() {
+            exits.addresses.push(Vaddr(instruction.ip_rel_memory_address()));
+        }
+        let target = Vaddr(instruction.near_branch_target());
+        if instruction.op0_kind() == OpKind::NearBranch64 && !code.contains(&target) {
+            let offsets = decoder.get_constant_offsets(&instruction);
+            let wide = offsets.immediate_size() == 4;
+            let site = wide.then(|| Vaddr(instruction.ip() + offsets.immediate_offset() as u64));
+            exits.branches.push(Exit { site, next: Vaddr(instruction.next_ip()), target });
+        }
+    }
+    Some(exits)
 }
 
 /// The GOT slot that a stub of the procedure linkage table jumps through.

@@ -642,7 +642,8 @@ pub fn accesses_memory(instruction: &Instruction) -> bool {
     (0..instruction.op_count()).any(|operand| instruction.op_kind(operand) == OpKind::Memory)
 }
 
-fn is_padding(instruction: &Instruction) -> bool {
+/// Whether it stands between functions and does nothing.
+pub fn is_padding(instruction: &Instruction) -> bool {
     matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3 | Mnemonic::Fnop)
 }
 

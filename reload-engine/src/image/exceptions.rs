@@ -11,7 +11,7 @@ use gimli::{
 };
 use twox_hash::XxHash3_128;
 
-use super::Image;
+use super::{Image, Resolves};
 use crate::model::Vaddr;
 
 type Input<'data> = EndianSlice<'data, LittleEndian>;
@@ -44,6 +44,8 @@ pub enum Named {
 pub struct Tables {
     /// `None`: there is one, but it cannot be read.
     pub by_start: HashMap<Vaddr, Option<Table>>,
+    /// Functions of this file that the unwinder asks what is to happen in a frame (Itanium C++ ABI, Exception Handling, 1.3).
+    pub personalities: Vec<Vaddr>,
     /// Not all could be found.
     pub broken: bool,
 }
@@ -71,6 +73,7 @@ pub fn read(image: &Image) -> Tables {
         let partial = match entries.next() {
             Ok(Some(CieOrFde::Fde(partial))) => partial,
             Ok(Some(CieOrFde::Cie(common))) => {
+                tables.personalities.extend(common.personality().and_then(|pointer| led_to(image, pointer)));
                 commons.insert(common.offset(), common);
                 continue;
             }
@@ -93,6 +96,17 @@ pub fn read(image: &Image) -> Tables {
     }
     tables.broken = true;
     tables
+}
+
+/// The place in this file that a pointer of the frames' leads to.
+fn led_to(image: &Image, pointer: Pointer) -> Option<Vaddr> {
+    match pointer {
+        Pointer::Direct(address) => Some(Vaddr(address)),
+        Pointer::Indirect(slot) => match image.relocation_at(Vaddr(slot))?.resolves {
+            Resolves::Here(here) => Some(here),
+            Resolves::Symbol { here, .. } => here,
+        },
+    }
 }
 
 const OMITTED: u8 = 0xff;

@@ -45,17 +45,18 @@ mod unnamed;
 mod users;
 
 pub use access::{Access, UnknownIndex, Uses};
-pub use callers::{callees, callers, callers_of_each};
+pub use callers::{Exit, Exits, callees, callers, callers_of_each, exits};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
-pub use elf::{RelocationKind, Resolves, Section, SectionKind};
+pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
 pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
 pub use names::{closure_family, demangle, is_file_start_up, is_static_initialiser, without_hash};
 pub use pool::{analyse, analyse_known};
+pub use switches::{MOST_CASES, code_led_to};
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
-use elf::{Relocation, Tables};
+use elf::Tables;
 use layout::Layouts;
 use places::{Places, Ranges};
 use recurring::Recurring;
@@ -199,6 +200,8 @@ pub struct Analysis {
     pub approaches: Vec<CodeReference>,
     pub tls_uses: Vec<TlsUse>,
     pub tls_displacements: Vec<TlsDisplacement>,
+    /// As [`exceptions::Tables::personalities`].
+    pub personalities: Vec<Vaddr>,
     recurring: Recurring,
     section_places: Ranges,
     function_places: Places,
@@ -248,6 +251,7 @@ impl Image {
             approaches: Vec::new(),
             tls_uses: Vec::new(),
             tls_displacements: Vec::new(),
+            personalities: Vec::new(),
             recurring: Recurring::default(),
             section_places,
             function_places: Places::default(),
@@ -269,7 +273,10 @@ impl Image {
         })?;
         image.growing(|analysis| analysis.add_unnamed(&scan.references));
         let hashes = content::hash(&image, &scan, &exceptions);
-        image.growing(|analysis| analysis.take_in(scan, hashes));
+        image.growing(|analysis| {
+            analysis.personalities = exceptions.personalities;
+            analysis.take_in(scan, hashes);
+        });
         Ok(image)
     }
 
@@ -349,6 +356,11 @@ impl Analysis {
     /// As [`Analysis::function_name`], for comparing only.
     pub fn function_name_bytes(&self, function: &Function) -> &[u8] {
         self.text_bytes(&function.name)
+    }
+
+    /// The name of the function that this is, or that the compiler split this off from, for comparing only.
+    pub fn whole_name(&self, function: &Function) -> &[u8] {
+        names::of_whole(self.function_name_bytes(function))
     }
 
     /// A name that stands there in the file.

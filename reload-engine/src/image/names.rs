@@ -6,8 +6,8 @@ use memchr::memmem::Finder;
 
 // Made once: every name of every file is searched for them.
 static SUFFIXES: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [".llvm.", ".lto_priv."].map(Finder::new));
-static MARKS: LazyLock<[Finder<'static>; 4]> =
-    LazyLock::new(|| [".cold", ".part.", ".isra.", ".constprop."].map(Finder::new));
+static MARKS: LazyLock<[Finder<'static>; 5]> =
+    LazyLock::new(|| [".cold", ".part.", ".__part.", ".isra.", ".constprop."].map(Finder::new));
 
 /// The part of a name that stays the same from build to build: without `.llvm.HASH`, `.lto_priv.N`, and, for local
 /// statics of C, without the `.N` that numbers function-local ones (in Rust it names a part of a static that LLVM took apart).
@@ -41,6 +41,15 @@ pub fn of_function(name: &[u8]) -> (&[u8], bool) {
         return (name, is_start_up(name));
     }
     (normalise(name, false), MARKS.iter().any(|mark| mark.find(name).is_some()))
+}
+
+/// The name of the function that this is, or that the compiler split this off from.
+pub fn of_whole(name: &[u8]) -> &[u8] {
+    if !name.contains(&b'.') {
+        return name;
+    }
+    let marks = MARKS.iter().filter_map(|mark| mark.find(name));
+    normalise(&name[..marks.min().unwrap_or(name.len())], false)
 }
 
 /// Whether this is of gcc's `crtstuff.c`.
@@ -105,7 +114,7 @@ pub fn demangle(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{closure_family, demangle, normalise, of_function, without_hash};
+    use super::{closure_family, demangle, normalise, of_function, of_whole, without_hash};
 
     #[test]
     fn compiler_suffixes_are_taken_off() {
@@ -136,7 +145,15 @@ mod tests {
     fn auxiliary_functions_are_recognised() {
         assert!(of_function(b"work.cold").1);
         assert!(of_function(b"work.constprop.0").1);
+        assert!(of_function(b"work.__part.1").1);
         assert!(!of_function(b"work_cold").1);
+    }
+
+    #[test]
+    fn pieces_have_the_name_of_the_whole() {
+        for piece in ["work", "work.cold", "work.part.0.cold", "work.constprop.0.isra.0", "work.lto_priv.3.cold"] {
+            assert_eq!(of_whole(piece.as_bytes()), b"work");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::Image;
 use crate::model::Vaddr;
 
 /// How many cases of switches are looked at in one file; compilers write far fewer than a tenth of its bytes.
-const MOST_CASES: usize = 1 << 24;
+pub const MOST_CASES: usize = 1 << 24;
 
 /// The cases of a switch: a table of 32-bit distances from its start into the function that takes its address.
 pub fn cases(image: &Image, mut possible_tables: Vec<(u32, Vaddr)>) -> Vec<Vaddr> {
@@ -15,12 +15,24 @@ pub fn cases(image: &Image, mut possible_tables: Vec<(u32, Vaddr)>) -> Vec<Vaddr
     let mut found = Vec::new();
     for (function, table) in possible_tables {
         let owner = &image.functions[function as usize];
-        let entries = image.bytes_from(table).chunks_exact(4).take(MOST_CASES - found.len());
-        let distances = entries.map(|entry| i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]));
-        let cases = distances.map(|distance| Vaddr(table.0.wrapping_add_signed(distance.into())));
+        let cases = leads_to(image, table).take(MOST_CASES - found.len());
         found.extend(cases.take_while(|case| *case >= owner.address && *case < owner.end));
     }
     found
+}
+
+/// Where 32-bit distances lead that stand at this address and count from there, whatever it is that stands there.
+fn leads_to(image: &Image, table: Vaddr) -> impl Iterator<Item = Vaddr> {
+    let entries = image.bytes_from(table).chunks_exact(4);
+    let distances = entries.map(|entry| i32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]));
+    distances.map(move |distance| Vaddr(table.0.wrapping_add_signed(distance.into())))
+}
+
+/// What code a table of distances at this address leads to, if there is one.
+pub fn code_led_to(image: &Image, table: Vaddr) -> impl Iterator<Item = Vaddr> {
+    let is_code = |target: &Vaddr| image.section_at(*target).is_some_and(|section| section.kind.is_code());
+    let table = Some(table).filter(|table| image.is_in_constant(*table));
+    table.into_iter().flat_map(move |table| leads_to(image, table).take_while(is_code))
 }
 
 /// Follows, in a straight line, which registers hold the address of a table and which an entry of it.

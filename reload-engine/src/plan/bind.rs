@@ -1,5 +1,6 @@
-//! Turns a plan into bytes once the loader has said where the shadow lies: every reference to a static that stays is made to
-//! point at the old storage, every taken address of a function at the oldest entry, so that identity stays too.
+//! Turns a plan into bytes once the loader has said where the shadow lies: in the code that is to run there, and in its data,
+//! every reference to a static that stays is made to point at the old storage, every taken address of a function at the oldest
+//! entry, so that identity stays too.
 //!
 //! The shadow is not published yet: nothing executes or reads what is written here.
 
@@ -8,7 +9,7 @@ use std::cell::OnceCell;
 use foldhash::HashMap;
 use reload_protocol::{Range, Segment, Write};
 
-use super::{Plan, attribution, detours, homes::TlsHome, lineage::Lineage};
+use super::{Plan, attribution, detours, homes::TlsHome, lineage::Lineage, residents::Residents};
 use crate::{
     image::{Image, RelocationKind, Resolves},
     model::{Addr, LoadBias, Place, Vaddr},
@@ -36,7 +37,12 @@ const EXECUTE: u32 = 4;
 ///
 /// # Errors
 /// Something lies out of reach.
-pub fn code(plan: &Plan, functions: &FunctionIdentities, place: Place) -> Result<Vec<(Vaddr, [u8; 4])>, String> {
+pub fn code(
+    plan: &Plan,
+    functions: &FunctionIdentities,
+    residents: &Residents,
+    place: Place,
+) -> Result<Vec<(Vaddr, [u8; 4])>, String> {
     let bias = place.bias;
     let image = &*plan.image;
     let mut fields = Vec::new();
@@ -51,7 +57,7 @@ pub fn code(plan: &Plan, functions: &FunctionIdentities, place: Place) -> Result
         fields.push((site, distance.to_le_bytes()));
         Ok::<(), String>(())
     };
-    for reference in image.references.iter().chain(&image.approaches) {
+    for reference in residents.references(&image.references).chain(residents.references(&image.approaches)) {
         let home = match image.function_starting_at(reference.target) {
             Some(function) => functions.of(function),
             None => attribution::of_code(image, &plan.homes, &plan.decisions, reference),
@@ -59,6 +65,9 @@ pub fn code(plan: &Plan, functions: &FunctionIdentities, place: Place) -> Result
         if let Some(home) = home {
             displace(reference.site, reference.next, home)?;
         }
+    }
+    for call in residents.calls() {
+        displace(call.site, call.next, call.to)?;
     }
     for (tls_use, index) in &plan.tls.redirected {
         displace(tls_use.site, tls_use.next, bias.addr(plan.extra_pair(*index)))?;
@@ -84,13 +93,14 @@ pub fn bind(
     plan: &Plan,
     lineage: &Lineage,
     functions: &FunctionIdentities,
+    residents: &Residents,
     code: &[(Vaddr, [u8; 4])],
     place: Place,
     read: &mut ReadWords<'_>,
 ) -> Result<Binding, Result<String, crate::error::Error>> {
     let Place { bias, tls_module, .. } = place;
     let mut binder = Binder { plan, image: &plan.image, bias, writes: Vec::new(), preempted: Vec::new() };
-    binder.data(lineage, functions, read)?;
+    binder.data(lineage, functions, residents, read)?;
     binder.thread_locals(lineage, tls_module, read)?;
     Ok(binder.finish(code))
 }
@@ -108,8 +118,9 @@ pub fn identities(
 ) -> Result<Vec<Write>, Result<String, crate::error::Error>> {
     let image = &*plan.image;
     let bias = place.bias;
-    let before = code(plan, &FunctionIdentities::none(plan), place).map_err(Ok)?;
-    let mut writes: Vec<Write> = code(plan, functions, place)
+    let all = Residents::all();
+    let before = code(plan, &FunctionIdentities::none(plan), &all, place).map_err(Ok)?;
+    let mut writes: Vec<Write> = code(plan, functions, &all, place)
         .map_err(Ok)?
         .into_iter()
         .filter(|field| before.binary_search(field).is_err())
@@ -144,7 +155,13 @@ struct Binder<'a> {
 type Outcome = Result<(), Result<String, crate::error::Error>>;
 
 impl Binder<'_> {
-    fn data(&mut self, lineage: &Lineage, functions: &FunctionIdentities, read: &mut ReadWords<'_>) -> Outcome {
+    fn data(
+        &mut self,
+        lineage: &Lineage,
+        functions: &FunctionIdentities,
+        residents: &Residents,
+        read: &mut ReadWords<'_>,
+    ) -> Outcome {
         let mut bound_by_name = Vec::new();
         for relocation in &self.image.tables.relocations {
             let called = relocation.kind == RelocationKind::CallSlot;
@@ -157,10 +174,10 @@ impl Binder<'_> {
                 Resolves::Symbol { here: None, .. } => continue,
             };
             let home = match self.image.function_starting_at(target) {
-                // A call needs no detour over the old entry, and must not take one that leads nowhere.
                 // What its resolver has chosen is all that is known of it.
                 Some(_) if self.image.is_resolver(target) => continue,
-                Some(_) if called => None,
+                // Such a call needs no detour over the old entry, and must not take one that leads nowhere.
+                Some(_) if called && residents.contains(target) => None,
                 Some(function) => functions.of(function),
                 None => attribution::of_address(self.image, &self.plan.homes, target),
             };

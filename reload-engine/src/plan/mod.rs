@@ -18,6 +18,7 @@ pub mod lineage;
 mod matching;
 pub mod merge;
 pub mod registration;
+pub mod residents;
 pub mod shadow;
 mod start_up;
 mod tls;

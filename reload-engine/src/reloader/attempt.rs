@@ -10,7 +10,7 @@ use reload_protocol::{Merge, Range};
 use super::{
     Clock, commit, elsewhere, in_stage, note_entries,
     participation::{self, Hook},
-    python, shadow_file, stage, take_back, unknown, with_what_stays,
+    python, shadow_file, stage, take_back, uninterrupted, unknown, with_what_stays,
 };
 use crate::{
     error::{Error, Result},
@@ -23,6 +23,7 @@ use crate::{
         entries::{Transition, transition},
         lineage::Lineage,
         merge,
+        residents::Residents,
     },
     target::{link::AgentLink, stop::StopHelper},
 };
@@ -52,10 +53,17 @@ impl Attempt<'_> {
     pub fn publish(&mut self, mut record: GenerationRecord, helper: &mut StopHelper) -> Result<(Receipt, Ledger, u64)> {
         let name = file_name(self.module);
         let origin = self.lineage.placed(0).bias.0;
-        let Attempt { link, revision, lineage, plan, .. } = self;
-        let load = || link.begin_and_load(*revision, &record.file, origin.saturating_sub(REACH), origin + REACH);
-        let (loaded, functions) = plan.image.hands.both(load, || FunctionIdentities::new(plan, lineage));
-        let loaded = loaded.map_err(|error| in_stage(error, self.module, Stage::Load))?;
+        let Attempt { link, revision, lineage, plan, module, .. } = self;
+        let inside = origin.saturating_sub(REACH)..origin + REACH;
+        let loaded = link.begin_and_load(*revision, &record.file, inside, || {
+            uninterrupted(Stage::Bind, module, || {
+                let functions = FunctionIdentities::new(plan, lineage);
+                let residents = Residents::of(plan, lineage, &functions);
+                Ok((functions, residents))
+            })
+        });
+        let (loaded, found) = loaded.map_err(|error| in_stage(error, self.module, Stage::Load))?;
+        let (functions, residents) = found?;
         self.clock.lap(|timings| &mut timings.load);
         record.bias = LoadBias(loaded.bias);
         record.tls_module = loaded.tls_module;
@@ -71,10 +79,10 @@ impl Attempt<'_> {
         // An initialiser runs before the commit, while the oldest entries still lead to old code: it must meet its own.
         let itself = FunctionIdentities::none(self.plan);
         let at_first = if self.adapter.is_some() { &itself } else { &functions };
-        let code = bind::code(self.plan, at_first, place).map_err(unreachable)?;
+        let code = bind::code(self.plan, at_first, &residents, place).map_err(unreachable)?;
         let mut read = |slots: &[Addr]| self.link.read_words(slots);
         let Binding { segments, writes, preempted } =
-            bind::bind(self.plan, self.lineage, at_first, &code, place, &mut read)
+            bind::bind(self.plan, self.lineage, at_first, &residents, &code, place, &mut read)
                 .map_err(|reason| reason.map_or_else(|error| error, unreachable))?;
         if !writes.is_empty() {
             self.link.bind(segments, writes).map_err(|error| in_stage(error, self.module, Stage::Bind))?;
@@ -113,7 +121,7 @@ impl Attempt<'_> {
             let late = bind::identities(self.plan, &functions, place, &mut read)
                 .map_err(|reason| reason.map_or_else(|error| error, unreachable))?;
             step.write_around_patches(late);
-            let code = bind::code(self.plan, &functions, place).map_err(unreachable)?;
+            let code = bind::code(self.plan, &functions, &residents, place).map_err(unreachable)?;
             self.lineage.rebind(new, &code);
         }
         note_entries(self.lineage, &step, &mut receipt);

@@ -12,7 +12,7 @@ use crate::{
     image::demangle,
     ledger::{Missed, Wishes},
     model::{Addr, Details, Generation, LoadBias, Receipt, Stage, file_name},
-    plan::{Plan, lineage::Placed},
+    plan::{Plan, lineage::Placed, residents},
     target::link::AgentLink,
 };
 
@@ -31,8 +31,8 @@ pub enum Hook {
 impl Hook {
     pub fn name(self) -> &'static str {
         match self {
-            Hook::Before => "superreload_before",
-            Hook::After => "superreload_after",
+            Hook::Before => residents::BEFORE,
+            Hook::After => residents::AFTER,
         }
     }
 

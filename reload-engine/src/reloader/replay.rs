@@ -15,6 +15,7 @@ use crate::{
         bind::{self, FunctionIdentities},
         homes::Homes,
         lineage::Lineage,
+        residents::Residents,
     },
     target::link::AgentLink,
 };
@@ -49,13 +50,14 @@ pub fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<
             Error::Refused { module: name.to_owned(), stage: Stage::Plan, reasons, remedy: "restart the target".into() }
         })?;
         let functions = FunctionIdentities::new(&plan, &lineage);
-        let code = bind::code(&plan, &functions, record.place()).map_err(|reason| Error::Image {
+        let residents = Residents::of(&plan, &lineage, &functions);
+        let code = bind::code(&plan, &functions, &residents, record.place()).map_err(|reason| Error::Image {
             path: record.file.clone(),
             stage: Stage::Bind,
             reason,
         })?;
         let placed = lineage.place(&plan, record.number, record.place(), &code);
-        drop((functions, plan));
+        drop((functions, residents, plan));
         lineage.retire_all_but([parent, placed]);
     }
     Ok(lineage)

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write as _},
     iter,
     net::Shutdown,
+    ops,
     os::{
         fd::AsRawFd,
         unix::{ffi::OsStrExt, fs::OpenOptionsExt, net::UnixStream},
@@ -161,12 +162,16 @@ impl AgentLink {
     }
 
     fn send_and_wait(&mut self, request: Request, luggage: &Luggage, patience: Duration) -> Result<Reply> {
-        let [reply] = self.exchange([(request, luggage, patience)])?;
+        let ((), [reply]) = self.exchange([(request, luggage, patience)], || ())?;
         reply
     }
 
-    /// Sends all requests, so that the agent is woken once, and waits for the answer to each.
-    fn exchange<const N: usize>(&mut self, requests: [(Request, &Luggage, Duration); N]) -> Result<[Result<Reply>; N]> {
+    /// Sends all requests, so that the agent is woken once, does something else meanwhile, and waits for the answer to each.
+    fn exchange<const N: usize, T>(
+        &mut self,
+        requests: [(Request, &Luggage, Duration); N],
+        meanwhile: impl FnOnce() -> T,
+    ) -> Result<(T, [Result<Reply>; N])> {
         let pid = self.pid;
         let mut turn = self.incoming.turn();
         for (request, luggage, _) in &requests {
@@ -181,7 +186,8 @@ impl AgentLink {
                 }
             })?;
         }
-        Ok(requests.map(|(_, _, patience)| {
+        let done = meanwhile();
+        let replies = requests.map(|(_, _, patience)| {
             let reply = turn.reply(patience).map_err(|source| match source.kind() {
                 io::ErrorKind::TimedOut => {
                     // A late answer would be taken for the next one's.
@@ -197,7 +203,8 @@ impl AgentLink {
                 self.revision = revision;
             }
             Ok(reply)
-        }))
+        });
+        Ok((done, replies))
     }
 
     fn ask<T>(&mut self, request: Request, pick: impl FnOnce(Reply) -> Result<T, Reply>) -> Result<T> {
@@ -283,26 +290,34 @@ impl AgentLink {
         })
     }
 
-    /// Loads a shadow wholly inside `low..high`. The path in the answer is the name that the loader knows it by.
-    pub fn load(&mut self, path: &Path, low: u64, high: u64) -> Result<LoadedModule> {
+    /// Loads a shadow wholly inside these addresses. The path in the answer is the name that the loader knows it by.
+    pub fn load(&mut self, path: &Path, inside: ops::Range<u64>) -> Result<LoadedModule> {
         let mut luggage = Luggage::default();
         let file = self.file(path, &mut luggage)?;
-        let module = self.ask_with(Request::Load { file, low, high }, &luggage, loaded)?;
+        let load = Request::Load { file, low: inside.start, high: inside.end };
+        let module = self.ask_with(load, &luggage, loaded)?;
         self.halt.at(Step::Loaded);
         Ok(module)
     }
 
-    /// [`AgentLink::begin`] and [`AgentLink::load`] in one.
-    pub fn begin_and_load(&mut self, expected: u64, path: &Path, low: u64, high: u64) -> Result<LoadedModule> {
+    /// [`AgentLink::begin`] and [`AgentLink::load`] in one, and what was done meanwhile.
+    pub fn begin_and_load<T>(
+        &mut self,
+        expected: u64,
+        path: &Path,
+        inside: ops::Range<u64>,
+        meanwhile: impl FnOnce() -> T,
+    ) -> Result<(LoadedModule, T)> {
         let mut luggage = Luggage::default();
         let file = self.file(path, &mut luggage)?;
         let begin = (Request::Begin { expected }, &Luggage::default(), SHORT);
         // Without the right it is refused.
-        let [begun, loaded_there] = self.exchange([begin, (Request::Load { file, low, high }, &luggage, LONG)])?;
+        let load = (Request::Load { file, low: inside.start, high: inside.end }, &luggage, LONG);
+        let (done_meanwhile, [begun, loaded_there]) = self.exchange([begin, load], meanwhile)?;
         done(begun?).map_err(|other| self.unexpected(other))?;
         let module = loaded(loaded_there?).map_err(|other| self.unexpected(other))?;
         self.halt.at(Step::Loaded);
-        Ok(module)
+        Ok((module, done_meanwhile))
     }
 
     /// Writes into a shadow that is loaded and not committed.

@@ -17,6 +17,7 @@ use reload_engine::{
         homes::Homes,
         lineage::Lineage,
         merge,
+        residents::Residents,
     },
     watcher::completeness,
 };
@@ -56,11 +57,12 @@ pub fn successor(old: &Arc<Image>, new: &Arc<Image>) {
     plan.changes_nothing();
     plan.shadow();
     let functions = FunctionIdentities::new(&plan, &lineage);
-    let Ok(code) = bind::code(&plan, &functions, PLACES[1]) else { return };
+    let residents = Residents::of(&plan, &lineage, &functions);
+    let Ok(code) = bind::code(&plan, &functions, &residents, PLACES[1]) else { return };
     let mut memory = |slots: &[Addr]| {
         Ok(slots.iter().map(|slot| (slot.0 % 3 != 0).then(|| slot.0.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect())
     };
-    let _ = bind::bind(&plan, &lineage, &functions, &code, PLACES[1], &mut memory);
+    let _ = bind::bind(&plan, &lineage, &functions, &residents, &code, PLACES[1], &mut memory);
     let merged: Vec<Addr> = lineage.placed(0).homes.objects.iter().copied().step_by(3).collect();
     let left = [merge::Left { generation: 0, merged: &merged }];
     for question in merge::questions(&plan, &left) {

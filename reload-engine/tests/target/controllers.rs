@@ -59,14 +59,20 @@ fn ledger_of_two_controllers() -> Outcome {
     check(other.ledger(9)? == all, "also for somebody who comes from another program")?;
     check(matches!(other.begin(0), Err(Error::Stale)), "begin with an old revision")?;
     let shadow = PathBuf::from(&target.library.path);
-    check(matches!(other.begin_and_load(0, &shadow, 0, u64::MAX), Err(Error::Stale)), "the same with more to do")?;
+    check(
+        matches!(other.begin_and_load(0, &shadow, 0..u64::MAX, || ()), Err(Error::Stale)),
+        "the same with more to do",
+    )?;
     target.link.begin(3)?;
     let own = std::process::id();
     check(matches!(other.begin(3), Err(Error::Busy { pid }) if pid == own), "only one may reload")?;
     check(matches!(other.set_ledger(3, Vec::new()), Err(Error::Busy { .. })), "nor change what it will change")?;
     check(matches!(other.allow_tracer(1), Err(Error::Busy { .. })), "nor let another tracer in")?;
     check(matches!(other.adapted(), Err(Error::Busy { .. })), "nor hear what an adapter tells the one")?;
-    check(matches!(other.begin_and_load(3, &shadow, 0, u64::MAX), Err(Error::Busy { .. })), "nor load anything")?;
+    check(
+        matches!(other.begin_and_load(3, &shadow, 0..u64::MAX, || ()), Err(Error::Busy { .. })),
+        "nor load anything",
+    )?;
     check(other.ledger(0)? == all, "and both of its answers were taken")?;
     target.link.end()?;
     other.begin(3)?;

@@ -45,11 +45,11 @@ fn shadow_lands_near() -> Outcome {
     }
     let (low, high) = (target.library.start - (1 << 12), target.library.start);
     let path = target.folder.path().join("shadow-0.so");
-    let crowded = target.link.load(&path, low, high);
+    let crowded = target.link.load(&path, low..high);
     check(matches!(crowded, Err(Error::Agent(_))), "no room is a clear failure")?;
     let text = target.folder.path().join("text.so");
     fs::write(&text, "not a library")?;
-    check(matches!(target.link.load(&text, 0, 1 << 47), Err(Error::Agent(_))), "so is a text file")?;
+    check(matches!(target.link.load(&text, 0..1 << 47), Err(Error::Agent(_))), "so is a text file")?;
     target.link.end()?;
     check(target.link.modules()?.iter().all(|module| !module.path.contains("shadow-")), "not committed, not kept")?;
     target.sweep()
@@ -84,6 +84,6 @@ fn load_near(target: &mut Target, near: u64, name: &str) -> Result<(LoadedModule
     check(start.abs_diff(near) < 1 << 30, "reserved near")?;
     let copy = target.folder.path().join(name);
     fs::copy(&target.library.path, &copy)?;
-    let module = target.link.load(&copy, start, start + size)?;
+    let module = target.link.load(&copy, start..start + size)?;
     Ok((module, start..start + size))
 }
