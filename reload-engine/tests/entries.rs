@@ -80,7 +80,9 @@ impl World {
     /// The generation whose code runs when `name` of generation `of` is called, and over how many jumps.
     fn runs(&self, name: &str, of: usize) -> (usize, usize) {
         let placed = self.lineage.placed(of);
-        let mut at = placed.bias.addr(placed.image.function_named(name).expect("it has it")).0;
+        let mut functions = placed.image.functions.iter();
+        let function = functions.find(|function| placed.image.function_name(function) == name).expect("it has it");
+        let mut at = placed.bias.addr(function.address).0;
         for jumps in 0..4 {
             // Past an `endbr64`.
             let start = if self.bytes(at, 4) == [0xf3, 0x0f, 0x1e, 0xfa] { at + 4 } else { at };

@@ -396,13 +396,6 @@ impl Analysis {
         }
     }
 
-    /// Where the function of this name begins, if there is one.
-    pub fn function_named(&self, name: &str) -> Option<Vaddr> {
-        let key = NameKey::of_function(name);
-        let mut functions = self.functions.iter().filter(|function| function.key == key && !function.indirect);
-        functions.next().map(|function| function.address)
-    }
-
     /// Index of the first function that starts at `address`.
     pub fn function_starting_at(&self, address: Vaddr) -> Option<usize> {
         let index = self.function_places.below(address.0);

@@ -11,6 +11,7 @@ use reload_protocol::{Range, Segment};
 use super::{
     Plan,
     homes::{Homes, storage},
+    hooks::Hooks,
     start_up::Known,
 };
 use crate::{
@@ -59,6 +60,7 @@ pub struct Placed {
     pub families: Vec<u32>,
     /// The families that this generation implements anew.
     pub implements: Vec<(u32, u32)>,
+    pub hooks: Hooks,
     pub homes: Homes,
     /// Parallel to the image's functions: which storage they use, as a hash ([`super::homes::storage`]).
     pub storage: Vec<u64>,
@@ -130,7 +132,7 @@ impl Lineage {
         for (function, of) in image.functions.iter().enumerate() {
             lineage.found(of.key, Instance { generation: 0, function: function as u32 });
         }
-        let storage = storage(&image, &homes);
+        let (storage, hooks) = (storage(&image, &homes), Hooks::of(&image));
         let all = (0..image.functions.len() as u32).collect();
         let first = Placed {
             number: Generation(0),
@@ -140,6 +142,7 @@ impl Lineage {
             tls_module,
             families: all,
             implements: Vec::new(),
+            hooks,
             homes,
             storage,
             meant: HashMap::new(),
@@ -263,6 +266,7 @@ impl Lineage {
             tls_module,
             families,
             implements,
+            hooks: plan.hooks,
             storage,
             meant: plan.decisions.clone().into_meant(),
             rebound_entries: at_entries(&plan.image, code),

@@ -13,6 +13,7 @@ mod detours;
 pub mod entries;
 mod guard;
 pub mod homes;
+pub mod hooks;
 mod lasting;
 pub mod lineage;
 mod matching;
@@ -26,6 +27,7 @@ mod tls;
 use attribution::Decisions;
 use continuity::{match_functions, partnered};
 use homes::PlannedHomes;
+use hooks::Hooks;
 use lineage::{Implementers, Instance, Lineage};
 use start_up::StartUp;
 use tls::TlsPlan;
@@ -56,6 +58,7 @@ pub struct Plan {
     pub lenders: HashSet<u32>,
     pub tls: TlsPlan,
     pub start_up: StartUp,
+    pub hooks: Hooks,
     /// Where the shadow's additional TLS pairs stand.
     pub extra: Vaddr,
     pub functions: FunctionCounts,
@@ -184,6 +187,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         decisions,
         tls,
         start_up,
+        hooks: Hooks::of(&image),
         extra,
         functions: difference.counts,
         statics: StaticCounts::default(),

@@ -18,11 +18,6 @@ use crate::{
     model::{Addr, Vaddr},
 };
 
-/// The name of the hook that the code which still runs has called before a reload.
-pub const BEFORE: &str = "superreload_before";
-/// The same of the one that is called in the new code, afterwards.
-pub const AFTER: &str = "superreload_after";
-
 /// So many functions are followed however large a part of the file they are.
 const FEW: usize = 64;
 
@@ -121,7 +116,7 @@ impl<'a> Search<'a> {
         let start_up = plan.start_up.constructors.iter().chain(&plan.start_up.destructors);
         start_up.chain(&plan.implements).for_each(|function| search.join(*function as usize));
         // Hooks are called in whichever generation is active, and the unwinder asks what the frames of this file name.
-        let hooks = [BEFORE, AFTER].into_iter().filter_map(|name| image.function_named(name));
+        let hooks = plan.hooks.before.into_iter().chain(plan.hooks.after);
         hooks.chain(image.personalities.iter().copied()).for_each(|function| search.join_at(function));
         search.join_what_data_leads_to();
         Some(search)

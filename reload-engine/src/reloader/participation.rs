@@ -12,7 +12,7 @@ use crate::{
     image::demangle,
     ledger::{Missed, Wishes},
     model::{Addr, Details, Generation, LoadBias, Receipt, Stage, file_name},
-    plan::{Plan, lineage::Placed, residents},
+    plan::{Plan, hooks, lineage::Placed},
     target::link::AgentLink,
 };
 
@@ -22,23 +22,25 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A function of the library that is called by its name: `int superreload_before(unsigned generation)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// In the code that still runs, before anything has changed.
     Before,
-    /// In the code that runs from now on.
     After,
 }
 
 impl Hook {
     pub fn name(self) -> &'static str {
         match self {
-            Hook::Before => residents::BEFORE,
-            Hook::After => residents::AFTER,
+            Hook::Before => hooks::BEFORE,
+            Hook::After => hooks::AFTER,
         }
     }
 
     /// Where the hook lies in this generation, if it has one.
     pub fn of(self, placed: &Placed) -> Option<Addr> {
-        Some(placed.bias.addr(placed.image.function_named(self.name())?))
+        let hook = match self {
+            Hook::Before => placed.hooks.before,
+            Hook::After => placed.hooks.after,
+        };
+        hook.map(|hook| placed.bias.addr(hook))
     }
 }
 
