@@ -554,31 +554,39 @@ impl<'a> Scanner<'a> {
 
 /// What all parts found, in the order of the file, and what follows from the whole of it.
 fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Scan {
-    let parts = &mut parts[..];
     let recurring = parts.iter_mut().map(|part| std::mem::take(&mut part.scan.recurring)).collect();
-    let (recurring, scan) =
-        image.hands.both(|| Recurring::joined(recurring), || joined_findings(image, parts, landing_pads));
-    Scan { recurring, ..scan }
+    let mentions = lists(&mut parts, |part| &mut part.scan.mentions);
+    let references = lists(&mut parts, |part| &mut part.scan.references);
+    let counted =
+        |count: &mut u32, of_part: &Vec<Mention>| Some(std::mem::replace(count, *count + of_part.len() as u32));
+    let before: Vec<u32> = mentions.iter().scan(0, counted).collect();
+    // About as long as the rest: most of it is copied.
+    let long = || {
+        let mut references = together(references);
+        references.sort_unstable_by_key(|reference| reference.site);
+        (Recurring::joined(recurring), together(mentions), references)
+    };
+    let ((recurring, mentions, references), scan) =
+        image.hands.both(long, || joined_findings(image, &mut parts, &before, landing_pads));
+    Scan { recurring, mentions, references, ..scan }
 }
 
-/// The same of all but what recurs.
-fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], landing_pads: &[Vaddr]) -> Scan {
+/// The same of all but the longest lists; `mentions_before` says for each part how many those before it have.
+fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], mentions_before: &[u32], landing_pads: &[Vaddr]) -> Scan {
     let mut scan = Scan {
         bodies: vec![Body::default(); image.functions.len()],
-        references: together(parts, |part| &mut part.scan.references),
-        approaches: together(parts, |part| &mut part.scan.approaches),
-        tls_uses: together(parts, |part| &mut part.scan.tls_uses),
-        tls_displacements: together(parts, |part| &mut part.scan.tls_displacements),
-        relative_tables: together(parts, |part| &mut part.scan.relative_tables),
-        constants: together(parts, |part| &mut part.scan.constants),
+        approaches: together(lists(parts, |part| &mut part.scan.approaches)),
+        tls_uses: together(lists(parts, |part| &mut part.scan.tls_uses)),
+        tls_displacements: together(lists(parts, |part| &mut part.scan.tls_displacements)),
+        relative_tables: together(lists(parts, |part| &mut part.scan.relative_tables)),
+        constants: together(lists(parts, |part| &mut part.scan.constants)),
         ..Scan::default()
     };
     let mut facts: Vec<Facts> =
         image.functions.iter().map(|function| Facts { at: function.address, ..Facts::default() }).collect();
-    let mut mentions = 0;
-    for part in parts.iter_mut() {
+    for (part, before) in parts.iter_mut().zip(mentions_before) {
         for (mut aliases, found, mut body) in std::mem::take(&mut part.functions) {
-            body.mentions = body.mentions.start + mentions..body.mentions.end + mentions;
+            body.mentions = body.mentions.start + before..body.mentions.end + before;
             let Some(last) = aliases.next_back() else { continue };
             for alias in aliases {
                 facts[alias] = found;
@@ -587,17 +595,15 @@ fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], landing_pads: &[Vad
             facts[last] = found;
             scan.bodies[last] = body;
         }
-        mentions += part.scan.mentions.len() as u32;
     }
-    scan.mentions = together(parts, |part| &mut part.scan.mentions);
-    let mut padding = Padding(together(parts, |part| &mut part.padding.0));
-    let possible_tables = together(parts, |part| &mut part.possible_tables);
+    let mut padding = Padding(together(lists(parts, |part| &mut part.padding.0)));
+    let possible_tables = together(lists(parts, |part| &mut part.possible_tables));
     // Labels whose addresses stand in data: computed jumps may arrive there.
     let labels = image.tables.relocations.iter().filter_map(|relocation| match relocation.resolves {
         Resolves::Here(target) if relocation.kind == RelocationKind::Address => Some(target),
         _ => None,
     });
-    let mut stray_targets = together(parts, |part| &mut part.stray_targets);
+    let mut stray_targets = together(lists(parts, |part| &mut part.stray_targets));
     stray_targets.extend(labels.filter(|target| image.function_starting_at(*target).is_none()));
     stray_targets.extend_from_slice(landing_pads);
     stray_targets.extend(switches::cases(image, possible_tables));
@@ -612,19 +618,26 @@ fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], landing_pads: &[Vad
     }
     padding.0.sort_unstable();
     scan.entries = entry::decide(&facts, &mut padding);
-    scan.references.sort_unstable_by_key(|reference| reference.site);
     scan.approaches.sort_unstable_by_key(|reference| reference.site);
     scan.relative_tables.sort_unstable();
     scan.relative_tables.dedup();
     scan
 }
 
-/// What all parts have in a list, in their order.
-fn together<'a, T>(parts: &mut [Scanner<'a>], list: impl for<'b> Fn(&'b mut Scanner<'a>) -> &'b mut Vec<T>) -> Vec<T> {
-    let Some((first, rest)) = parts.split_first_mut() else { return Vec::new() };
-    let mut all = std::mem::take(list(first));
-    all.reserve_exact(rest.iter_mut().map(|part| list(part).len()).sum());
-    rest.iter_mut().for_each(|part| all.append(list(part)));
+/// What each part has in a list.
+fn lists<'a, T>(
+    parts: &mut [Scanner<'a>],
+    list: impl for<'b> Fn(&'b mut Scanner<'a>) -> &'b mut Vec<T>,
+) -> Vec<Vec<T>> {
+    parts.iter_mut().map(|part| std::mem::take(list(part))).collect()
+}
+
+/// What several lists have, in their order.
+fn together<T>(lists: Vec<Vec<T>>) -> Vec<T> {
+    let mut lists = lists.into_iter();
+    let mut all = lists.next().unwrap_or_default();
+    all.reserve_exact(lists.as_slice().iter().map(Vec::len).sum());
+    lists.for_each(|mut list| all.append(&mut list));
     all.shrink_to_fit();
     all
 }

@@ -10,6 +10,10 @@ use super::{
 };
 use crate::image::{Content, Function, Image, NameKey, callers_of_each, closure_family, demangle};
 
+/// Index of no function. A table full of it has been written to: of one full of zeroes the kernel gives a page to whoever reads
+/// it first, and another one to whoever then writes.
+const NOBODY: u32 = u32::MAX;
+
 /// By function of the new file: the family it continues.
 pub fn match_functions(
     lineage: &Lineage,
@@ -20,13 +24,13 @@ pub fn match_functions(
     let mut partners = vec![None; image.functions.len()];
     let lasting = |function: &Function| !function.auxiliary && !function.indirect;
     // For each family the last new function of its name, which points at the one before it of that name.
-    let mut last: Vec<Option<usize>> = vec![None; lineage.families().len()];
-    let mut before: Vec<Option<usize>> = vec![None; image.functions.len()];
-    let mut known = Vec::with_capacity(image.functions.len());
-    for (index, function) in image.functions.iter().enumerate().filter(|(_, function)| lasting(function)) {
+    let mut last = vec![NOBODY; lineage.families().len()];
+    let mut before = vec![NOBODY; image.functions.len()];
+    let mut known: Vec<(u32, u32)> = Vec::with_capacity(image.functions.len());
+    for (index, function) in (0..).zip(&image.functions).filter(|(_, function)| lasting(function)) {
         let guess = known.last().map_or(0, |(_, family)| family + 1);
         if let Some(family) = lineage.newest_of(function.key, guess) {
-            before[index] = last[family as usize].replace(index);
+            before[index as usize] = std::mem::replace(&mut last[family as usize], index);
             known.push((index, family));
         }
     }
@@ -40,25 +44,26 @@ pub fn match_functions(
     let mut elsewhere = Vec::new();
     for (index, family) in known {
         // Each name once, at its last function.
-        if last[family as usize] != Some(index) {
+        if last[family as usize] != index {
             continue;
         }
-        let function = &image.functions[index];
+        let function = &image.functions[index as usize];
         let mut namesakes = lineage.namesakes(family).filter(|family| lasting(newest(*family)));
         let Some(family) = namesakes.next() else { continue };
         let more = namesakes.next();
         // Nearly all names are the only ones of their kind.
-        if more.is_none() && before[index].is_none() {
+        if more.is_none() && before[index as usize] == NOBODY {
             if may_be_same(&traits(newest(family)), &traits(function)) {
-                partners[index] = Some(family);
+                partners[index as usize] = Some(family);
             } else {
-                elsewhere.push((index as u32, family));
+                elsewhere.push((index, family));
             }
             continue;
         }
         let mut families: Vec<u32> = [family].into_iter().chain(more).chain(namesakes).collect();
         families.reverse();
-        let mut news: Vec<usize> = std::iter::successors(Some(index), |index| before[*index]).collect();
+        let one_before = |index: &usize| Some(before[*index] as usize).filter(|_| before[*index] != NOBODY);
+        let mut news: Vec<usize> = std::iter::successors(Some(index as usize), one_before).collect();
         news.reverse();
         let old: Vec<Traits> = families.iter().map(|family| traits(newest(*family))).collect();
         let new: Vec<Traits> = news.iter().map(|index| traits(&image.functions[*index])).collect();
