@@ -234,6 +234,13 @@ fn what_tables_and_pointers_lead_into_runs_in_the_shadow() {
     let edited = |function: &str| assembly.replace(&format!("{function}: movl $1"), &format!("{function}: movl $2"));
     assert_eq!(residents(assembly, &edited("hop"), &["-O2"]).0, names(&["hop", "other"]));
     assert_eq!(residents(assembly, &edited("lead"), &["-O2"]).0, names(&["lead", "more"]));
+    // Behind the table of one switch stands that of another, in another function.
+    let cases: String = (0..8).map(|case| format!("case {case}: return step({case} * {case} + 1) * 3;")).collect();
+    let switches = format!(
+        "static int count; __attribute__((noinline)) int step(int x) {{ return count += x; }}\n\
+         int hop(int x) {{ switch (x) {{ {cases} }} return 1; }} int other(int x) {{ switch (x) {{ {cases} }} return 2; }}"
+    );
+    assert_eq!(residents(&switches, &switches.replace("return 1", "return 3"), &["-O1"]).0, names(&["hop"]));
     // Labels in data, which old code may come to jump to.
     let labels = "int count; int work(int x) { return x + 1; } int hop(int x) { static void *to[] = {&&one, &&two};\n\
                   goto *to[x & 1]; one: return ++count; two: return --count; }";

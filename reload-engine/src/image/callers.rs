@@ -115,22 +115,22 @@ pub fn exits(image: &Image, code: &Range<Vaddr>, body: u64) -> Option<Exits> {
     let bytes = &bytes[..bytes.len().min(code.end.0.saturating_sub(code.start.0) as usize)];
     let mut decoder = Decoder::with_ip(64, bytes, code.start.0, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
-    let mut exits = Exits::default();
+    let (mut exits, mut after_call) = (Exits::default(), false);
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
         if instruction.is_invalid() && instruction.ip() - code.start.0 < body {
             return None;
         }
-        if !code::is_padding(&instruction) {
-            // A call may be one that returns.
-            exits.at_end = !matches!(
-                instruction.flow_control(),
-                FlowControl::Return
-                    | FlowControl::UnconditionalBranch
-                    | FlowControl::IndirectBranch
-                    | FlowControl::Exception
-            );
-        }
+        exits.at_end = match instruction.flow_control() {
+            // What is padded after a call has been told that the call does not return.
+            _ if code::is_padding(&instruction) => exits.at_end && !after_call,
+            FlowControl::Return
+            | FlowControl::UnconditionalBranch
+            | FlowControl::IndirectBranch
+            | FlowControl::Exception => false,
+            _ => true,
+        };
+        after_call = matches!(instruction.flow_control(), FlowControl::Call | FlowControl::IndirectCall);
         if instruction.mnemonic() == Mnemonic::Lea && instruction.is_ip_rel_memory_operand() {
             exits.addresses.push(Vaddr(instruction.ip_rel_memory_address()));
         }

@@ -206,11 +206,24 @@ impl<'a> Search<'a> {
             if image.function_starting_at(address).is_none_or(|function| self.functions.of(function).is_none()) {
                 self.join_at(address);
             }
-            // Switches lead nowhere else; what is written by hand, and virtual tables of distances, may.
-            for target in code_led_to(image, address) {
-                self.cases = self.cases.checked_sub(1)?;
-                self.join_at(target);
+            self.follow_table(address)?;
+        }
+        Some(())
+    }
+
+    /// Has run there what a table of distances leads to, if there is one: the cases of a switch, which all lie in one function,
+    /// or functions. What stands behind a table may be another one, whose distances count from elsewhere. `None`: there is too
+    /// much of it.
+    fn follow_table(&mut self, table: Vaddr) -> Option<()> {
+        let image = self.image;
+        let mut switch = None;
+        for target in code_led_to(image, table) {
+            self.cases = self.cases.checked_sub(1)?;
+            let covering = image.function_covering(target);
+            if image.function_starting_at(target).is_none() && *switch.get_or_insert(covering) != covering {
+                break;
             }
+            covering.into_iter().for_each(|function| self.join(function));
         }
         Some(())
     }
