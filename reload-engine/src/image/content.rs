@@ -159,10 +159,7 @@ fn entries(image: &Image) -> Vec<u128> {
 
 /// Every address at which something else may begin, ascending: an anonymous constant ends at the next one.
 fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
-    let pointed = image.tables.relocations.iter().filter_map(|relocation| match &relocation.resolves {
-        Resolves::Here(target) => Some(*target),
-        Resolves::Symbol { here, .. } => *here,
-    });
+    let pointed = image.tables.relocations.iter().filter_map(|relocation| relocation.resolves.here());
     let named = image.objects.iter().filter(|object| object.constant).flat_map(|o| [o.address, o.end()]);
     let mentioned = scan.constants.iter().copied();
     let mut all: Vec<u64> = pointed

@@ -119,6 +119,16 @@ pub enum Resolves {
     Symbol { name: Range<u32>, addend: i64, here: Option<Vaddr> },
 }
 
+impl Resolves {
+    /// What it resolves to in this file, if that is where the loader finds it.
+    pub fn here(&self) -> Option<Vaddr> {
+        match self {
+            Resolves::Here(here) => Some(*here),
+            Resolves::Symbol { here, .. } => *here,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RelocationKind {
     /// A 64-bit address.

@@ -11,7 +11,7 @@ use gimli::{
 };
 use twox_hash::XxHash3_128;
 
-use super::{Image, Resolves};
+use super::Image;
 use crate::model::Vaddr;
 
 type Input<'data> = EndianSlice<'data, LittleEndian>;
@@ -102,10 +102,7 @@ pub fn read(image: &Image) -> Tables {
 fn led_to(image: &Image, pointer: Pointer) -> Option<Vaddr> {
     match pointer {
         Pointer::Direct(address) => Some(Vaddr(address)),
-        Pointer::Indirect(slot) => match image.relocation_at(Vaddr(slot))?.resolves {
-            Resolves::Here(here) => Some(here),
-            Resolves::Symbol { here, .. } => here,
-        },
+        Pointer::Indirect(slot) => image.relocation_at(Vaddr(slot))?.resolves.here(),
     }
 }
 

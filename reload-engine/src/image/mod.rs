@@ -122,10 +122,15 @@ pub struct Function {
 impl Function {
     /// Of references that ascend by site, those that stand in it.
     pub fn those_in<'a>(&self, references: &'a [CodeReference]) -> &'a [CodeReference] {
-        let first = references.partition_point(|reference| reference.site < self.address);
-        let here = references[first..].partition_point(|reference| reference.site < self.end);
-        &references[first..first + here]
+        those_in(&(self.address..self.end), references)
     }
+}
+
+/// Of references that ascend by site, those that stand in this range.
+pub fn those_in<'a>(range: &Range<Vaddr>, references: &'a [CodeReference]) -> &'a [CodeReference] {
+    let first = references.partition_point(|reference| reference.site < range.start);
+    let here = references[first..].partition_point(|reference| reference.site < range.end);
+    &references[first..first + here]
 }
 
 /// A static: the program's state, or a named constant.
@@ -439,10 +444,7 @@ impl Analysis {
 
     /// The object that lies at the address, or the one whose GOT slot it is.
     pub fn object_meant(&self, target: Vaddr) -> Option<usize> {
-        let through_got = || match &self.relocation_at(target)?.resolves {
-            Resolves::Symbol { here: Some(here), .. } | Resolves::Here(here) => self.object_at(*here),
-            Resolves::Symbol { here: None, .. } => None,
-        };
+        let through_got = || self.object_at(self.relocation_at(target)?.resolves.here()?);
         self.object_at(target).or_else(through_got)
     }
 

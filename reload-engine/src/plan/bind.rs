@@ -317,10 +317,7 @@ fn source_of(lineage: &Lineage, module: u64, offset: u64, words: u8) -> Option<(
     let wanted = if words == 2 { RelocationKind::TlsDescriptor } else { RelocationKind::ThreadPointerOffset };
     lineage.all().iter().filter(|placed| placed.tls_module == module).find_map(|placed| {
         placed.image.tables.relocations.iter().filter(|relocation| relocation.kind == wanted).find_map(|relocation| {
-            let here = match &relocation.resolves {
-                Resolves::Here(here) => *here,
-                Resolves::Symbol { here, .. } => (*here)?,
-            };
+            let here = relocation.resolves.here()?;
             // The slot of a variable that lives in another block was bound to that one.
             let variable = placed.image.thread_local_at(here.0)?;
             if placed.homes.thread_locals[variable].0 != module {

@@ -437,7 +437,8 @@ fn text(image: &Image, bias: LoadBias) -> impl Iterator<Item = Segment> {
     })
 }
 
-fn is_alone(image: &Image, function: usize) -> bool {
+/// Whether no other function of the file begins where the one of this index does.
+pub fn is_alone(image: &Image, function: usize) -> bool {
     let functions = &image.functions;
     let here = |index: Option<usize>| index.and_then(|index| functions.get(index)).map(|other| other.address);
     let address = functions[function].address;

@@ -9,11 +9,16 @@ use std::ops::Range;
 
 use foldhash::HashMap;
 
-use super::{Plan, bind::FunctionIdentities, lineage::Lineage, registration};
+use super::{
+    Plan,
+    bind::FunctionIdentities,
+    lineage::{Lineage, is_alone},
+    registration,
+};
 use crate::{
     image::{
-        CodeReference, Exit, Exits, Image, MOST_CASES, Relocation, RelocationKind, Resolves, SectionKind, code_led_to,
-        exits,
+        CodeReference, Exit, Exits, Image, MOST_CASES, Relocation, RelocationKind, SectionKind, code_led_to, exits,
+        those_in,
     },
     model::{Addr, Vaddr},
 };
@@ -57,7 +62,7 @@ impl Residents {
 
     /// Of references that ascend by site, those that stand in a resident.
     pub fn references<'a>(&'a self, references: &'a [CodeReference]) -> impl Iterator<Item = &'a CodeReference> {
-        self.code.iter().flat_map(|code| in_range(references, code))
+        self.code.iter().flat_map(|code| those_in(code, references))
     }
 
     /// Whether what stands at the address runs in the shadow.
@@ -69,12 +74,6 @@ impl Residents {
     pub fn calls(&self) -> &[Call] {
         &self.calls
     }
-}
-
-fn in_range<'a>(references: &'a [CodeReference], code: &Range<Vaddr>) -> &'a [CodeReference] {
-    let first = references.partition_point(|reference| reference.site < code.start);
-    let here = references[first..].partition_point(|reference| reference.site < code.end);
-    &references[first..first + here]
 }
 
 /// Follows code from what is implemented anew to what runs along with it.
@@ -126,9 +125,7 @@ impl<'a> Search<'a> {
     fn join_what_data_leads_to(&mut self) {
         let is_address = |it: &&Relocation| matches!(it.kind, RelocationKind::Address | RelocationKind::CallSlot);
         for relocation in self.image.tables.relocations.iter().filter(is_address) {
-            let (Resolves::Here(target) | Resolves::Symbol { here: Some(target), .. }) = relocation.resolves else {
-                continue;
-            };
+            let Some(target) = relocation.resolves.here() else { continue };
             let called = relocation.kind == RelocationKind::CallSlot;
             let is_left =
                 |first| if called { self.elsewhere(first).is_none() } else { self.functions.of(first).is_none() };
@@ -231,8 +228,7 @@ impl<'a> Search<'a> {
     /// Where calls of a function lead that does not run in the shadow: where its oldest entry leads to whatever runs, and will,
     /// by itself. One that depends on others may at times lead into its own code.
     fn elsewhere(&self, first: usize) -> Option<Addr> {
-        let functions = &self.image.functions;
-        let alone = functions.get(first + 1).is_none_or(|next| functions[first].address != next.address);
+        let alone = is_alone(self.image, first);
         let family = self.plan.partners[first].filter(|family| alone && !self.lineage.is_entangled(*family));
         family.and(self.functions.of(first))
     }
