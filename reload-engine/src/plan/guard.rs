@@ -14,7 +14,7 @@ use super::{
 use crate::{
     image::{
         Content, Function, Image, NameKey, RelocationKind, Resolves, demangle,
-        layout::{Head, Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, describe},
+        layout::{Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, Wanted, describe},
     },
     model::{Details, Vaddr},
 };
@@ -183,11 +183,11 @@ impl<'a> Touched<'a> {
             true => thread_locals,
             false => old.object_at(variable.address).is_some_and(|object| used.contains(&old.objects[object].key)),
         });
-        let names: HashSet<u64> =
-            variables.filter_map(|variable| Some(old.layouts().unit_of(variable.site)?.name)).collect();
-        let touched = &self.after;
-        let wanted = |head: &Head| names.contains(&head.name) || head.covers_any(touched);
-        Layouts::read_some(&new.bytes, wanted, &self.continued)
+        let of_variables = variables.filter_map(|variable| old.layouts().unit_of(variable.site));
+        // Nearly all code stays in the unit that it was in.
+        let of_code = old.layouts().units.iter().filter(|unit| unit.covers_any(&self.before));
+        let names: HashSet<u64> = of_variables.chain(of_code).map(|unit| unit.name).collect();
+        Layouts::read_some(&new.bytes, &Wanted { names: &names, code: &self.after, functions: &self.continued })
     }
 
     /// What to say where touched code has no type information.

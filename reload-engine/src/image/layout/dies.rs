@@ -121,7 +121,8 @@ impl Unit {
         let base = header.offset().0;
         let mut result = Unit { base, length: header.length_including_self(), ..Unit::default() };
         let unit = dwarf.unit(header)?;
-        result.note_head(dwarf, &unit);
+        result.note_head(&unit);
+        result.code = code_of(dwarf, &unit);
         let mut entries = Cursor::new(&unit.header, &unit.abbreviations);
         let mut shapes =
             Shapes::new(&unit.header, &unit.abbreviations, Questions { tag: is_of_interest, attribute: is_read });
@@ -317,24 +318,24 @@ impl Unit {
         Some(Die { offset, end, tag, flags, name: 0, target, number, extra: 0, of_trait: 0, implementor: 0 })
     }
 
-    /// Only its name and where its code lies: a small part of the work of [`Unit::read`].
+    /// Only what it is called: a small part of the work of [`Unit::read`].
     pub fn read_head(dwarf: &Dwarf<Reader<'_>>, header: UnitHeader<Reader<'_>>) -> gimli::Result<Unit> {
         let base = header.offset().0;
         let mut result = Unit { base, length: header.length_including_self(), ..Unit::default() };
-        let unit = dwarf.unit(header)?;
-        result.note_head(dwarf, &unit);
+        result.note_head(&dwarf.unit(header)?);
         Ok(result)
     }
 
-    fn note_head(&mut self, dwarf: &Dwarf<Reader<'_>>, unit: &gimli::Unit<Reader<'_>>) {
+    /// Only where its code lies.
+    pub fn read_code(dwarf: &Dwarf<Reader<'_>>, header: UnitHeader<Reader<'_>>) -> gimli::Result<Vec<Range<u64>>> {
+        Ok(code_of(dwarf, &dwarf.unit(header)?))
+    }
+
+    fn note_head(&mut self, unit: &gimli::Unit<Reader<'_>>) {
         self.name = hash(unit.name.unwrap_or_default().slice());
         self.split = unit.dwo_id.is_some();
         if let UnitType::Type { type_signature, type_offset } = unit.header.type_() {
             self.signed = Some((type_signature.0, self.base + type_offset.0));
-        }
-        let Ok(mut ranges) = dwarf.unit_ranges(unit) else { return };
-        while let Ok(Some(range)) = ranges.next() {
-            self.code.push(range.begin..range.end);
         }
     }
 
@@ -363,6 +364,15 @@ impl Unit {
         let offset = offset.checked_sub(self.base)? as u32;
         self.dies.binary_search_by_key(&offset, |die| die.offset).ok()
     }
+}
+
+fn code_of(dwarf: &Dwarf<Reader<'_>>, unit: &gimli::Unit<Reader<'_>>) -> Vec<Range<u64>> {
+    let mut code = Vec::new();
+    let Ok(mut ranges) = dwarf.unit_ranges(unit) else { return code };
+    while let Ok(Some(range)) = ranges.next() {
+        code.push(range.begin..range.end);
+    }
+    code
 }
 
 #[derive(Clone, Copy, Debug, Default)]

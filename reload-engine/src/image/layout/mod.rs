@@ -13,6 +13,7 @@ use std::{
     ops::Range,
 };
 
+use foldhash::{HashSet, HashSetExt as _};
 use gimli::{Dwarf, EndianSlice, LittleEndian, SectionId, UnitHeader};
 use object::{Object as _, ObjectSection as _};
 
@@ -119,11 +120,15 @@ pub struct Head {
 impl Head {
     /// Whether some of these addresses, which ascend, are code of this unit.
     pub fn covers_any(&self, addresses: &[Vaddr]) -> bool {
-        self.code.iter().any(|range| {
-            let first = addresses.partition_point(|address| address.0 < range.start);
-            addresses.get(first).is_some_and(|address| address.0 < range.end)
-        })
+        covers_any(&self.code, addresses)
     }
+}
+
+fn covers_any(code: &[Range<u64>], addresses: &[Vaddr]) -> bool {
+    code.iter().any(|range| {
+        let first = addresses.partition_point(|address| address.0 < range.start);
+        addresses.get(first).is_some_and(|address| address.0 < range.end)
+    })
 }
 
 /// The index of one file, or of some of its units.
@@ -145,10 +150,9 @@ impl Layouts {
         Layouts::read_units(bytes, None)
     }
 
-    /// The same of those units only that are `wanted`, whether one is typed they do not know before, and of their functions only
-    /// of those that begin at `functions`, which ascend.
-    pub fn read_some(bytes: &[u8], wanted: impl Fn(&Head) -> bool + Sync, functions: &[Vaddr]) -> Layouts {
-        Layouts::read_units(bytes, Some(&Wanted { units: &wanted, functions }))
+    /// The same of what is wanted only.
+    pub fn read_some(bytes: &[u8], wanted: &Wanted<'_>) -> Layouts {
+        Layouts::read_units(bytes, Some(wanted))
     }
 
     fn read_units(bytes: &[u8], wanted: Option<&Wanted<'_>>) -> Layouts {
@@ -170,7 +174,7 @@ impl Layouts {
     pub fn held_by(bytes: &[u8], functions: &[Vaddr]) -> Vec<(Vaddr, TypeKey)> {
         let Some(sections) = Sections::load(bytes) else { return Vec::new() };
         let dwarf = sections.dwarf();
-        let wanted = Wanted { units: &|head: &Head| head.covers_any(functions), functions };
+        let wanted = Wanted { names: &HashSet::new(), code: functions, functions };
         let (units, hands) = units(&dwarf, Some(&wanted));
         hands.map(0..units.list.len(), |index| shape::held(&units, index)).concat()
     }
@@ -266,28 +270,69 @@ impl<'data> Sections<'data> {
 }
 
 /// What of a file is to be read.
-struct Wanted<'a> {
-    /// Units, by their heads.
-    units: &'a (dyn Fn(&Head) -> bool + Sync),
+pub struct Wanted<'a> {
+    /// Units with these names, as [`Head::name`] has them.
+    pub names: &'a HashSet<u64>,
+    /// And those that the code at these addresses, which ascend, lies in.
+    pub code: &'a [Vaddr],
     /// Where the functions begin whose parameters are asked for, ascending.
-    functions: &'a [Vaddr],
+    pub functions: &'a [Vaddr],
 }
 
 /// The units that are wanted, or all, and who is to go on with them.
 fn units(dwarf: &Dwarf<Reader<'_>>, wanted: Option<&Wanted<'_>>) -> (Units, Hands) {
     let mut headers = headers(dwarf);
     if let Some(wanted) = wanted {
-        // One that cannot be read is left for whoever reads all.
-        let is_wanted = |header: &UnitHeader<Reader<'_>>| {
-            Unit::read_head(dwarf, *header).is_ok_and(|unit| unit.signed.is_some() || (wanted.units)(&unit.head()))
-        };
-        let hands = hands_for(&headers);
-        headers = hands.filter_map(headers, |header| is_wanted(&header).then_some(header));
+        headers = wanted.among(dwarf, headers);
     }
     let read = |header| Unit::read(dwarf, header, wanted.map(|wanted| wanted.functions)).unwrap_or_default();
     let hands = hands_for(&headers);
     (Units::of(hands.map(headers, read)), hands)
 }
+
+impl Wanted<'_> {
+    /// One that cannot be read is left for whoever reads all.
+    fn among<'data>(
+        &self,
+        dwarf: &Dwarf<Reader<'data>>,
+        headers: Vec<UnitHeader<Reader<'data>>>,
+    ) -> Vec<UnitHeader<Reader<'data>>> {
+        let hands = if headers.len() <= FEW_HEADS { Hands::One } else { Hands::All };
+        let is_named = |header| {
+            let unit = Unit::read_head(dwarf, header).ok()?;
+            Some((header, unit.signed.is_some() || self.names.contains(&unit.name)))
+        };
+        let heads = hands.filter_map(headers, is_named);
+        let (mut chosen, others): (Vec<_>, Vec<_>) = heads.into_iter().partition(|(_, is_named)| *is_named);
+        // Where a unit's code lies may be a list as long as its functions are many: it is read of as few as need be.
+        let code = |header| Unit::read_code(dwarf, header).unwrap_or_default();
+        let of_chosen = hands.map(&chosen, |(header, _)| code(*header)).concat();
+        let elsewhere = not_in(of_chosen, self.code);
+        if !elsewhere.is_empty() {
+            let covers = |header| covers_any(&code(header), &elsewhere);
+            chosen.extend(hands.filter_map(others, |(header, _)| covers(header).then_some((header, true))));
+            chosen.sort_by_key(|(header, _)| header.offset().0);
+        }
+        chosen.into_iter().map(|(header, _)| header).collect()
+    }
+}
+
+/// Of addresses, which ascend, those that are in none of these ranges.
+fn not_in(mut ranges: Vec<Range<u64>>, addresses: &[Vaddr]) -> Vec<Vaddr> {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut ranges = ranges.into_iter().peekable();
+    let mut end = 0;
+    let mut is_outside = |address: &Vaddr| {
+        while let Some(range) = ranges.next_if(|range| range.start <= address.0) {
+            end = end.max(range.end);
+        }
+        address.0 >= end
+    };
+    addresses.iter().copied().filter(|address| is_outside(address)).collect()
+}
+
+/// So many units' heads are read by whoever wants them.
+const FEW_HEADS: usize = 64;
 
 /// Who is to read these units.
 pub(super) fn hands_for(units: &[UnitHeader<Reader<'_>>]) -> Hands {
