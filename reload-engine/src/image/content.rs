@@ -4,7 +4,7 @@
 //! same constants by value, same handling of exceptions. The other direction does not hold, and need not: patching an
 //! unchanged function is harmless.
 
-use std::{borrow::Cow, ops::Range};
+use std::{cell::OnceCell, ops::Range};
 
 use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
@@ -13,6 +13,7 @@ use super::{
     Image, RelocationKind, Resolves, Section, SectionKind,
     code::{Mention, Scan},
     exceptions::{self, Named},
+    places::Places,
 };
 use crate::model::Vaddr;
 
@@ -50,18 +51,21 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         budget: BUDGET / image.functions.len().max(image.objects.len()).div_ceil(SHARE).max(1) as u32,
     };
     let none = HashMap::new();
-    let mut bounding = meaning(Cow::Owned(boundaries(image, scan)), &none);
-    bounding.bound_what_tables_lead_to();
-    let boundaries = bounding.boundaries;
+    let (own, extended) = (boundaries(image, scan), OnceCell::new());
+    let led_to = meaning(&own, &none).what_tables_lead_to();
+    let boundaries = match led_to.is_empty() {
+        true => &own,
+        false => extended.get_or_init(|| places(image, own.all().iter().copied().chain(led_to))),
+    };
     let indirect = image.functions.iter().enumerate().filter(|(_, function)| function.indirect);
-    let mut plain = meaning(Cow::Borrowed(&boundaries), &none);
+    let mut plain = meaning(boundaries, &none);
     let resolvers: HashMap<Vaddr, Option<u128>> =
         indirect.map(|(index, function)| (function.address, plain.function(index, scan))).collect();
     let functions = parts(image.functions.len());
     let objects = parts(image.objects.len());
     // What a part has read of constants for its functions serves for its statics.
     let part = |index: usize| {
-        let mut meaning = meaning(Cow::Borrowed(&boundaries), &resolvers);
+        let mut meaning = meaning(boundaries, &resolvers);
         let functions = functions.get(index).into_iter().flat_map(Range::clone);
         let functions: Vec<_> = functions.map(|function| meaning.function(function, scan)).collect();
         let objects = objects.get(index).into_iter().flat_map(Range::clone);
@@ -157,27 +161,28 @@ fn entries(image: &Image) -> Vec<u128> {
     entries
 }
 
-/// Every address at which something else may begin, ascending: an anonymous constant ends at the next one.
-fn boundaries(image: &Image, scan: &Scan) -> Vec<u64> {
+/// Every address at which something else may begin: an anonymous constant ends at the next one.
+fn boundaries(image: &Image, scan: &Scan) -> Places {
     let pointed = image.tables.relocations.iter().filter_map(|relocation| relocation.resolves.here());
     let named = image.objects.iter().filter(|object| object.constant).flat_map(|o| [o.address, o.end()]);
     let mentioned = scan.constants.iter().copied();
-    let mut all: Vec<u64> = pointed
-        .filter(|address| image.is_in_constant(*address))
-        .chain(mentioned)
-        .chain(named)
-        .map(|address| address.0)
-        .collect();
+    let all = pointed.filter(|address| image.is_in_constant(*address)).chain(mentioned).chain(named);
+    places(image, all.map(|address| address.0))
+}
+
+/// Each once.
+fn places(image: &Image, addresses: impl Iterator<Item = u64>) -> Places {
+    let mut all: Vec<u64> = addresses.collect();
     image.hands.sort(&mut all);
     all.dedup();
-    all
+    Places::of(all)
 }
 
 struct Meaning<'a> {
     image: &'a Image,
     exceptions: &'a exceptions::Tables,
     relative_tables: &'a [Vaddr],
-    boundaries: Cow<'a, [u64]>,
+    boundaries: &'a Places,
     /// What chooses the functions that an address only seems to stand for, by that address.
     resolvers: &'a HashMap<Vaddr, Option<u128>>,
     /// Parallel to the image's functions: what the address of each stands for, resolvers apart.
@@ -293,15 +298,10 @@ impl Meaning<'_> {
             .collect()
     }
 
-    /// Something begins wherever a table leads to.
-    fn bound_what_tables_lead_to(&mut self) {
+    /// The constants that tables lead to: something begins there.
+    fn what_tables_lead_to(&self) -> Vec<u64> {
         let targets = self.relative_tables.iter().flat_map(|table| self.distances(*table));
-        let targets: Vec<u64> =
-            targets.filter(|target| self.image.is_in_constant(*target)).map(|target| target.0).collect();
-        let boundaries = self.boundaries.to_mut();
-        boundaries.extend(targets);
-        boundaries.sort_unstable();
-        boundaries.dedup();
+        targets.filter(|target| self.image.is_in_constant(*target)).map(|target| target.0).collect()
     }
 
     /// A table that provably holds distances, as what they lead to.
@@ -541,9 +541,7 @@ impl Meaning<'_> {
         let bytes = self.image.bytes_from(start);
         let bytes = &bytes[..bytes.len().min((end.0 - start.0) as usize)];
         let last = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        let pointers = &self.image.tables.relocations;
-        let after = pointers.partition_point(|relocation| relocation.slot < end);
-        let pointer_end = pointers[..after].last().map_or(0, |relocation| relocation.slot.0 + 8);
+        let pointer_end = self.image.last_relocation_below(end).map_or(0, |relocation| relocation.slot.0 + 8);
         Vaddr((start.0 + last as u64).max(pointer_end.min(end.0)).max(start.0))
     }
 
@@ -553,9 +551,9 @@ impl Meaning<'_> {
         let Some(section) = self.image.section_at(start) else { return start };
         let bytes = self.image.bytes_from(start);
         let limit = section.end();
-        let first = self.boundaries.partition_point(|boundary| *boundary <= start.0);
+        let after = &self.boundaries.all()[self.boundaries.up_to(start.0)..];
         let mut searched = 0;
-        for end in self.boundaries[first..].iter().take_while(|end| **end < limit) {
+        for end in after.iter().take_while(|end| **end < limit) {
             let len = (*end - start.0) as usize;
             if self.counted_strings || bytes[searched.min(bytes.len())..len.min(bytes.len())].contains(&0) {
                 return Vaddr(*end);

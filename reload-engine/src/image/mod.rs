@@ -511,6 +511,11 @@ impl Analysis {
         self.tables.relocations.get(first..end).unwrap_or_default()
     }
 
+    /// The one whose slot begins last before `end`.
+    fn last_relocation_below(&self, end: Vaddr) -> Option<&Relocation> {
+        self.tables.relocations[..self.slot_places.below(end.0)].last()
+    }
+
     /// Whether a slot begins in the range.
     pub fn has_relocation_in(&self, range: Range<Vaddr>) -> bool {
         !self.relocations_in(range).is_empty()

@@ -16,7 +16,11 @@ pub struct Places {
 
 impl Places {
     pub fn new(ascending: impl Iterator<Item = u64>) -> Places {
-        let addresses: Vec<u64> = ascending.collect();
+        Places::of(ascending.collect())
+    }
+
+    /// Of addresses that ascend.
+    pub fn of(addresses: Vec<u64>) -> Places {
         let buckets = addresses.len();
         Places::with(addresses, buckets)
     }
@@ -36,6 +40,10 @@ impl Places {
         }
         below.push(addresses.len() as u32);
         Places { addresses, below, shift }
+    }
+
+    pub fn all(&self) -> &[u64] {
+        &self.addresses
     }
 
     /// How many addresses are lower than this one; so the index of the first that is not.
