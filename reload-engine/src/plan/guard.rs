@@ -170,22 +170,17 @@ impl<'a> Touched<'a> {
         let is_touched = |function: u32| self.after.binary_search(&new.functions[function as usize].address).is_ok();
         let references = new.references.iter().filter(|reference| reference.function.is_some_and(is_touched));
         let statics = references.filter_map(|reference| new.object_meant(reference.target));
-        let previous = |object: usize| homes.previous_objects[object].map(|previous| old.objects[previous].key);
-        let used: HashSet<NameKey> = statics
-            .filter(|object| kept.contains(object))
-            .flat_map(|object| [Some(new.objects[object].key), previous(object)])
-            .flatten()
-            .collect();
-        // Whatever uses one of them is taken to use all: they are few.
-        let thread_locals = new.tls_uses.iter().filter_map(|use_| use_.function).any(is_touched)
+        let used: HashSet<usize> = statics.filter(|object| kept.contains(object)).collect();
+        let previous = used.into_iter().filter_map(|object| homes.previous_objects[object]);
+        let layouts = old.layouts();
+        let variables = previous.flat_map(|object| layouts.variables_at(false, old.objects[object].address));
+        // Whatever uses one of the thread-locals is taken to use all: they are few.
+        let uses_thread_locals = new.tls_uses.iter().filter_map(|use_| use_.function).any(is_touched)
             || new.tls_displacements.iter().any(|displacement| is_touched(displacement.function));
-        let variables = old.layouts().variables.iter().filter(|variable| match variable.thread_local {
-            true => thread_locals,
-            false => old.object_at(variable.address).is_some_and(|object| used.contains(&old.objects[object].key)),
-        });
-        let of_variables = variables.filter_map(|variable| old.layouts().unit_of(variable.site));
+        let variables = variables.chain(if uses_thread_locals { layouts.thread_locals() } else { &[] });
+        let of_variables = variables.filter_map(|variable| layouts.unit_of(variable.site));
         // Nearly all code stays in the unit that it was in.
-        let of_code = old.layouts().units.iter().filter(|unit| unit.covers_any(&self.before));
+        let of_code = layouts.units.iter().filter(|unit| unit.covers_any(&self.before));
         let names: HashSet<u64> = of_variables.chain(of_code).map(|unit| unit.name).collect();
         Layouts::read_some(&new.bytes, &Wanted { names: &names, code: &self.after, functions: &self.continued })
     }
@@ -275,42 +270,32 @@ impl<'a> Touched<'a> {
 struct Kept<'a> {
     /// As it stands in the new file.
     name: &'a str,
-    old: Vec<&'a Variable>,
+    /// At least one.
+    old: &'a [Variable],
     new: &'a Variable,
 }
 
 /// Of what `after`, which describes the new file, knows.
 fn kept_statics<'a>(old: &'a Image, new: &'a Image, after: &'a Layouts, homes: &PlannedHomes) -> Vec<Kept<'a>> {
     let kept: HashSet<usize> = homes.kept.iter().copied().collect();
-    let object_of = |image: &'a Image, variable: &Variable| {
-        if variable.thread_local {
-            image.thread_local_at(variable.address.0).map(|index| (index, &image.thread_locals[index]))
-        } else {
-            image.object_at(variable.address).map(|index| (index, &image.objects[index]))
-        }
-        .filter(|(_, object)| object.address == variable.address)
+    let object = |variable: &Variable| {
+        let index = new.object_at(variable.address)?;
+        let previous = homes.previous_objects[index].filter(|_| kept.contains(&index))?;
+        Some((&new.objects[index], old.objects[previous].address))
     };
-    let mut by_name: HashMap<(NameKey, bool), Vec<&Variable>> = HashMap::new();
-    let mut by_index: HashMap<(usize, bool), Vec<&Variable>> = HashMap::new();
-    for variable in &old.layouts().variables {
-        if let Some((index, object)) = object_of(old, variable) {
-            by_name.entry((object.key, variable.thread_local)).or_default().push(variable);
-            by_index.entry((index, variable.thread_local)).or_default().push(variable);
-        }
-    }
-    let variables = after.variables.iter();
-    variables
-        .filter_map(|variable| {
-            let (index, object) = object_of(new, variable)?;
-            let stays =
-                if variable.thread_local { homes.thread_locals[index] != TlsHome::Own } else { kept.contains(&index) };
-            let previous = if variable.thread_local { &homes.previous_thread_locals } else { &homes.previous_objects };
-            // What goes on under another name is told by its place.
-            let previous = || by_index.get(&(previous.get(index).copied().flatten()?, variable.thread_local));
-            let old = by_name.get(&(object.key, variable.thread_local)).or_else(previous).filter(|_| stays)?;
-            Some(Kept { name: new.object_name(object), old: old.clone(), new: variable })
-        })
-        .collect()
+    let thread_local = |variable: &Variable| {
+        let index = new.thread_local_at(variable.address.0)?;
+        let stays = homes.thread_locals[index] != TlsHome::Own;
+        let previous = homes.previous_thread_locals[index].filter(|_| stays)?;
+        Some((&new.thread_locals[index], old.thread_locals[previous].address))
+    };
+    let kept = |variable: &'a Variable| {
+        let continued = if variable.thread_local { thread_local(variable) } else { object(variable) };
+        let (object, before) = continued.filter(|(object, _)| object.address == variable.address)?;
+        let old = old.layouts().variables_at(variable.thread_local, before);
+        (!old.is_empty()).then(|| Kept { name: new.object_name(object), old, new: variable })
+    };
+    after.variables().iter().filter_map(kept).collect()
 }
 
 /// Types that lost a shape and gained another; one that merely came or went harms nobody.
@@ -470,8 +455,8 @@ fn difference(was: &Layout, is: &Layout) -> Option<String> {
 
 /// Types of statics compared by name, as they stand: `int` against `unsigned`, another length, another struct.
 fn tell_statics(old: &Image, new: &Image, statics: &[Kept<'_>], findings: &mut Findings) {
-    let changed = statics.iter().filter(|kept| !kept.old.iter().any(|old| old.ty == kept.new.ty));
-    let changed: Vec<&Kept<'_>> = changed.filter(|kept| !kept.old.is_empty()).collect();
+    let changed: Vec<&Kept<'_>> =
+        statics.iter().filter(|kept| !kept.old.iter().any(|old| old.ty == kept.new.ty)).collect();
     let was = describe(&old.bytes, &changed.iter().map(|kept| kept.old[0].site).collect::<Vec<_>>());
     let is = describe(&new.bytes, &changed.iter().map(|kept| kept.new.site).collect::<Vec<_>>());
     for ((kept, was), is) in changed.iter().zip(&was).zip(&is) {

@@ -114,6 +114,22 @@ fn a_retired_generation_still_guards() {
 }
 
 #[test]
+fn of_namesakes_each_is_compared_with_what_it_was() {
+    check(
+        Language::C,
+        "int f(void) { static int level; return level += 1; }\n\
+         int g(void) { static float level; return level += 1; }\n",
+        ("+= 1", "+= 3"),
+        &[&["-O0"], &["-O2"]],
+        &[(
+            "retyped as the other one is",
+            &[("static int level", "static float level")],
+            "changed from `int` to `float` at the same size",
+        )],
+    );
+}
+
+#[test]
 fn harmful_edits_of_c_are_refused() {
     check(
         Language::C,

@@ -90,6 +90,12 @@ pub struct Variable {
     pub edges: Vec<Edge>,
 }
 
+impl Variable {
+    fn place(&self) -> (bool, Vaddr) {
+        (self.thread_local, self.address)
+    }
+}
+
 /// What a function takes and gives.
 #[derive(Clone, Debug)]
 pub struct Signature {
@@ -135,7 +141,8 @@ fn covers_any(code: &[Range<u64>], addresses: &[Vaddr]) -> bool {
 #[derive(Debug, Default)]
 pub struct Layouts {
     pub types: ByKey<Type>,
-    pub variables: Vec<Variable>,
+    /// Ascending by address, thread-locals behind the others.
+    variables: Vec<Variable>,
     /// Ascending by address.
     pub functions: Vec<Signature>,
     /// Ascending by place in `.debug_info`.
@@ -166,6 +173,7 @@ impl Layouts {
         for part in parts {
             layouts.absorb(part);
         }
+        layouts.variables.sort_by_key(Variable::place);
         layouts.functions.sort_by_key(|function| function.address);
         layouts
     }
@@ -182,6 +190,24 @@ impl Layouts {
     /// Whether the file says anything of types: without, "no difference" means nothing.
     pub fn is_known(&self) -> bool {
         self.elsewhere.is_none() && self.units.iter().any(|unit| unit.typed)
+    }
+
+    /// Ascending by address, thread-locals behind the others.
+    pub fn variables(&self) -> &[Variable] {
+        &self.variables
+    }
+
+    /// Those that lie exactly here, mostly one.
+    pub fn variables_at(&self, thread_local: bool, address: Vaddr) -> &[Variable] {
+        let place = (thread_local, address);
+        let first = self.variables.partition_point(|variable| variable.place() < place);
+        let here = self.variables[first..].partition_point(|variable| variable.place() == place);
+        &self.variables[first..first + here]
+    }
+
+    pub fn thread_locals(&self) -> &[Variable] {
+        let first = self.variables.partition_point(|variable| !variable.thread_local);
+        &self.variables[first..]
     }
 
     /// What the functions that begin here take and give.
