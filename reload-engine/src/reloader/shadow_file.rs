@@ -25,8 +25,8 @@ use crate::{
     plan::shadow::Edit,
 };
 
-/// Less is not worth a second visit, in bytes.
-const LITTLE: u64 = 1 << 20;
+/// Less debugging information is not worth a second visit, in bytes.
+const LITTLE: u64 = 128 << 10;
 /// So many bytes are written before another thread would have been woken for it.
 const QUICK: u64 = 256 << 10;
 
@@ -97,8 +97,7 @@ pub struct Writing {
 /// Begins to write the shadow of `image` to its path, without its debugging information.
 pub fn begin(image: &Arc<Image>) -> Writing {
     let image = Arc::clone(image);
-    let left: u64 = left_for_later(&image).map(|part| part.end - part.start).sum();
-    if (image.bytes.len() as u64).saturating_sub(left) <= QUICK {
+    if (image.bytes.len() as u64).saturating_sub(size_of(left_for_later(&image))) <= QUICK {
         return Writing { image, written: None };
     }
     let (done, written) = bounded(1);
@@ -151,8 +150,8 @@ fn write(image: &Image) -> io::Result<()> {
     let size = image.bytes.len() as u64;
     file.set_len(size)?;
     let mut at = 0;
-    for later in left_for_later(image).chain(iter::once(size..size)) {
-        write_part(&file, image, at..later.start)?;
+    for later in left_for_later(image).iter().chain(iter::once(&(size..size))) {
+        write_part(&file, image, &(at..later.start))?;
         at = at.max(later.end);
     }
     Ok(())
@@ -163,14 +162,16 @@ fn write(image: &Image) -> io::Result<()> {
 /// # Errors
 /// The store has no room for it: there is none in the file then, and the generation runs all the same.
 pub fn complete(image: &Image, spare: &mut Spare) -> io::Result<()> {
-    if left_for_later(image).next().is_none() {
+    if left_for_later(image).is_empty() {
         return Ok(());
     }
     let file = File::options().write(true).open(&image.path)?;
-    spare.with_room(|| left_for_later(image).try_for_each(|part| write_part(&file, image, part))).inspect_err(|_| {
-        // Where even that fails, the file cannot be used for anything.
-        let _ = strip(image);
-    })
+    spare.with_room(|| left_for_later(image).iter().try_for_each(|part| write_part(&file, image, part))).inspect_err(
+        |_| {
+            // Where even that fails, the file cannot be used for anything.
+            let _ = strip(image);
+        },
+    )
 }
 
 /// Removes a shadow and the folder made for it.
@@ -180,11 +181,17 @@ pub fn remove(path: &Path) {
     }
 }
 
-fn left_for_later(image: &Image) -> impl Iterator<Item = Range<u64>> {
-    image.tables.debugging.iter().filter(|range| range.end - range.start >= LITTLE).cloned()
+/// All debugging information or none: a part of it without the rest would mislead whoever reads it in between.
+fn left_for_later(image: &Image) -> &[Range<u64>] {
+    let all = &image.tables.debugging;
+    if size_of(all) < LITTLE { &[] } else { all }
 }
 
-fn write_part(file: &File, image: &Image, part: Range<u64>) -> io::Result<()> {
+fn size_of(parts: &[Range<u64>]) -> u64 {
+    parts.iter().map(|part| part.end - part.start).sum()
+}
+
+fn write_part(file: &File, image: &Image, part: &Range<u64>) -> io::Result<()> {
     match image.bytes.get(part.start as usize..part.end as usize) {
         Some(bytes) => file.write_all_at(bytes, part.start),
         // Sections that overlap.
