@@ -15,7 +15,7 @@ use super::{
     exceptions::{self, Named},
     places::Places,
 };
-use crate::model::Vaddr;
+use crate::{hands::Hands, model::Vaddr};
 
 /// Hashes parallel to the image's functions and objects.
 pub struct Hashes {
@@ -71,7 +71,17 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         let objects = objects.get(index).into_iter().flat_map(Range::clone);
         (functions, objects.map(|object| meaning.static_of(object)).collect::<Vec<_>>())
     };
-    let hashed = image.hands.map(0..functions.len().max(objects.len()), part);
+    let count = functions.len().max(objects.len());
+    let hashed = match image.hands {
+        // What the caller's processor has at hand serves for its half.
+        Hands::One if scan.constants.len() > MANY => {
+            let half = |parts: Range<usize>| Hands::One.map(parts, part);
+            let (mut here, there) = Hands::All.both(|| half(0..count / 2), || half(count / 2..count));
+            here.extend(there);
+            here
+        }
+        hands => hands.map(0..count, part),
+    };
     let (own, objects): (Vec<_>, Vec<_>) = hashed.into_iter().unzip();
     let (own, objects) = (own.concat(), objects.concat());
     let clones: Vec<(Vaddr, Vaddr)> =
@@ -92,6 +102,9 @@ fn parts(count: usize) -> Vec<Range<usize>> {
     let size = count.div_ceil(PARTS).max(LEAST);
     (0..count).step_by(size).map(|start| start..count.min(start + size)).collect()
 }
+
+/// Of a file that one thread goes through otherwise, so many mentions of constants are worth waking another one for.
+const MANY: usize = 2048;
 
 /// For how many functions or statics the budget is divided.
 const SHARE: usize = 8192;
