@@ -185,6 +185,14 @@ pub struct Failure {
     pub mtime: Option<SystemTime>,
 }
 
+impl Failure {
+    /// The message for where the module's name stands already.
+    pub fn without_name(&self, name: &str) -> &str {
+        let rest = self.message.strip_prefix(name).and_then(|rest| rest.strip_prefix(": "));
+        rest.unwrap_or(&self.message)
+    }
+}
+
 /// What identifies one state of a file on disk. Any difference is a change, an older time too.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FileStamp {

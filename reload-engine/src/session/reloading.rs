@@ -255,11 +255,11 @@ impl Worker {
         // Named before anybody followed it, as a library of the system: only now is its original worth a copy.
         if self.record.module(&path).is_none_or(|ledger| ledger.generations.is_empty()) {
             let known = self.record.module(&path).and_then(|ledger| ledger.rejected.as_ref()?.failure.clone());
-            let reason = known.map_or_else(
-                || "no copy of the file that the program loaded could be kept".to_owned(),
-                |failure| failure.message,
-            );
-            return refused(Stage::Read, &reason, "restart the target");
+            let reason =
+                known.as_ref().map_or("no copy of the file that the program loaded could be kept", |failure| {
+                    failure.without_name(&module.name)
+                });
+            return refused(Stage::Read, reason, "restart the target");
         }
         let deadline = Instant::now() + BUSY_PATIENCE;
         let bytes = Arc::new(reading.bytes);

@@ -9,6 +9,7 @@ use crate::window::{
     details::{
         Tab, card, changes, nothing, pair, passage,
         timeline::{self, dot, stage_colour, stages},
+        trace,
     },
     format, icons,
     scene::{Scene, View},
@@ -118,7 +119,15 @@ fn entry_details(
     card(ui, palette.canvas, palette.line, |ui| {
         if let Some(failure) = &receipt.failure {
             ui.label(RichText::new(format!("Stopped while {}", format::step(failure.stage))).font(theme::medium()));
-            ui.vertical(|ui| passage::show(ui, &failure.message, palette.text_secondary, &module.path, actions));
+            ui.vertical(|ui| {
+                passage::show(
+                    ui,
+                    trace::without_module(&failure.message, module),
+                    palette.text_secondary,
+                    &module.path,
+                    actions,
+                )
+            });
         }
         for (position, (stage, ms)) in stages(&receipt.timings_ms).into_iter().enumerate() {
             if ms > 0.0 {
