@@ -62,7 +62,7 @@ impl Lines {
                 let message = std::iter::once(message).chain(detail).cloned().collect::<Vec<_>>().join(": ");
                 self.line(target, SystemTime::now(), &Event::Notice { message })
             }
-            Update::Snapshot(_) => Ok(()),
+            Update::Snapshot(_) | Update::Done { .. } => Ok(()),
         }
     }
 

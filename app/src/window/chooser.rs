@@ -150,6 +150,8 @@ pub fn line<T>(ui: &mut Ui, entry: &Entry<T>, under_cursor: bool) -> (Response, 
     response.widget_info(|| WidgetInfo::labeled(Role::ListBoxOption, entry.enabled, name(entry)));
     ui.ctx().accesskit_node_builder(response.id, |node| node.set_selected(under_cursor));
     let clicked = response.clicked();
+    // Why an entry cannot be chosen does not always fit.
+    let response = if entry.enabled { response } else { controls::hint(response, &entry.detail) };
     if !ui.is_rect_visible(rect) {
         return (response, clicked);
     }

@@ -197,8 +197,8 @@ impl Dashboard {
         }
         // As the window stands now: of one that is minimised the rest of the input is that of its last frame.
         let focused = context.input(|input| input.raw.focused);
-        for message in news.iter().filter_map(News::toast) {
-            self.toast(message, false);
+        for (message, failed) in news.iter().filter_map(News::toast) {
+            self.toast(message, failed);
         }
         if !focused && let Some((summary, body)) = news::notification(&news) {
             context.send_viewport_cmd(ViewportCommand::RequestUserAttention(UserAttentionType::Critical));

@@ -1,7 +1,7 @@
 //! What happened that the user should learn of even while looking elsewhere. Pure: events in, words out.
 
 use nix::sys::signal::Signal;
-use reload_engine::model::Generation;
+use reload_engine::model::{Generation, Outcome, Receipt, Snapshot, Status};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum News {
@@ -13,15 +13,52 @@ pub enum News {
     Crashed { program: String, signal: i32 },
     /// Somebody else changed something: another window, a terminal.
     Elsewhere(String),
+    /// An order had no effect that could be seen, and why.
+    NoEffect { why: String, failed: bool },
 }
 
 impl News {
-    /// What is said in the corner of the window. Failures are told by the table and the details.
-    pub fn toast(&self) -> Option<String> {
+    /// What is said in the corner of the window, and whether it has to be read. Failures are told by the table and the details.
+    pub fn toast(&self) -> Option<(String, bool)> {
         match self {
-            News::Recovered { module } => Some(format!("{module} has recovered")),
-            News::Elsewhere(what) => Some(format!("{what}, by another dashboard or terminal")),
+            News::Recovered { module } => Some((format!("{module} has recovered"), false)),
+            News::Elsewhere(what) => Some((format!("{what}, by another dashboard or terminal"), false)),
+            News::NoEffect { why, failed } => Some((why.clone(), *failed)),
             News::Stopped { .. } | News::Crashed { .. } => None,
+        }
+    }
+}
+
+/// What the table does not show of an order to reload `all`, or one module, that has led to these receipts.
+pub fn without_effect(now: &Snapshot, all: bool, receipts: &[Receipt]) -> Option<News> {
+    let status = |receipt: &Receipt| now.modules.iter().find(|it| it.name == receipt.name).map(|it| it.status);
+    let why = |why: String| Some(News::NoEffect { why, failed: false });
+    if !all {
+        let receipt = receipts.first()?;
+        let name = &receipt.name;
+        return match (&receipt.failure, receipt.outcome) {
+            // Its row says that it is skipped, whatever becomes of it.
+            (Some(failure), _) if status(receipt) == Some(Status::Skipped) => {
+                let why = format!("`{name}` was not reloaded: {}", failure.without_name(name));
+                Some(News::NoEffect { why, failed: true })
+            }
+            (None, Outcome::Unchanged) => why(format!("`{name}` runs what is on disk already")),
+            _ => None,
+        };
+    }
+    let is_left = |receipt: &&Receipt| {
+        receipt.outcome == Outcome::Skipped
+            && matches!(status(receipt), Some(Status::Changed | Status::Refused | Status::Failed))
+    };
+    let left: Vec<&str> = receipts.iter().filter(is_left).map(|receipt| receipt.name.as_str()).collect();
+    let acted = |receipt: &Receipt| !matches!(receipt.outcome, Outcome::Unchanged | Outcome::Skipped);
+    match left.as_slice() {
+        [] if receipts.iter().any(acted) => None,
+        [] => why("Nothing to reload".to_owned()),
+        [name] => why(format!("`{name}` is left alone until its file changes; reload it by itself (R) to insist")),
+        several => {
+            let count = several.len();
+            why(format!("{count} modules are left alone until their files change; reload one by itself (R) to insist"))
         }
     }
 }

@@ -16,7 +16,7 @@ use reload_engine::{
 use crate::{
     config::{self, Config, wishes::Wishes},
     window::{
-        news::{News, is_crash, signal_of},
+        news::{News, is_crash, signal_of, without_effect},
         rows::{Index, Prepared, Query},
         stats::Stats,
     },
@@ -258,6 +258,11 @@ impl TargetTab {
                     self.grant();
                 }
                 Ok(Update::Event { time, event }) => news.extend(self.hear(time, event)),
+                Ok(Update::Done { command: Command::Reload { modules, .. }, receipts }) => {
+                    let snapshot = self.snapshot.as_deref();
+                    news.extend(snapshot.and_then(|now| without_effect(now, modules.is_empty(), &receipts)));
+                }
+                Ok(Update::Done { .. }) => {}
                 Ok(Update::CommandFailed { command, message, detail }) => {
                     self.expected.clear();
                     self.notice = Some(Notice { message, detail, failed: true, again: Some(command) });

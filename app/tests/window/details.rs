@@ -33,7 +33,7 @@ fn the_failure_tells_what_still_runs_and_what_happens_next() {
     window.assert_sees("Undefined symbol:");
     window.assert_sees("world_gravity.");
     window.assert_sees("Generation 41 still runs, with its state untouched.");
-    window.assert_sees("tried again when the file changes");
+    window.assert_sees("Tried again when the file changes");
     window.assert_sees("Link what is missing and build again");
 }
 
@@ -116,7 +116,7 @@ fn a_rolled_back_file_is_not_counted_as_waiting() {
         module.history.push(entry.into());
     });
     assert!(window.sees("Reload now"), "nothing waits for it");
-    window.assert_sees("is left alone until it changes");
+    window.assert_sees("is left alone, also by Reload now, until it changes");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use egui_kittest::kittest::Queryable;
 use reload_dashboard::worker::Request;
 use reload_engine::{
     error::Error,
-    model::{Connection, Generation, Mode, Outcome, Receipt, Status},
+    model::{Connection, Failure, Generation, Mode, Outcome, Receipt, Status},
     session::{Command, Event, Update},
 };
 
@@ -249,7 +249,37 @@ fn recoveries_and_other_peoples_doings_are_told_in_passing() {
         module.history.push(entry.into());
     });
     window.assert_sees("Recovered");
-    window.assert_sees("1 attempt that did not succeed");
+    window.assert_sees("Before that, 1 attempt did not succeed");
+}
+
+/// Of an order whose effect is nowhere to be seen, the window says why there is none.
+#[test]
+fn an_order_without_effect_is_answered() {
+    let mut window = Window::attached(sample::snapshot());
+    let skipped = |name: &str| Receipt::empty(name, Outcome::Skipped, Generation(1));
+    let done = |modules: &[&str], receipts: Vec<Receipt>| {
+        let modules = modules.iter().map(|name| (*name).to_owned()).collect();
+        Update::Done { command: Command::Reload { modules, force: false }, receipts }
+    };
+    // That one is skipped, or gone, its row says.
+    window.send(done(&[], vec![skipped("libtelemetry.so"), skipped("libanim_blend.so")]));
+    window.assert_sees("Nothing to reload");
+    window.send(done(&[], vec![skipped("libphysics.so")]));
+    window.assert_sees("`libphysics.so` is left alone until its file changes; reload it by itself (R) to insist");
+    window.send(done(&[], vec![skipped("libphysics.so"), skipped("libai_planner.so")]));
+    window.assert_sees("2 modules are left alone until their files change");
+    window.send(done(&["libweather.so"], vec![Receipt::empty("libweather.so", Outcome::Unchanged, Generation(4))]));
+    window.assert_sees("`libweather.so` runs what is on disk already");
+    let refused = |name: &str| {
+        let failure = sample::snapshot().modules[0].failure.clone();
+        let failure = failure.map(|failure| Failure { message: format!("{name}: it grew"), ..failure });
+        Receipt { failure, ..Receipt::empty(name, Outcome::Refused, Generation(0)) }
+    };
+    window.send(done(&["libtelemetry.so"], vec![refused("libtelemetry.so")]));
+    window.assert_sees("`libtelemetry.so` was not reloaded: it grew");
+    // The row of one that is not skipped tells it.
+    window.send(done(&["libphysics.so"], vec![refused("libphysics.so")]));
+    assert!(!window.sees("`libphysics.so` was not reloaded: it grew"));
 }
 
 #[test]

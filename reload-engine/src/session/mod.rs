@@ -154,6 +154,11 @@ pub enum Update {
         time: SystemTime,
         event: Event,
     },
+    /// What came of a command that nobody waited for, as far as modules were looked at for it.
+    Done {
+        command: Command,
+        receipts: Vec<Receipt>,
+    },
     /// A command that nobody waited for could not be carried out; one line, then detail.
     CommandFailed {
         command: Command,

@@ -33,7 +33,8 @@ impl Worker {
                 let message = chain.remove(0);
                 self.send(Update::CommandFailed { command, message, detail: chain });
             }
-            (None, Ok(_)) => {}
+            (None, Ok(Answer::Receipts(receipts))) => self.send(Update::Done { command, receipts }),
+            (None, Ok(Answer::Done)) => {}
         }
         true
     }

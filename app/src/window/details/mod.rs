@@ -191,7 +191,8 @@ fn buttons(
     let again = |ui: &mut Ui, actions: &mut Vec<Action>| {
         let label = if failed { "Try again" } else { "Reload" };
         let button = worded(icons::RELOAD, label, label, words).enabled(live && module.status != Status::Reloading);
-        if button.hint("Reload this module (R)").show(ui).clicked() {
+        let hint = if failed { "Try again: reload this module (R)" } else { "Reload this module (R)" };
+        if button.hint(hint).show(ui).clicked() {
             actions.push(Action::Reload(module.path.clone()));
         }
     };

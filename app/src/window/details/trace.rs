@@ -70,6 +70,11 @@ pub fn can_be_forced(failure: &Failure) -> bool {
     failure.trace.last().is_some_and(|remedy| remedy.contains("--force"))
 }
 
+/// Whether another attempt would end alike, whatever the file becomes.
+fn only_a_restart_helps(failure: &Failure) -> bool {
+    failure.trace.last().is_some_and(|remedy| remedy.starts_with("restart the target")) && !can_be_forced(failure)
+}
+
 /// What to do, in the window's words, and without what happens by itself: that depends on the mode, and is told below.
 fn remedy(failure: &Failure) -> Option<String> {
     let remedy = failure.trace.last()?;
@@ -179,12 +184,14 @@ fn consequence(scene: &Scene<'_>, module: &Module, failure: &Failure) -> (String
     if !scene.is_live() {
         return (running, None);
     }
-    let next = if covers(scene, module) {
-        "It is tried again when the file changes; Try again does so now."
+    let next = if only_a_restart_helps(failure) {
+        None
+    } else if covers(scene, module) {
+        Some("Tried again when the file changes; Try again (R) does so now.")
     } else {
-        "Auto does not cover this module: change the file and reload, or Try again now."
+        Some("Auto does not cover this module: change the file and reload, or Try again (R) now.")
     };
-    (running, Some(next))
+    (running, next)
 }
 
 /// Whether auto mode reloads the module by itself.
@@ -209,14 +216,19 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec
             ui,
             "Rolled back",
             &format!(
-                "Generation {} runs again. The file on disk is left alone until it changes; Reload takes it up anyway.",
+                "Generation {} runs again. The file on disk is left alone, also by Reload now, until it changes; \
+                 Reload (R) takes it up anyway.",
                 module.generation
             ),
         ),
         (Status::Changed, _) => nothing(
             ui,
             "Changed on disk",
-            "The file differs from what runs. Reload brings it into the program; nothing has been tried yet.",
+            if scene.is_live() {
+                "The file differs from what runs. Reload brings it into the program; nothing has been tried yet."
+            } else {
+                "The file differs from what runs; nothing has been tried yet."
+            },
         ),
         (Status::Reloading, _) => nothing(ui, "Reloading", "The new code is being prepared; the old one still runs."),
         (Status::Skipped, _) if module.mark == Mark::Skip => {
@@ -246,8 +258,8 @@ fn no_failure(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec
             match failures_before_last(module) {
                 0 => nothing(ui, if scene.has_ended() { "Reloaded" } else { "Up to date" }, &runs),
                 n => {
-                    let tries = format::count(n, "attempt that did not succeed", "attempts that did not succeed");
-                    nothing(ui, "Recovered", &format!("{runs} Before that, there was {tries}; see History."));
+                    let tries = format::count(n, "attempt", "attempts");
+                    nothing(ui, "Recovered", &format!("{runs} Before that, {tries} did not succeed; see History."));
                 }
             }
             if entry.receipt.generation == module.generation {
