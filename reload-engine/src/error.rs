@@ -16,7 +16,7 @@ pub enum Error {
     #[error("no running process is called `{name}`")]
     NoSuchName { name: String },
 
-    #[error("several processes are called `{name}`: {}", list(.pids)) ]
+    #[error("several processes are called `{name}`: {}; say which with --pid", list(.pids)) ]
     AmbiguousName { name: String, pids: Vec<u32> },
 
     /// The process has no agent, or not any more.

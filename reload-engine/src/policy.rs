@@ -210,10 +210,11 @@ fn unknown(wanted: &str, modules: &[Name<'_>]) -> Error {
         let name = name.strip_prefix("lib").unwrap_or(name);
         name.split(".so").next().unwrap_or(name).to_lowercase()
     };
+    // `c` of `libc.so.6` is in too many names.
+    let holds = |one: &str, other: &str| other.len() > 2 && one.contains(other);
     let part = stem(wanted);
     let names = || modules.iter().map(|module| file_name(module.path));
-    let alike: Vec<String> =
-        names().filter(|name| !part.is_empty() && (stem(name).contains(&part) || part.contains(&stem(name)))).collect();
+    let alike: Vec<String> = names().filter(|name| holds(&stem(name), &part) || holds(&part, &stem(name))).collect();
     let usual = modules.iter().filter(|module| module.usual).map(|module| file_name(module.path));
     let candidates = if alike.is_empty() { usual.collect() } else { alike };
     Error::NoSuchModule { wanted: wanted.to_owned(), candidates: candidates.into_iter().take(MOST).collect() }

@@ -81,12 +81,38 @@ impl Lines {
             line
         } else {
             let Some(text) = sentence(event) else { return Ok(()) };
-            let text = target.map_or_else(|| text.clone(), |pid| format!("[{pid}] {text}"));
-            let time = humantime::format_rfc3339_seconds(time);
-            if self.prefix.is_empty() { format!("{time} {text}\n") } else { format!("{}{text}\n", self.prefix) }
+            let before = match self.prefix {
+                "" => format!("{} ", humantime::format_rfc3339_seconds(time)),
+                prefix => prefix.to_owned(),
+            };
+            let before = target.map_or_else(|| before.clone(), |pid| format!("{before}[{pid}] "));
+            let further = receipt_of(event).map(further).unwrap_or_default();
+            let lines = std::iter::once(text).chain(further.into_iter().map(|line| format!("  {line}")));
+            lines.map(|line| format!("{before}{line}\n")).collect()
         };
         self.output.write_all(line.as_bytes())?;
         self.output.flush()
+    }
+}
+
+/// What the event is about, if it is an attempt that has ended.
+fn receipt_of(event: &Event) -> Option<&Receipt> {
+    match event {
+        Event::Reloaded { receipt, .. }
+        | Event::Refused { receipt, .. }
+        | Event::Failed { receipt, .. }
+        | Event::RolledBack { receipt, .. } => Some(receipt),
+        _ => None,
+    }
+}
+
+/// What a person must know besides the sentence about a receipt, a line each: what led to a failure and what to do about it, or
+/// what to beware of after a reload.
+pub fn further(receipt: &Receipt) -> Vec<String> {
+    match (&receipt.failure, receipt.outcome) {
+        (Some(failure), _) => failure.trace.iter().filter(|line| **line != failure.message).cloned().collect(),
+        (None, Outcome::Reloaded) => receipt.warnings.iter().map(|warning| format!("warning: {warning}")).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -127,10 +153,8 @@ fn sentence(event: &Event) -> Option<String> {
 pub fn summary(receipt: &Receipt) -> String {
     let name = &receipt.name;
     let reason = |failure: &Option<Failure>| {
-        failure.as_ref().map_or_else(String::new, |failure| {
-            let message = failure.message.strip_prefix(&format!("{name}: ")).unwrap_or(&failure.message);
-            format!(" in stage {}: {message}", failure.stage)
-        })
+        let told = |failure: &Failure| format!(" in stage {}: {}", failure.stage, failure.without_name(name));
+        failure.as_ref().map_or_else(String::new, told)
     };
     match receipt.outcome {
         Outcome::Reloaded => {
@@ -278,6 +302,10 @@ mod tests {
         assert!(
             summary(&receipt).starts_with("libfoo.so: reloaded, generation 2; functions: 3 changed; 0 statics kept")
         );
+        receipt.warnings = vec!["`items` changed its size".into()];
+        let event = Event::Reloaded { module: "libfoo.so".into(), receipt: receipt.clone() };
+        let lines = written(false, &event);
+        assert!(lines.ends_with("\n1970-01-01T00:00:00Z   warning: `items` changed its size\n"), "{lines}");
         receipt.details.python.added = vec!["f".into(), "C.g".into()];
         assert!(summary(&receipt).contains("3 changed; Python: added f, C.g; 0 statics"));
     }

@@ -32,7 +32,7 @@ pub fn modules(snapshot: &Snapshot, all: bool) -> String {
             text += &format!("\n{}: {unchecked}\n", module.name);
         }
         if let Some(failure) = &module.failure {
-            text += &format!("\n{}: {}\n", module.name, failure.message);
+            text += &format!("\n{}: {}\n", module.name, failure.without_name(&module.name));
             for line in failure.trace.iter().filter(|line| **line != failure.message) {
                 text += &format!("  {line}\n");
             }

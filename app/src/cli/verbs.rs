@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::{
     failure::{FAILED, Failure},
-    lines::{detail, say, summary, word},
+    lines::{detail, further, say, summary, word},
     tables,
 };
 
@@ -91,21 +91,10 @@ fn print_receipts(receipts: &[Receipt]) {
     let mut told = false;
     for receipt in receipts.iter().filter(noteworthy) {
         told = true;
-        match &receipt.failure {
-            Some(failure) => {
-                eprintln!("{}", summary(receipt));
-                for line in failure.trace.iter().filter(|line| **line != failure.message) {
-                    eprintln!("  {line}");
-                }
-            }
-            None => say(summary(receipt)),
-        }
-        for line in detail(receipt) {
-            say(format_args!("  {line}"));
-        }
-        let shown = receipt.outcome == Outcome::Reloaded;
-        for warning in receipt.warnings.iter().filter(|_| shown) {
-            say(format_args!("  warning: {warning}"));
+        let lines = std::iter::once(summary(receipt));
+        let rest = detail(receipt).into_iter().chain(further(receipt)).map(|line| format!("  {line}"));
+        for line in lines.chain(rest) {
+            if receipt.failure.is_some() { eprintln!("{line}") } else { say(line) }
         }
     }
     if !told {
@@ -149,8 +138,8 @@ pub fn rollback(pid: u32, module: String, generation: Option<u32>) -> Result<Exi
                 "{}: rolled back to generation {}; {:.1} ms, of which the target stood still {:.2} ms",
                 receipt.name, receipt.generation, receipt.timings_ms.total, receipt.timings_ms.pause
             ));
-            for warning in &receipt.warnings {
-                say(format_args!("  warning: {warning}"));
+            for line in further(receipt) {
+                say(format_args!("  {line}"));
             }
         }
     }
