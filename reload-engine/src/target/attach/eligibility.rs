@@ -122,12 +122,12 @@ impl Facts {
         }
         if self.shut && !may_trace_all {
             let reason = "it does not let processes of its own user look into it (PR_SET_DUMPABLE)";
-            return no(reason.into(), "run as root, or start it with `reload-dashboard run -- COMMAND`");
+            return no(reason.into(), "start it with `reload-dashboard run -- COMMAND`");
         }
         match &self.program {
             Some(Err(unsuited)) => return no(unsuited.to_string(), unsuited.remedy()),
             None if !may_trace_all => {
-                return no("its executable may not be looked at".into(), "run as its user or as root");
+                return no("its executable may not be looked at".into(), "make the file readable for you");
             }
             _ => {}
         }
@@ -156,7 +156,7 @@ impl Facts {
         }
         // The owner of a namespace may trace whatever runs in it (`user_namespaces(7)`); whether we are that, the attempt shows.
         if self.status.permitted_capabilities & !self.capabilities != 0 && !self.capabilities_elsewhere {
-            return no("it has capabilities that this program lacks".into(), "run as root");
+            return no("it has capabilities that this program lacks".into(), "run a copy without them (`setcap -r`)");
         }
         match self.yama_scope {
             0 => Ok(()),
@@ -167,7 +167,7 @@ impl Facts {
             ),
             scope => no(
                 format!("kernel.yama.ptrace_scope is {scope}: attaching takes CAP_SYS_PTRACE"),
-                "start it with `reload-dashboard run -- COMMAND`, or run as root",
+                "start it with `reload-dashboard run -- COMMAND`",
             ),
         }
     }
