@@ -59,6 +59,11 @@ pub enum Error {
     Display(display::Problem),
     #[error("starting the window's worker")]
     Worker(#[source] std::io::Error),
+    #[error(
+        "the display cannot be used: is it there, and may this user connect to it ($DISPLAY or $WAYLAND_DISPLAY, $XAUTHORITY)? \
+         `list`, `reload`, `watch` and `run --headless` need none"
+    )]
+    Unreachable(#[source] eframe::Error),
     #[error("opening the window")]
     Window(#[source] eframe::Error),
 }
@@ -140,7 +145,10 @@ pub fn run(start: Start) -> Result<(), Error> {
             Ok(Box::new(if beside { dashboard.beside() } else { dashboard }))
         }),
     )
-    .map_err(Error::Window)
+    .map_err(|error| match error {
+        eframe::Error::WinitEventLoop(_) => Error::Unreachable(error),
+        other => Error::Window(other),
+    })
 }
 
 /// Whether eframe has kept anything of a window before.
