@@ -168,7 +168,7 @@ impl Engine {
                 module: name.clone(),
                 stage: Stage::Plan,
                 reasons,
-                remedy: "change the code so that this holds, restart the target, or override with --force".into(),
+                remedy: remedy(entry, &candidate.content),
             })
         })?;
         clock.lap(|timings| &mut timings.plan);
@@ -403,6 +403,15 @@ impl Analysed {
 fn spare(lineage: &Lineage, running: usize) -> Spare {
     let placed = lineage.all().iter().enumerate().skip(1).filter(|(index, _)| *index != running);
     Spare::new(placed.map(|(_, placed)| (placed.number, Arc::clone(&placed.image))).collect())
+}
+
+/// What to do about a plan that was refused; `content` is the file's.
+fn remedy(entry: &ModuleLedger, content: &str) -> String {
+    let otherwise = "change the code so that this holds, restart the target, or override with --force";
+    match entry.generations.iter().rev().find(|record| record.content == content) {
+        Some(same) => format!("roll back to generation {}, which this very file was; or {otherwise}", same.number),
+        None => otherwise.to_owned(),
+    }
 }
 
 fn without_lines(stripped: &[Generation]) -> Option<String> {
