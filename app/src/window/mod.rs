@@ -60,10 +60,10 @@ pub enum Error {
     #[error("starting the window's worker")]
     Worker(#[source] std::io::Error),
     #[error(
-        "the display cannot be used: is it there, and may this user connect to it ($DISPLAY or $WAYLAND_DISPLAY, $XAUTHORITY)? \
-         `list`, `reload`, `watch` and `run --headless` need none"
+        "the display cannot be used: {0}; is it there, and may this user connect to it ($DISPLAY or $WAYLAND_DISPLAY, \
+         $XAUTHORITY)? `list`, `reload`, `watch` and `run --headless` need none"
     )]
-    Unreachable(#[source] eframe::Error),
+    Unreachable(String),
     #[error("opening the window")]
     Window(#[source] eframe::Error),
 }
@@ -146,9 +146,14 @@ pub fn run(start: Start) -> Result<(), Error> {
         }),
     )
     .map_err(|error| match error {
-        eframe::Error::WinitEventLoop(_) => Error::Unreachable(error),
+        eframe::Error::WinitEventLoop(why) => Error::Unreachable(without_place(&why.to_string()).to_owned()),
         other => Error::Window(other),
     })
+}
+
+/// What went wrong, without where in winit's source that was noticed.
+fn without_place(message: &str) -> &str {
+    message.rsplit(": ").next().unwrap_or(message)
 }
 
 /// Whether eframe has kept anything of a window before.
