@@ -43,7 +43,7 @@ mod shadow_file;
 use attempt::Attempt;
 use elsewhere::Elsewhere;
 use participation::Hook;
-use shadow_file::Spare;
+use shadow_file::{Spare, Visits};
 
 /// A complete file, ready to be tried.
 #[derive(Clone, Debug)]
@@ -161,7 +161,8 @@ impl Engine {
         underway.enter(Stage::Plan)?;
 
         let image = Arc::new(image);
-        let writing = shadow_file::begin(&image);
+        let visits = Visits::of(&image, link.pid());
+        let writing = shadow_file::begin(&image, visits);
         let objections = if force { Objections::Warn } else { Objections::Refuse };
         let plan = uninterrupted(Stage::Plan, module, || {
             plan::plan(lineage, parent, image, objections).map_err(|reasons| Error::Refused {
@@ -227,7 +228,10 @@ impl Engine {
         receipt.timings_ms = clock.finish();
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
         receipt.details.analysis_shared = shared;
-        let completed = shadow_file::complete(&plan.image, &mut spare);
+        let completed = match visits {
+            Visits::One => Ok(()),
+            Visits::Two => shadow_file::complete(&plan.image, &mut spare),
+        };
         receipt.warnings.extend(without_lines(&spare.stripped));
         drop((plan, spare));
         let mut freed = None;
@@ -407,10 +411,14 @@ fn spare(lineage: &Lineage, running: usize) -> Spare {
 
 /// What to do about a plan that was refused; `content` is the file's.
 fn remedy(entry: &ModuleLedger, content: &str) -> String {
-    let otherwise = "change the code so that this holds, restart the target, or override with --force";
-    match entry.generations.iter().rev().find(|record| record.content == content) {
-        Some(same) => format!("roll back to generation {}, which this very file was; or {otherwise}", same.number),
-        None => otherwise.to_owned(),
+    let remedy = "change the code so that this holds, restart the target, or override with --force";
+    let same = |record: &&Arc<GenerationRecord>| record.number < entry.active && record.content == content;
+    match entry.generations.iter().rev().find(same) {
+        Some(before) => format!(
+            "{remedy}; generation {} was made of this very file: a rollback to it asks nothing, and checks nothing",
+            before.number
+        ),
+        None => remedy.to_owned(),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     image::Image,
     model::Generation,
     plan::shadow::Edit,
+    target::process,
 };
 
 /// Less debugging information is not worth a second visit, in bytes.
@@ -90,25 +91,42 @@ fn strip(image: &Image) -> io::Result<bool> {
 /// bytes. Dropped before, nothing of it is left.
 pub struct Writing {
     image: Arc<Image>,
+    visits: Visits,
     /// What came of it; `None`: it has not been begun, or is finished.
     written: Option<Receiver<io::Result<()>>>,
 }
 
-/// Begins to write the shadow of `image` to its path, without its debugging information.
-pub fn begin(image: &Arc<Image>) -> Writing {
+/// When debugging information is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visits {
+    /// With the rest.
+    One,
+    /// By [`complete`].
+    Two,
+}
+
+impl Visits {
+    /// Two where there is much of it, unless a debugger reads it as soon as process `pid` loads the file.
+    pub fn of(image: &Image, pid: u32) -> Visits {
+        if size_of(&image.tables.debugging) < LITTLE || process::is_traced(pid) { Visits::One } else { Visits::Two }
+    }
+}
+
+/// Begins to write the shadow of `image` to its path.
+pub fn begin(image: &Arc<Image>, visits: Visits) -> Writing {
     let image = Arc::clone(image);
-    if (image.bytes.len() as u64).saturating_sub(size_of(left_for_later(&image))) <= QUICK {
-        return Writing { image, written: None };
+    if (image.bytes.len() as u64).saturating_sub(size_of(left_for_later(&image, visits))) <= QUICK {
+        return Writing { image, visits, written: None };
     }
     let (done, written) = bounded(1);
     let theirs = Arc::clone(&image);
     rayon::spawn(move || {
-        let result = write(&theirs);
+        let result = write(&theirs, visits);
         drop(theirs);
         // Whoever waits for it keeps the other end.
         let _ = done.send(result);
     });
-    Writing { image, written: Some(written) }
+    Writing { image, visits, written: Some(written) }
 }
 
 impl Writing {
@@ -126,7 +144,7 @@ impl Writing {
         let finished = match written {
             Some(Ok(())) => Ok(()),
             // Whatever was wrong, it is tried once more.
-            Some(Err(_)) | None => spare.with_room(|| write(image)),
+            Some(Err(_)) | None => spare.with_room(|| write(image, self.visits)),
         };
         finished.and_then(|()| spare.with_room(edit)).map_err(|source| {
             remove(&image.path);
@@ -144,34 +162,31 @@ impl Drop for Writing {
     }
 }
 
-fn write(image: &Image) -> io::Result<()> {
+fn write(image: &Image, visits: Visits) -> io::Result<()> {
     fs::create_dir_all(image.path.parent().unwrap_or(Path::new(".")))?;
     let file = File::create(&image.path)?;
     let size = image.bytes.len() as u64;
     file.set_len(size)?;
     let mut at = 0;
-    for later in left_for_later(image).iter().chain(iter::once(&(size..size))) {
+    for later in left_for_later(image, visits).iter().chain(iter::once(&(size..size))) {
         write_part(&file, image, &(at..later.start))?;
         at = at.max(later.end);
     }
     Ok(())
 }
 
-/// Adds the debugging information.
+/// Adds the debugging information that [`begin`] has left out for [`Visits::Two`]. From the last section to the first: what is
+/// referred to mostly stands behind what refers to it, and who reads a part of it must not take that for all.
 ///
 /// # Errors
 /// The store has no room for it: there is none in the file then, and the generation runs all the same.
 pub fn complete(image: &Image, spare: &mut Spare) -> io::Result<()> {
-    if left_for_later(image).is_empty() {
-        return Ok(());
-    }
+    let left = left_for_later(image, Visits::Two);
     let file = File::options().write(true).open(&image.path)?;
-    spare.with_room(|| left_for_later(image).iter().try_for_each(|part| write_part(&file, image, part))).inspect_err(
-        |_| {
-            // Where even that fails, the file cannot be used for anything.
-            let _ = strip(image);
-        },
-    )
+    spare.with_room(|| left.iter().rev().try_for_each(|part| write_part(&file, image, part))).inspect_err(|_| {
+        // Where even that fails, the file cannot be used for anything.
+        let _ = strip(image);
+    })
 }
 
 /// Removes a shadow and the folder made for it.
@@ -182,9 +197,11 @@ pub fn remove(path: &Path) {
 }
 
 /// All debugging information or none: a part of it without the rest would mislead whoever reads it in between.
-fn left_for_later(image: &Image) -> &[Range<u64>] {
-    let all = &image.tables.debugging;
-    if size_of(all) < LITTLE { &[] } else { all }
+fn left_for_later(image: &Image, visits: Visits) -> &[Range<u64>] {
+    match visits {
+        Visits::One => &[],
+        Visits::Two => &image.tables.debugging,
+    }
 }
 
 fn size_of(parts: &[Range<u64>]) -> u64 {
@@ -203,7 +220,7 @@ fn write_part(file: &File, image: &Image, part: &Range<u64>) -> io::Result<()> {
 mod tests {
     use std::{fs, path::Path, sync::Arc};
 
-    use super::{QUICK, Spare, begin};
+    use super::{QUICK, Spare, Visits, begin};
     use crate::{image::Image, plan::shadow::Edit};
 
     /// A real library, whose shadow is to be written to `path`.
@@ -221,7 +238,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let image = library(&folder.path().join("1-a/libc.so"));
         let edit = Edit { offset: 5000, bytes: b"edited".to_vec() };
-        begin(&image).finish(&[edit], &mut Spare::new(Vec::new())).unwrap();
+        begin(&image, Visits::Two).finish(&[edit], &mut Spare::new(Vec::new())).unwrap();
         let mut expected = image.bytes.to_vec();
         expected[5000..5006].copy_from_slice(b"edited");
         assert!(fs::read(&image.path).unwrap() == expected);
@@ -230,7 +247,7 @@ mod tests {
     #[test]
     fn nothing_is_left_of_one_that_is_not_wanted() {
         let folder = tempfile::tempdir().unwrap();
-        drop(begin(&library(&folder.path().join("1-a/libc.so"))));
+        drop(begin(&library(&folder.path().join("1-a/libc.so")), Visits::Two));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
@@ -238,7 +255,7 @@ mod tests {
     fn a_store_that_is_gone_is_told() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("store"), "a file").unwrap();
-        let writing = begin(&library(&folder.path().join("store/1-a/libc.so")));
+        let writing = begin(&library(&folder.path().join("store/1-a/libc.so")), Visits::Two);
         let error = writing.finish(&[], &mut Spare::new(Vec::new())).unwrap_err();
         assert!(error.to_string().contains("writing the shadow into the store"), "{error}");
     }

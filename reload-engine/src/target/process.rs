@@ -81,6 +81,11 @@ pub fn is_alive(pid: u32) -> bool {
     Stat::of(pid).is_ok_and(|stat| stat.alive())
 }
 
+/// Whether somebody traces it, as debuggers do.
+pub fn is_traced(pid: u32) -> bool {
+    Status::of(pid).is_ok_and(|status| status.tracer_pid != 0)
+}
+
 /// What is known to keep a helper from tracing the target, or from doing it unnoticed.
 pub fn why_not_traceable(pid: u32) -> Option<String> {
     let status = Status::of(pid).ok()?;
