@@ -193,11 +193,17 @@ impl<'a> Reader<'a> {
             let flags = section.sh_flags(LE);
             if !flags.contains(elf::SHF_ALLOC) {
                 let name = self.sections.section_name(LE, section).unwrap_or_default();
+                // What a damaged file says lies where something is loaded from is no debugging information.
+                let is_apart = |part: &Range<u64>| {
+                    let mut loaded = tables.segments.iter();
+                    !loaded.any(|it| part.start < it.offset + it.file_size && it.offset < part.end)
+                };
                 if (name.starts_with(b".debug_") || name.starts_with(b".zdebug_"))
                     && section.data(LE, self.bytes).is_ok()
+                    && let Some((start, size)) = section.file_range(LE)
+                    && is_apart(&(start..start + size))
                 {
-                    let start = section.sh_offset(LE);
-                    tables.debugging.push(start..start + section.sh_size(LE));
+                    tables.debugging.push(start..start + size);
                 }
                 continue;
             }
