@@ -370,7 +370,10 @@ fn code_of(dwarf: &Dwarf<Reader<'_>>, unit: &gimli::Unit<Reader<'_>>) -> Vec<Ran
     let mut code = Vec::new();
     let Ok(mut ranges) = dwarf.unit_ranges(unit) else { return code };
     while let Ok(Some(range)) = ranges.next() {
-        code.push(range.begin..range.end);
+        // There linkers put what they have discarded; a file's headers lie there.
+        if range.begin > 0 {
+            code.push(range.begin..range.end);
+        }
     }
     code
 }

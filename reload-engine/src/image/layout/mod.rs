@@ -402,3 +402,22 @@ fn mix(hash: u64, value: u64) -> u64 {
     let mixed = (hash.rotate_left(23) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed ^ (mixed >> 29)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::not_in;
+    use crate::model::Vaddr;
+
+    #[test]
+    fn what_no_range_covers() {
+        let check = |ranges: &[(u64, u64)], outside: &[u64]| {
+            let ranges = ranges.iter().map(|(start, end)| *start..*end).collect();
+            let found: Vec<u64> = not_in(ranges, &[1, 5, 9, 10, 20].map(Vaddr)).iter().map(|at| at.0).collect();
+            assert_eq!(found, outside);
+        };
+        check(&[], &[1, 5, 9, 10, 20]);
+        check(&[(5, 10), (20, 20)], &[1, 10, 20]);
+        // One inside of another, in no order.
+        check(&[(9, 10), (2, 30), (4, 6)], &[1]);
+    }
+}
