@@ -74,7 +74,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
     let count = functions.len().max(objects.len());
     let hashed = match image.hands {
         // What the caller's processor has at hand serves for its half.
-        Hands::One if scan.constants.len() > MANY => {
+        Hands::One if count > 1 && scan.constants.len() > MANY => {
             let half = |parts: Range<usize>| Hands::One.map(parts, part);
             let (mut here, there) = Hands::All.both(|| half(0..count / 2), || half(count / 2..count));
             here.extend(there);
