@@ -37,8 +37,8 @@ pub fn without_effect(now: &Snapshot, all: bool, receipts: &[Receipt]) -> Option
         let receipt = receipts.first()?;
         let name = &receipt.name;
         return match (&receipt.failure, receipt.outcome) {
-            // Its row says that it is skipped, whatever becomes of it.
-            (Some(failure), _) if status(receipt) == Some(Status::Skipped) => {
+            // Its row says that it is skipped or gone, whatever becomes of it.
+            (Some(failure), _) if matches!(status(receipt), Some(Status::Skipped | Status::Missing)) => {
                 let why = format!("`{name}` was not reloaded: {}", failure.without_name(name));
                 Some(News::NoEffect { why, failed: true })
             }
@@ -48,10 +48,14 @@ pub fn without_effect(now: &Snapshot, all: bool, receipts: &[Receipt]) -> Option
     }
     let is_left = |receipt: &&Receipt| {
         receipt.outcome == Outcome::Skipped
+            // Not one that was cancelled.
+            && receipt.failure.is_none()
             && matches!(status(receipt), Some(Status::Changed | Status::Refused | Status::Failed))
     };
     let left: Vec<&str> = receipts.iter().filter(is_left).map(|receipt| receipt.name.as_str()).collect();
-    let acted = |receipt: &Receipt| !matches!(receipt.outcome, Outcome::Unchanged | Outcome::Skipped);
+    let acted = |receipt: &Receipt| {
+        receipt.failure.is_some() || !matches!(receipt.outcome, Outcome::Unchanged | Outcome::Skipped)
+    };
     match left.as_slice() {
         [] if receipts.iter().any(acted) => None,
         [] => why("Nothing to reload".to_owned()),

@@ -270,13 +270,18 @@ fn an_order_without_effect_is_answered() {
     window.assert_sees("2 modules are left alone until their files change");
     window.send(done(&["libweather.so"], vec![Receipt::empty("libweather.so", Outcome::Unchanged, Generation(4))]));
     window.assert_sees("`libweather.so` runs what is on disk already");
-    let refused = |name: &str| {
+    let stopped = |name: &str, outcome: Outcome| {
         let failure = sample::snapshot().modules[0].failure.clone();
         let failure = failure.map(|failure| Failure { message: format!("{name}: it grew"), ..failure });
-        Receipt { failure, ..Receipt::empty(name, Outcome::Refused, Generation(0)) }
+        Receipt { failure, ..Receipt::empty(name, outcome, Generation(0)) }
     };
+    let refused = |name: &str| stopped(name, Outcome::Refused);
+    window.send(done(&[], vec![stopped("libai_planner.so", Outcome::Skipped)]));
+    assert!(!window.sees("`libai_planner.so` is left alone until its file changes; reload it by itself (R) to insist"));
     window.send(done(&["libtelemetry.so"], vec![refused("libtelemetry.so")]));
     window.assert_sees("`libtelemetry.so` was not reloaded: it grew");
+    window.send(done(&["libanim_blend.so"], vec![refused("libanim_blend.so")]));
+    window.assert_sees("`libanim_blend.so` was not reloaded: it grew");
     // The row of one that is not skipped tells it.
     window.send(done(&["libphysics.so"], vec![refused("libphysics.so")]));
     assert!(!window.sees("`libphysics.so` was not reloaded: it grew"));
