@@ -31,7 +31,9 @@ pub enum Error {
     #[error("cannot attach to {name} ({pid}): {reason}")]
     Attach { pid: u32, name: String, reason: String },
 
-    #[error("process {pid} belongs to another user; run as that user or as root")]
+    #[error(
+        "process {pid} may not be looked into: it is another user's (run as that user), or forbids it (PR_SET_DUMPABLE)"
+    )]
     NotPermitted { pid: u32 },
 
     #[error("the agent in process {pid} speaks protocol {found}, this program {expected}; restart the target")]

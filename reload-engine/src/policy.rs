@@ -211,7 +211,7 @@ fn unknown(wanted: &str, modules: &[Name<'_>]) -> Error {
         name.split(".so").next().unwrap_or(name).to_lowercase()
     };
     // `c` of `libc.so.6` is in too many names.
-    let holds = |one: &str, other: &str| other.len() > 2 && one.contains(other);
+    let holds = |one: &str, other: &str| one == other || (other.len() > 2 && one.contains(other));
     let part = stem(wanted);
     let names = || modules.iter().map(|module| file_name(module.path));
     let alike: Vec<String> = names().filter(|name| holds(&stem(name), &part) || holds(&part, &stem(name))).collect();

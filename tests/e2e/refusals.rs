@@ -95,7 +95,7 @@ fn it_lets_nobody_look_into_it() {
     room.become_user(&mut command);
     let mut target = Stranger::spawn(&room, &mut command);
     target.host.line_where(|line| line.starts_with("ready ").then_some(()));
-    refused(&room, target.pid(), "PR_SET_DUMPABLE", "start it with `reload-dashboard run");
+    refused(&room, target.pid(), "PR_SET_DUMPABLE", "leave that out in development");
     goes_on(&mut target);
 }
 

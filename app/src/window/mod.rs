@@ -153,7 +153,8 @@ pub fn run(start: Start) -> Result<(), Error> {
 
 /// What went wrong, without where in winit's source that was noticed.
 fn without_place(message: &str) -> &str {
-    message.rsplit(": ").next().unwrap_or(message)
+    let placed = message.strip_prefix("os error at ").and_then(|rest| rest.split_once(": "));
+    placed.map_or(message, |(_, why)| why)
 }
 
 /// Whether eframe has kept anything of a window before.

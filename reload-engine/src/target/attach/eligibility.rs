@@ -122,12 +122,15 @@ impl Facts {
         }
         if self.shut && !may_trace_all {
             let reason = "it does not let processes of its own user look into it (PR_SET_DUMPABLE)";
-            return no(reason.into(), "start it with `reload-dashboard run -- COMMAND`");
+            return no(reason.into(), "have it leave that out in development");
         }
         match &self.program {
             Some(Err(unsuited)) => return no(unsuited.to_string(), unsuited.remedy()),
             None if !may_trace_all => {
-                return no("its executable may not be looked at".into(), "make the file readable for you");
+                return no(
+                    "its executable may not be looked at".into(),
+                    "give yourself leave to read it (`chmod u+r`)",
+                );
             }
             _ => {}
         }
