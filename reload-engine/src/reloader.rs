@@ -228,10 +228,7 @@ impl Engine {
         receipt.timings_ms = clock.finish();
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
         receipt.details.analysis_shared = shared;
-        let completed = match visits {
-            Visits::One => Ok(()),
-            Visits::Two => shadow_file::complete(&plan.image, &mut spare),
-        };
+        let completed = shadow_file::complete(&plan.image, visits, &mut spare);
         receipt.warnings.extend(without_lines(&spare.stripped));
         drop((plan, spare));
         let mut freed = None;

@@ -85,10 +85,10 @@ impl Lines {
                 "" => format!("{} ", humantime::format_rfc3339_seconds(time)),
                 prefix => prefix.to_owned(),
             };
-            let before = target.map_or_else(|| before.clone(), |pid| format!("{before}[{pid}] "));
+            let whose = target.map_or_else(String::new, |pid| format!("[{pid}] "));
             let further = receipt_of(event).map(further).unwrap_or_default();
             let lines = std::iter::once(text).chain(further.into_iter().map(|line| format!("  {line}")));
-            lines.map(|line| format!("{before}{line}\n")).collect()
+            lines.map(|line| format!("{before}{whose}{line}\n")).collect()
         };
         self.output.write_all(line.as_bytes())?;
         self.output.flush()
@@ -110,10 +110,15 @@ fn receipt_of(event: &Event) -> Option<&Receipt> {
 /// what to beware of after a reload.
 pub fn further(receipt: &Receipt) -> Vec<String> {
     match (&receipt.failure, receipt.outcome) {
-        (Some(failure), _) => failure.trace.iter().filter(|line| **line != failure.message).cloned().collect(),
+        (Some(failure), _) => beyond_message(failure).cloned().collect(),
         (None, Outcome::Reloaded) => receipt.warnings.iter().map(|warning| format!("warning: {warning}")).collect(),
         _ => Vec::new(),
     }
+}
+
+/// The failure's trace without what its message says.
+pub fn beyond_message(failure: &Failure) -> impl Iterator<Item = &String> {
+    failure.trace.iter().filter(|line| **line != failure.message)
 }
 
 /// `None` for what is no news to a person.

@@ -2,7 +2,7 @@
 
 use reload_engine::model::{Class, Mark, Module, Snapshot};
 
-use super::lines::word;
+use super::lines::{beyond_message, word};
 
 /// The modules of a target; those of the system only if `all` says so or somebody marked them.
 pub fn modules(snapshot: &Snapshot, all: bool) -> String {
@@ -33,7 +33,7 @@ pub fn modules(snapshot: &Snapshot, all: bool) -> String {
         }
         if let Some(failure) = &module.failure {
             text += &format!("\n{}: {}\n", module.name, failure.without_name(&module.name));
-            for line in failure.trace.iter().filter(|line| **line != failure.message) {
+            for line in beyond_message(failure) {
                 text += &format!("  {line}\n");
             }
         }

@@ -29,42 +29,45 @@ impl News {
     }
 }
 
-/// What the table does not show of an order to reload `all`, or one module, that has led to these receipts.
+/// What the table does not show of an order to reload all modules, or just one, that has led to these receipts.
 pub fn without_effect(now: &Snapshot, all: bool, receipts: &[Receipt]) -> Option<News> {
     let status = |receipt: &Receipt| now.modules.iter().find(|it| it.name == receipt.name).map(|it| it.status);
-    let why = |why: String| Some(News::NoEffect { why, failed: false });
-    if !all {
-        let receipt = receipts.first()?;
-        let name = &receipt.name;
-        return match (&receipt.failure, receipt.outcome) {
-            // Its row says that it is skipped or gone, whatever becomes of it.
-            (Some(failure), _) if matches!(status(receipt), Some(Status::Skipped | Status::Missing)) => {
-                let why = format!("`{name}` was not reloaded: {}", failure.without_name(name));
-                Some(News::NoEffect { why, failed: true })
-            }
-            (None, Outcome::Unchanged) => why(format!("`{name}` runs what is on disk already")),
-            _ => None,
-        };
-    }
+    if all { none_reloaded(receipts, status) } else { not_reloaded(receipts.first()?, status) }
+}
+
+fn not_reloaded(receipt: &Receipt, status: impl Fn(&Receipt) -> Option<Status>) -> Option<News> {
+    let name = &receipt.name;
+    let (why, failed) = match (&receipt.failure, receipt.outcome) {
+        // Its row says that it is skipped or gone, whatever becomes of it.
+        (Some(failure), _) if matches!(status(receipt), Some(Status::Skipped | Status::Missing)) => {
+            (format!("`{name}` was not reloaded: {}", failure.without_name(name)), true)
+        }
+        (None, Outcome::Unchanged) => (format!("`{name}` runs what is on disk already"), false),
+        _ => return None,
+    };
+    Some(News::NoEffect { why, failed })
+}
+
+fn none_reloaded(receipts: &[Receipt], status: impl Fn(&Receipt) -> Option<Status>) -> Option<News> {
+    // One that was cancelled has a failure.
+    let idle = |receipt: &&Receipt| {
+        receipt.failure.is_none() && matches!(receipt.outcome, Outcome::Unchanged | Outcome::Skipped)
+    };
     let is_left = |receipt: &&Receipt| {
         receipt.outcome == Outcome::Skipped
-            // Not one that was cancelled.
-            && receipt.failure.is_none()
             && matches!(status(receipt), Some(Status::Changed | Status::Refused | Status::Failed))
     };
-    let left: Vec<&str> = receipts.iter().filter(is_left).map(|receipt| receipt.name.as_str()).collect();
-    let acted = |receipt: &Receipt| {
-        receipt.failure.is_some() || !matches!(receipt.outcome, Outcome::Unchanged | Outcome::Skipped)
+    let left: Vec<&Receipt> = receipts.iter().filter(idle).filter(is_left).collect();
+    let why = match left.as_slice() {
+        [] if !receipts.iter().all(|receipt| idle(&receipt)) => return None,
+        [] => "Nothing to reload".to_owned(),
+        [one] => format!("`{}` is left alone until its file changes; reload it by itself (R) to insist", one.name),
+        several => format!(
+            "{} modules are left alone until their files change; reload one by itself (R) to insist",
+            several.len()
+        ),
     };
-    match left.as_slice() {
-        [] if receipts.iter().any(acted) => None,
-        [] => why("Nothing to reload".to_owned()),
-        [name] => why(format!("`{name}` is left alone until its file changes; reload it by itself (R) to insist")),
-        several => {
-            let count = several.len();
-            why(format!("{count} modules are left alone until their files change; reload one by itself (R) to insist"))
-        }
-    }
+    Some(News::NoEffect { why, failed: false })
 }
 
 /// Headline and text of the desktop's notification, if something went wrong.

@@ -117,7 +117,7 @@ fn not_permitted_names_the_remedy_and_can_be_tried_again() {
     window.replies.send(Reply::Opened { pid: 9, session: Err(Error::NotPermitted { pid: 9 }) }).unwrap();
     window.run();
     window.assert_sees("Could not attach to daemon");
-    window.assert_sees("run as that user");
+    window.assert_sees("it is another user's (run as that user), or forbids it (PR_SET_DUMPABLE)");
     window.click("Try again");
     assert_eq!(window.requested(), [Request::Open { pid: 9 }]);
 }

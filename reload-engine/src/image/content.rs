@@ -4,7 +4,7 @@
 //! same constants by value, same handling of exceptions. The other direction does not hold, and need not: patching an
 //! unchanged function is harmless.
 
-use std::{cell::OnceCell, ops::Range};
+use std::ops::Range;
 
 use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
@@ -51,11 +51,14 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         budget: BUDGET / image.functions.len().max(image.objects.len()).div_ceil(SHARE).max(1) as u32,
     };
     let none = HashMap::new();
-    let (own, extended) = (boundaries(image, scan), OnceCell::new());
+    let (own, extended);
+    own = boundaries(image, scan);
     let led_to = meaning(&own, &none).what_tables_lead_to();
-    let boundaries = match led_to.is_empty() {
-        true => &own,
-        false => extended.get_or_init(|| places(image, own.all().iter().copied().chain(led_to))),
+    let boundaries = if led_to.is_empty() {
+        &own
+    } else {
+        extended = places(image, own.all().iter().copied().chain(led_to));
+        &extended
     };
     let indirect = image.functions.iter().enumerate().filter(|(_, function)| function.indirect);
     let mut plain = meaning(boundaries, &none);

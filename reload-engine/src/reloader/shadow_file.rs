@@ -1,5 +1,6 @@
 //! The shadow as a file of the store: what the loader and a replay need is written before it is loaded, debugging
-//! information, most of a large file, once the new code runs.
+//! information, most of a large file, once the new code runs, unless a debugger holds the target: it reads the file as soon as
+//! it is loaded.
 //!
 //! Meanwhile a hole stands for it: whoever looks at the file in between finds no lines, and nothing that is wrong. So it is again
 //! for generations of long ago once the store is full.
@@ -175,13 +176,16 @@ fn write(image: &Image, visits: Visits) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds the debugging information that [`begin`] has left out for [`Visits::Two`]. From the last section to the first: what is
-/// referred to mostly stands behind what refers to it, and who reads a part of it must not take that for all.
+/// Adds the debugging information that [`begin`] has left out. From the last section to the first: what is referred to mostly
+/// stands behind what refers to it, and who reads a part of it must not take that for all.
 ///
 /// # Errors
 /// The store has no room for it: there is none in the file then, and the generation runs all the same.
-pub fn complete(image: &Image, spare: &mut Spare) -> io::Result<()> {
-    let left = left_for_later(image, Visits::Two);
+pub fn complete(image: &Image, visits: Visits, spare: &mut Spare) -> io::Result<()> {
+    let left = left_for_later(image, visits);
+    if left.is_empty() {
+        return Ok(());
+    }
     let file = File::options().write(true).open(&image.path)?;
     spare.with_room(|| left.iter().rev().try_for_each(|part| write_part(&file, image, part))).inspect_err(|_| {
         // Where even that fails, the file cannot be used for anything.

@@ -119,15 +119,8 @@ fn entry_details(
     card(ui, palette.canvas, palette.line, |ui| {
         if let Some(failure) = &receipt.failure {
             ui.label(RichText::new(format!("Stopped while {}", format::step(failure.stage))).font(theme::medium()));
-            ui.vertical(|ui| {
-                passage::show(
-                    ui,
-                    trace::without_module(&failure.message, module),
-                    palette.text_secondary,
-                    &module.path,
-                    actions,
-                )
-            });
+            let message = trace::without_module(&failure.message, module);
+            ui.vertical(|ui| passage::show(ui, message, palette.text_secondary, &module.path, actions));
         }
         for (position, (stage, ms)) in stages(&receipt.timings_ms).into_iter().enumerate() {
             if ms > 0.0 {

@@ -205,6 +205,7 @@ impl Layouts {
         &self.variables[first..first + here]
     }
 
+    /// Ascending by offset.
     pub fn thread_locals(&self) -> &[Variable] {
         let first = self.variables.partition_point(|variable| !variable.thread_local);
         &self.variables[first..]
@@ -324,22 +325,21 @@ impl Wanted<'_> {
         headers: Vec<UnitHeader<Reader<'data>>>,
     ) -> Vec<UnitHeader<Reader<'data>>> {
         let hands = if headers.len() <= FEW_HEADS { Hands::One } else { Hands::All };
-        let is_named = |header| {
-            let unit = Unit::read_head(dwarf, header).ok()?;
-            Some((header, unit.signed.is_some() || self.names.contains(&unit.name)))
-        };
-        let heads = hands.filter_map(headers, is_named);
-        let (mut chosen, others): (Vec<_>, Vec<_>) = heads.into_iter().partition(|(_, is_named)| *is_named);
+        let heads = hands.filter_map(headers, |header| Some((header, Unit::read_head(dwarf, header).ok()?)));
+        // One that is there for one type has no code.
+        let (signed, heads): (Vec<_>, Vec<_>) = heads.into_iter().partition(|(_, unit)| unit.signed.is_some());
+        let (named, others): (Vec<_>, Vec<_>) =
+            heads.into_iter().partition(|(_, unit)| self.names.contains(&unit.name));
         // Where a unit's code lies may be a list as long as its functions are many: it is read of as few as need be.
         let code = |header| Unit::read_code(dwarf, header).unwrap_or_default();
-        let of_chosen = hands.map(&chosen, |(header, _)| code(*header)).concat();
-        let elsewhere = not_in(of_chosen, self.code);
+        let elsewhere = not_in(hands.map(&named, |(header, _)| code(*header)).concat(), self.code);
+        let mut chosen: Vec<_> = signed.into_iter().chain(named).map(|(header, _)| header).collect();
         if !elsewhere.is_empty() {
             let covers = |header| covers_any(&code(header), &elsewhere);
-            chosen.extend(hands.filter_map(others, |(header, _)| covers(header).then_some((header, true))));
-            chosen.sort_by_key(|(header, _)| header.offset().0);
+            chosen.extend(hands.filter_map(others, |(header, _)| covers(header).then_some(header)));
         }
-        chosen.into_iter().map(|(header, _)| header).collect()
+        chosen.sort_by_key(|header| header.offset().0);
+        chosen
     }
 }
 
