@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
 
 use super::{
-    Image, RelocationKind, Resolves, Section, SectionKind,
+    Content, Image, RelocationKind, Resolves, Section, SectionKind,
     code::{Mention, Scan},
     exceptions::{self, Named},
     places::Places,
@@ -19,7 +19,7 @@ use crate::{hands::Hands, model::Vaddr};
 
 /// Hashes parallel to the image's functions and objects.
 pub struct Hashes {
-    pub functions: Vec<Option<u128>>,
+    pub functions: Vec<Option<Content>>,
     pub objects: Vec<Option<u128>>,
 }
 
@@ -91,7 +91,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         image.functions.iter().filter(|of| of.auxiliary).map(|clone| (clone.address, clone.end)).collect();
     let function = |index: usize| {
         let comparable = !scan.bodies[index].opaque && image.tables.has_local_symbols;
-        comparable.then(|| with_clones(image, scan, &own, &clones, index)).flatten()
+        comparable.then(|| with_clones(image, scan, &own, &clones, index)).flatten().map(Content::of)
     };
     let functions = image.hands.map(0..image.functions.len(), function);
     Hashes { functions, objects }

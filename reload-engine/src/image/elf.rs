@@ -167,6 +167,8 @@ pub struct Tables {
     pub symbols: Vec<RawSymbol>,
     /// Whether `symbols` comes from `.symtab`, local symbols included, rather than from `.dynsym`.
     pub has_local_symbols: bool,
+    /// Where the names of `symbols` lie in the file.
+    pub names: Range<u32>,
     /// Where functions begin that other modules can find by name, ascending. A program's are few, whatever its symbols say.
     pub exports: Vec<Vaddr>,
     pub relocations: Vec<Relocation>,

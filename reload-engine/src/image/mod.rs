@@ -11,6 +11,7 @@ use std::{
 };
 
 use foldhash::{HashMap, HashMapExt as _};
+use memchr::memmem;
 use twox_hash::XxHash3_128;
 
 use crate::{
@@ -112,11 +113,6 @@ pub struct Function {
     pub auxiliary: bool,
     /// Chosen by a resolver at load time.
     pub indirect: bool,
-    pub entry: Entry,
-    /// Hash of its instructions with every field zeroed that depends on where something lies.
-    pub skeleton: u128,
-    /// Of its instructions, everything they refer to and its exception table. `None`: cannot be compared.
-    pub content: Option<Content>,
 }
 
 impl Function {
@@ -192,6 +188,12 @@ pub struct Analysis {
     pub hands: Hands,
     /// Ascending by address; several may share one.
     pub functions: Vec<Function>,
+    /// Parallel to the functions, as are the next two: what is asked of all of them stands close together.
+    pub entries: Vec<Entry>,
+    /// Hashes of their instructions with every field zeroed that depends on where something lies.
+    pub skeletons: Vec<u128>,
+    /// Of their instructions, everything they refer to and their exception tables. `None`: cannot be compared.
+    pub contents: Vec<Option<Content>>,
     /// Indices of those whose entry has no room of its own for a jump.
     pub borrowers: Vec<u32>,
     /// State and named constants, ascending by address.
@@ -249,6 +251,9 @@ impl Image {
             tables,
             hands,
             functions: Vec::new(),
+            entries: Vec::new(),
+            skeletons: Vec::new(),
+            contents: Vec::new(),
             borrowers: Vec::new(),
             objects: Vec::new(),
             thread_locals: Vec::new(),
@@ -308,15 +313,11 @@ impl Image {
 
 impl Analysis {
     fn take_in(&mut self, scan: code::Scan, hashes: content::Hashes) {
-        for ((function, entry), body) in self.functions.iter_mut().zip(scan.entries).zip(&scan.bodies) {
-            function.entry = entry;
-            function.skeleton = body.skeleton;
-        }
-        let borrows = |function: &Function| matches!(function.entry.form, Form::Borrowed { .. });
-        self.borrowers = (0..).zip(&self.functions).filter(|(_, it)| borrows(it)).map(|(index, _)| index).collect();
-        for (function, content) in self.functions.iter_mut().zip(hashes.functions) {
-            function.content = content.map(Content::of);
-        }
+        let borrows = |entry: &Entry| matches!(entry.form, Form::Borrowed { .. });
+        self.borrowers = (0..).zip(&scan.entries).filter(|(_, it)| borrows(it)).map(|(index, _)| index).collect();
+        self.entries = scan.entries;
+        self.skeletons = scan.bodies.iter().map(|body| body.skeleton).collect();
+        self.contents = hashes.functions;
         for (object, content) in self.objects.iter_mut().zip(hashes.objects) {
             object.content = content.map(Content::of);
         }
@@ -366,6 +367,11 @@ impl Analysis {
     /// The name of the function that this is, or that the compiler split this off from, for comparing only.
     pub fn whole_name(&self, function: &Function) -> &[u8] {
         names::of_whole(self.function_name_bytes(function))
+    }
+
+    /// Whether this stands in the name of any symbol: what most files have none of need not be looked for in all their functions.
+    pub fn names_contain(&self, part: &str) -> bool {
+        memmem::find(self.text_bytes(&self.tables.names), part.as_bytes()).is_some()
     }
 
     /// A name that stands there in the file.

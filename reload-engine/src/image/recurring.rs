@@ -171,7 +171,7 @@ impl Recurring {
         }
         let moved = |address: Vaddr| Vaddr(address.0 - before.address.0 + stretch.start);
         let facts = Facts { at: moved(known.facts.at), landing: known.facts.landing.map(moved), ..known.facts };
-        Some(Same { skeleton: before.skeleton, facts, fields })
+        Some(Same { skeleton: image.skeletons[known.function as usize], facts, fields })
     }
 }
 

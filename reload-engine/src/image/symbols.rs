@@ -7,7 +7,7 @@ use std::ops::Range;
 use twox_hash::XxHash3_128;
 
 use super::{
-    Analysis, Entry, Function, NameKey, Object, Section, SectionKind, TextKey,
+    Analysis, Function, NameKey, Object, Section, SectionKind, TextKey,
     elf::{RawKind, RawSymbol},
     names,
 };
@@ -128,9 +128,6 @@ impl<'a> Names<'a> {
             version: symbol.version.as_ref().map(|version| TextKey::of(self.bytes(version))),
             auxiliary,
             indirect: symbol.kind == RawKind::IndirectFunction,
-            entry: Entry::default(),
-            skeleton: 0,
-            content: None,
         }
     }
 

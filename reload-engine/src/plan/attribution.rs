@@ -227,9 +227,10 @@ impl Judge<'_> {
 
     /// The reference at the same place of the same instructions.
     fn counterpart(&self, reference: &Reference) -> Option<&Reference> {
-        let new = &self.new.image.functions[reference.function? as usize];
-        let old = self.lineage.function(self.partner?);
-        if new.skeleton != old.skeleton || new.size != old.size {
+        let (function, partner) = (reference.function? as usize, self.partner?);
+        let (new, old) = (&self.new.image.functions[function], self.lineage.function(partner));
+        let skeleton = self.old.image.skeletons[partner.function as usize];
+        if self.new.image.skeletons[function] != skeleton || new.size != old.size {
             return None;
         }
         let site = Vaddr(old.address.0 + (reference.site.0 - new.address.0));

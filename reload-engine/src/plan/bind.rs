@@ -389,12 +389,13 @@ impl FunctionIdentities {
                 let stays_whole = lineage
                     .sharers(oldest)
                     .all(|(_, family)| new_address.get(family as usize) == Some(&Some(function.address)));
-                let same = old.content.is_some() && old.content == function.content;
+                let content = lineage.content(oldest);
+                let same = content.is_some() && content == plan.image.contents[index];
                 let has_room = match lineage.lender(oldest) {
                     Some(lender) => {
                         plan.lenders.contains(&lineage.placed(lender.generation).families[lender.function as usize])
                     }
-                    None => old.entry.form != crate::image::Form::None,
+                    None => lineage.entry(oldest).form != crate::image::Form::None,
                 };
                 let reachable = has_room || (same && !plan.distinct.contains(&(index as u32)));
                 (stays_whole && reachable && !old.indirect && !function.indirect).then(|| lineage.address(oldest))

@@ -35,25 +35,26 @@ pub fn match_functions(
         }
     }
     let newest = |family: u32| lineage.function(lineage.newest(family));
-    let traits = |function: &Function| Traits {
+    let traits = |function: &Function, content: Option<Content>| Traits {
         file: function.file,
         version: function.version,
-        content: function.content,
+        content,
         ..Traits::default()
     };
+    let was = |family: u32| traits(newest(family), lineage.content(lineage.newest(family)));
+    let is = |index: usize| traits(&image.functions[index], image.contents[index]);
     let mut elsewhere = Vec::new();
     for (index, family) in known {
         // Each name once, at its last function.
         if last[family as usize] != index {
             continue;
         }
-        let function = &image.functions[index as usize];
         let mut namesakes = lineage.namesakes(family).filter(|family| lasting(newest(*family)));
         let Some(family) = namesakes.next() else { continue };
         let more = namesakes.next();
         // Nearly all names are the only ones of their kind.
         if more.is_none() && before[index as usize] == NOBODY {
-            if may_be_same(&traits(newest(family)), &traits(function)) {
+            if may_be_same(&was(family), &is(index as usize)) {
                 partners[index as usize] = Some(family);
             } else {
                 elsewhere.push((index, family));
@@ -65,8 +66,8 @@ pub fn match_functions(
         let one_before = |index: &usize| Some(before[*index] as usize).filter(|_| before[*index] != NOBODY);
         let mut news: Vec<usize> = std::iter::successors(Some(index as usize), one_before).collect();
         news.reverse();
-        let old: Vec<Traits> = families.iter().map(|family| traits(newest(*family))).collect();
-        let new: Vec<Traits> = news.iter().map(|index| traits(&image.functions[*index])).collect();
+        let old: Vec<Traits> = families.iter().map(|family| was(*family)).collect();
+        let new: Vec<Traits> = news.iter().map(|index| is(*index)).collect();
         let pairing = pair(&old, &new);
         if pairing.ambiguous {
             let name = demangle(image.function_name(&image.functions[news[0]]));
@@ -130,6 +131,11 @@ fn pair_renumbered_closures(
     warnings: &mut Vec<String>,
 ) {
     let old = lineage.placed(parent);
+    // As [`closure_family`] knows them.
+    let may_have_closures = |image: &Image| ["closure", "_R"].iter().any(|part| image.names_contain(part));
+    if !may_have_closures(&old.image) && !may_have_closures(image) {
+        return;
+    }
     let partnered = partnered(lineage, partners);
     let gone = (0..old.image.functions.len())
         .filter(|index| !partnered[old.families[*index] as usize])
@@ -138,10 +144,10 @@ fn pair_renumbered_closures(
         .filter(|index| partners[*index].is_none())
         .filter_map(|index| closure_family(image.function_name(&image.functions[index])));
     let mut affected: HashSet<String> = gone.chain(came).collect();
-    let changed: Vec<(String, Content)> = (image.functions.iter().zip(partners.iter()))
-        .filter_map(|(function, partner)| {
-            let was = lineage.function(lineage.newest((*partner)?)).content;
-            let content = function.content.filter(|content| was != Some(*content))?;
+    let changed: Vec<(String, Content)> = (image.functions.iter().zip(&image.contents).zip(partners.iter()))
+        .filter_map(|((function, content), partner)| {
+            let was = lineage.content(lineage.newest((*partner)?));
+            let content = content.filter(|content| was != Some(*content))?;
             Some((closure_family(image.function_name(function))?, content))
         })
         .collect();
@@ -150,18 +156,20 @@ fn pair_renumbered_closures(
     }
     let mut by_content: HashMap<(String, Content), Vec<u32>> = HashMap::new();
     for (index, function) in old.image.functions.iter().enumerate() {
-        if let (Some(content), Some(of)) = (function.content, closure_family(old.image.function_name(function))) {
+        if let (Some(content), Some(of)) =
+            (old.image.contents[index], closure_family(old.image.function_name(function)))
+        {
             by_content.entry((of, content)).or_default().push(old.families[index]);
         }
     }
     // What changed into another closure of the same function has changed places with it.
     affected.extend(changed.into_iter().filter(|closure| by_content.contains_key(closure)).map(|(of, _)| of));
     let mut parted: HashSet<String> = HashSet::new();
-    for (function, place) in image.functions.iter().zip(partners) {
+    for ((function, content), place) in image.functions.iter().zip(&image.contents).zip(partners) {
         let Some(of) = closure_family(image.function_name(function)).filter(|of| affected.contains(of)) else {
             continue;
         };
-        let same = function.content.and_then(|content| by_content.get_mut(&(of.clone(), content)));
+        let same = content.and_then(|content| by_content.get_mut(&(of.clone(), content)));
         let partner = same.filter(|families| families.len() == 1).and_then(Vec::pop);
         if partner.is_none() && place.is_some() {
             parted.insert(of);

@@ -197,7 +197,7 @@ impl Running {
         };
         let Some(target) = wish else { return Lead::Own };
         let placed = lineage.placed(instance.generation);
-        let entry = lineage.function(instance).entry;
+        let entry = lineage.entry(instance);
         let from = match entry.form {
             Form::None => return Lead::NoRoom,
             Form::Near => entry.at,
@@ -261,7 +261,7 @@ impl Running {
 
 /// Whether the entry has room for a jump to `target`, whatever becomes of other entries.
 fn jumps_by_itself(lineage: &Lineage, instance: Instance, target: Addr) -> bool {
-    let entry = lineage.function(instance).entry;
+    let entry = lineage.entry(instance);
     let from = match entry.form {
         Form::Near => entry.at,
         Form::Short { padding } => padding,
@@ -282,7 +282,7 @@ struct Piece {
 /// The pieces of an entry that leads to `target`, or into its own code.
 fn entry_bytes(lineage: &Lineage, instance: Instance, target: Option<Addr>) -> Vec<Piece> {
     let placed = lineage.placed(instance.generation);
-    let entry = lineage.function(instance).entry;
+    let entry = lineage.entry(instance);
     let original = |at: Vaddr, len: usize| Piece {
         at: placed.bias.addr(at),
         bytes: original_bytes(placed, at, len),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     image::{
-        Content, Function, Image, NameKey, RelocationKind, Resolves, demangle,
+        Content, Image, NameKey, RelocationKind, Resolves, demangle,
         layout::{Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, Wanted, describe},
     },
     model::{Details, Vaddr},
@@ -140,7 +140,7 @@ impl<'a> Touched<'a> {
         let mut same = vec![false; new.functions.len()];
         let mut differing = Vec::new();
         for (was, is) in matched {
-            let (content, now) = (old.functions[*was].content, new.functions[*is].content);
+            let (content, now) = (old.contents[*was], new.contents[*is]);
             if content.is_some() && content == now {
                 same[*is] = true;
             } else {
@@ -150,14 +150,15 @@ impl<'a> Touched<'a> {
         let mut before: Vec<Vaddr> = differing.iter().map(|(was, _)| old.functions[*was].address).collect();
         let mut continued: Vec<Vaddr> = differing.iter().map(|(_, is)| new.functions[*is].address).collect();
         // Pieces that the compiler split off continue nothing; most are what they were.
-        let pieces = old.functions.iter().filter(|function| function.auxiliary);
-        let pieces: HashSet<(NameKey, Option<Content>)> = pieces.map(|piece| (piece.key, piece.content)).collect();
-        let is_known_piece = |function: &Function| {
-            function.auxiliary && function.content.is_some() && pieces.contains(&(function.key, function.content))
+        let pieces = old.functions.iter().zip(&old.contents).filter(|(function, _)| function.auxiliary);
+        let pieces: HashSet<(NameKey, Option<Content>)> =
+            pieces.map(|(piece, content)| (piece.key, *content)).collect();
+        let is_known_piece = |index: usize| {
+            let (function, content) = (&new.functions[index], new.contents[index]);
+            function.auxiliary && content.is_some() && pieces.contains(&(function.key, content))
         };
-        let functions = new.functions.iter().zip(same);
-        let functions = functions.filter(|(function, same)| !same && !is_known_piece(function));
-        let mut after: Vec<Vaddr> = functions.map(|(function, _)| function.address).collect();
+        let functions = same.into_iter().enumerate().filter(|(index, same)| !same && !is_known_piece(*index));
+        let mut after: Vec<Vaddr> = functions.map(|(index, _)| new.functions[index].address).collect();
         after.sort_unstable();
         continued.sort_unstable();
         before.sort_unstable();
@@ -207,10 +208,11 @@ impl<'a> Touched<'a> {
         let bare = |image: &Image, layouts: &Layouts, functions: &[Vaddr]| -> Vec<String> {
             let covered = |address: &Vaddr| layouts.units.iter().any(|unit| unit.covers_any(&[*address]));
             let bare = functions.iter().filter(|address| !covered(address));
-            let functions = bare.filter_map(|address| Some(&image.functions[image.function_starting_at(*address)?]));
+            let functions = bare.filter_map(|address| image.function_starting_at(*address));
             // What cannot be decoded is assembly.
-            let named = functions.filter(|function| !function.auxiliary && function.content.is_some());
-            named.map(|function| demangle(image.function_name(function))).collect()
+            let named =
+                functions.filter(|index| !image.functions[*index].auxiliary && image.contents[*index].is_some());
+            named.map(|index| demangle(image.function_name(&image.functions[index]))).collect()
         };
         let mut functions = bare(new, part, &self.continued);
         functions.extend(bare(old, old.layouts(), &self.before));

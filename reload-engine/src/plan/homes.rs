@@ -148,7 +148,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<
     let registration = registration::statics(image);
     let types = registration::types(image);
     planned.registers_anew = registers_anew(&lineage.placed(parent).image, image, &registration);
-    let added = added_functions(&lineage.placed(parent).image, image, partners);
+    let added = added_functions(lineage, image, partners);
     let (groups_of_objects, mut unknown) = groups(lineage, parent, image, |image| &image.objects);
     for (placed, olds, mut news) in groups_of_objects {
         news.retain(|index| !registration.contains(index));
@@ -358,15 +358,9 @@ fn unplaced(old: &Image, new: &Image, planned: &PlannedHomes) -> Vec<String> {
 }
 
 /// The functions of which no generation has one, start-up code aside, which belongs to no family.
-fn added_functions(old: &Image, new: &Image, partners: &[Option<u32>]) -> HashSet<NameKey> {
-    let mut added: HashSet<NameKey> =
-        new.functions.iter().zip(partners).filter(|(_, family)| family.is_none()).map(|(it, _)| it.key).collect();
-    if !added.is_empty() {
-        for function in &old.functions {
-            added.remove(&function.key);
-        }
-    }
-    added
+fn added_functions(lineage: &Lineage, new: &Image, partners: &[Option<u32>]) -> HashSet<NameKey> {
+    let without_family = new.functions.iter().zip(partners).filter(|(_, family)| family.is_none());
+    without_family.map(|(function, _)| function.key).filter(|key| !lineage.knows(*key)).collect()
 }
 
 /// Whether a static belongs to functions that were not there before, and so is not the old one of its name: gcc numbers those of
@@ -386,8 +380,13 @@ fn of_added_functions(image: &Image, index: usize, added: &HashSet<NameKey>) -> 
 fn users_differ(old: &Image, new: &Image, objects: &[usize]) -> bool {
     let users: HashSet<NameKey> = objects.iter().flat_map(|object| new.users_of(*object)).copied().collect();
     let contents = |image: &Image| -> Vec<(NameKey, Option<Content>)> {
-        let mut contents: Vec<(NameKey, Option<Content>)> =
-            image.functions.iter().filter(|f| users.contains(&f.key)).map(|f| (f.key, f.content)).collect();
+        let mut contents: Vec<(NameKey, Option<Content>)> = image
+            .functions
+            .iter()
+            .map(|it| it.key)
+            .zip(image.contents.iter().copied())
+            .filter(|(key, _)| users.contains(key))
+            .collect();
         contents.sort_unstable();
         contents
     };

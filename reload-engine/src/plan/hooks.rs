@@ -19,8 +19,11 @@ pub struct Hooks {
 
 impl Hooks {
     pub fn of(image: &Image) -> Hooks {
-        let [before, after] = [BEFORE, AFTER].map(NameKey::of_function);
         let mut hooks = Hooks::default();
+        if ![BEFORE, AFTER].iter().any(|name| image.names_contain(name)) {
+            return hooks;
+        }
+        let [before, after] = [BEFORE, AFTER].map(NameKey::of_function);
         for function in image.functions.iter().filter(|function| !function.indirect) {
             if function.key == before {
                 hooks.before.get_or_insert(function.address);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    image::{Form, Function, Image, NEAR, NameKey},
+    image::{Content, Entry, Form, Function, Image, NEAR, NameKey},
     model::{Addr, Generation, LoadBias, Place, Vaddr},
 };
 
@@ -193,7 +193,7 @@ impl Lineage {
             of.runs.push(run.unwrap_or(of.instances.len() as u32));
             of.instances.push(instance);
             of.ends[1] = instance;
-            of.entangled |= !is_alone(&image, index) || !jumps_alone(&image.functions[index]);
+            of.entangled |= !is_alone(&image, index) || !jumps_alone(&image.entries[index]);
         }
     }
 
@@ -231,6 +231,11 @@ impl Lineage {
             Some(family) if family.newest && family.key == key => Some(guess),
             _ => self.by_key.get(&key).copied(),
         }
+    }
+
+    /// Whether any generation has a function of this name, start-up code included.
+    pub fn knows(&self, key: NameKey) -> bool {
+        self.by_key.contains_key(&key)
     }
 
     /// The families of the same key as this one, from it on to older ones.
@@ -346,6 +351,15 @@ impl Lineage {
         &self.placed[instance.generation].image.functions[instance.function as usize]
     }
 
+    /// Of its code, as [`Analysis::contents`](crate::image::Analysis::contents) says.
+    pub fn content(&self, instance: Instance) -> Option<Content> {
+        self.placed[instance.generation].image.contents[instance.function as usize]
+    }
+
+    pub fn entry(&self, instance: Instance) -> Entry {
+        self.placed[instance.generation].image.entries[instance.function as usize]
+    }
+
     /// Where the function begins in the process.
     pub fn address(&self, instance: Instance) -> Addr {
         self.placed[instance.generation].bias.addr(self.function(instance).address)
@@ -365,7 +379,7 @@ impl Lineage {
 
     /// The function that lends this one room for its jump.
     pub fn lender(&self, instance: Instance) -> Option<Instance> {
-        match self.function(instance).entry.form {
+        match self.entry(instance).form {
             Form::Borrowed { from, .. } => Some(Instance { function: from, ..instance }),
             _ => None,
         }
@@ -384,8 +398,8 @@ impl Lineage {
     /// Whether it makes no difference which of the two runs: the same code on the same storage.
     pub fn interchangeable(&self, one: Instance, other: Instance) -> bool {
         let storage = |it: Instance| self.placed[it.generation].storage[it.function as usize];
-        let content = self.function(one).content;
-        content.is_some() && content == self.function(other).content && storage(one) == storage(other)
+        let content = self.content(one);
+        content.is_some() && content == self.content(other) && storage(one) == storage(other)
     }
 
     pub fn name(&self, instance: Instance) -> &str {
@@ -446,14 +460,14 @@ pub fn is_alone(image: &Image, function: usize) -> bool {
 }
 
 /// Whether the function's entry has room of its own for a jump.
-fn jumps_alone(function: &Function) -> bool {
-    matches!(function.entry.form, Form::Near | Form::Short { .. })
+fn jumps_alone(entry: &Entry) -> bool {
+    matches!(entry.form, Form::Near | Form::Short { .. })
 }
 
 /// Those of the 32-bit fields that overlap bytes an entry's jump would replace, or one that borrows room behind it.
 fn at_entries(image: &Image, code: &[(Vaddr, [u8; 4])]) -> Vec<(Vaddr, [u8; 4])> {
     let touches = |site: Vaddr| {
-        image.function_covering(site).is_some_and(|function| site.0 < image.functions[function].entry.at.0 + 2 * NEAR)
+        image.function_covering(site).is_some_and(|function| site.0 < image.entries[function].at.0 + 2 * NEAR)
     };
     code.iter().copied().filter(|(site, _)| touches(*site)).collect()
 }

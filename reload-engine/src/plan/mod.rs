@@ -345,8 +345,8 @@ fn difference(
                 added.note(function.address.0, image.function_name(function));
             }
             Some(running) => {
-                let content = lineage.function(running).content;
-                let same = content.is_some() && content == function.content;
+                let content = lineage.content(running);
+                let same = content.is_some() && content == image.contents[index];
                 let own_storage = distinct.contains(&(index as u32));
                 let storage = lineage.placed(running.generation).storage[running.function as usize];
                 if !same || own_storage || storage != kept_storage[index] {
@@ -460,7 +460,7 @@ impl<'a> Lending<'a> {
 
     /// Whether this entry can be redirected, by having its lender run in the new generation if need be.
     fn has_room(&self, plan: &mut Plan, instance: Instance) -> bool {
-        if self.lineage.function(instance).entry.form == Form::None {
+        if self.lineage.entry(instance).form == Form::None {
             return false;
         }
         let Some(lender) = self.lineage.lender(instance) else { return true };
@@ -560,13 +560,16 @@ fn count_statics(plan: &mut Plan) {
 /// What an IFUNC stands for is asked once, when a module is loaded.
 fn warn_of_resolvers(old: &Image, plan: &mut Plan) {
     let image = &plan.image;
+    let resolvers = |image: &'_ Image| -> Vec<usize> {
+        (0..image.functions.len()).filter(|index| image.functions[*index].indirect).collect()
+    };
     let was: HashMap<NameKey, Option<Content>> =
-        old.functions.iter().filter(|function| function.indirect).map(|it| (it.key, it.content)).collect();
-    let changed = image.functions.iter().filter(|function| {
-        let before = was.get(&function.key).filter(|_| function.indirect);
-        before.is_some_and(|before| before.is_none() || *before != function.content)
+        resolvers(old).into_iter().map(|index| (old.functions[index].key, old.contents[index])).collect();
+    let changed = resolvers(image).into_iter().filter(|index| {
+        let before = was.get(&image.functions[*index].key);
+        before.is_some_and(|before| before.is_none() || *before != image.contents[*index])
     });
-    let names: Vec<String> = changed.map(|function| demangle(image.function_name(function))).collect();
+    let names: Vec<String> = changed.map(|index| demangle(image.function_name(&image.functions[index]))).collect();
     plan.warnings.extend(names.into_iter().map(|name| {
         format!(
             "`{name}` is chosen by its resolver when a module is loaded, and the resolver has changed: other modules keep the \

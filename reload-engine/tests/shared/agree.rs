@@ -9,6 +9,9 @@ use reload_engine::image::Image;
 pub fn assert_read_the_same(old: &Image, new: &Image) {
     let after = Image::parse_after(Some(old), &new.path, new.bytes.clone()).expect("it has been read before");
     same("functions", &new.functions, &after.functions);
+    same("entries", &new.entries, &after.entries);
+    same("skeletons", &new.skeletons, &after.skeletons);
+    same("contents", &new.contents, &after.contents);
     same("borrowers", &new.borrowers, &after.borrowers);
     same("objects", &new.objects, &after.objects);
     same("references", &new.references, &after.references);

@@ -241,6 +241,8 @@ impl<'a> Reader<'a> {
         tables.has_local_symbols = !full.is_empty();
         let symbols = if tables.has_local_symbols { &full } else { dynamic };
         let names = symbols.strings();
+        let strings = self.sections.section(symbols.string_section()).and_then(|strings| strings.data(LE, self.bytes));
+        tables.names = strings.map_or(0..0, |strings| self.place_of(strings));
         let versions = symbol_versions(&self.sections, self.bytes, dynamic);
         let mut file = None;
         let mut unsized_objects = Vec::new();
