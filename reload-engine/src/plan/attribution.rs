@@ -71,11 +71,10 @@ pub fn decide(
         let old = lineage.placed(parent);
         references.sort_by_key(|reference| reference.function);
         for references in references.chunk_by(|one, other| one.function == other.function) {
-            let partner = references[0].function.and_then(|function| partners[function as usize]).and_then(|family| {
-                let instances = lineage.instances(family);
-                let first = instances.partition_point(|instance| instance.generation < parent);
-                instances.get(first).copied().filter(|instance| instance.generation == parent)
-            });
+            let partner = references[0]
+                .function
+                .and_then(|function| partners[function as usize])
+                .and_then(|family| lineage.instance(family, parent));
             let (before, uses, reach) = Default::default();
             let judge = Judge { lineage, homes, old, new, shifts: &shifts, references, partner, before, uses, reach };
             for reference in references {

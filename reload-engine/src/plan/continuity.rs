@@ -5,14 +5,10 @@
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::{
-    lineage::Lineage,
+    lineage::{Lineage, NOBODY},
     matching::{Traits, may_be_same, pair},
 };
 use crate::image::{Content, Function, Image, NameKey, callers_of_each, closure_family, demangle};
-
-/// Index of no function. A table full of it has been written to: of one full of zeroes the kernel gives a page to whoever reads
-/// it first, and another one to whoever then writes.
-const NOBODY: u32 = u32::MAX;
 
 /// By function of the new file: the family it continues.
 pub fn match_functions(

@@ -108,24 +108,21 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
                 consider(lineage.oldest(family));
                 consider(lineage.newest(family));
                 let runs = [last, next].into_iter().flat_map(|it| lineage.run(family, it));
-                runs.for_each(|it| consider(*it));
+                runs.for_each(&mut consider);
             }
-            None => lineage.instances(family).iter().for_each(|it| consider(*it)),
+            None => lineage.instances(family).for_each(&mut consider),
         }
     }
     let begun = after.implementers.iter().filter(|(family, _)| before.implementers.get(*family).is_none());
-    begun.flat_map(|(family, _)| lineage.instances(family)).for_each(|it| consider(*it));
+    begun.flat_map(|(family, _)| lineage.instances(family)).for_each(&mut consider);
     // A function that came with a generation on the way to only one of the two is implemented anew by nobody there, but its
     // later instances lead to it, and no longer do.
     let on = |path: &[usize], generation: usize| path.binary_search(&generation).is_ok();
     let parted = |generation: usize| on(&before.path, generation) != on(&after.path, generation);
-    let parted: Vec<bool> = (0..lineage.all().len()).map(parted).collect();
-    for family in 0..lineage.families().len() as u32 {
-        let (oldest, newest) = (lineage.oldest(family), lineage.newest(family));
-        if parted[oldest.generation] && oldest != newest {
-            lineage.instances(family).iter().for_each(|it| consider(*it));
-        }
-    }
+    let generations = (0..lineage.all().len()).filter(|generation| parted(*generation));
+    let families = generations.flat_map(|generation| lineage.placed(generation).begun());
+    let lasting = families.filter(|family| lineage.oldest(*family) != lineage.newest(*family));
+    lasting.flat_map(|family| lineage.instances(family)).for_each(&mut consider);
     // One of each address.
     entries.sort_unstable();
     entries.dedup_by_key(|(address, _)| *address);
@@ -220,9 +217,7 @@ impl Running {
     /// Where the functions that share this entry want it to lead; those that part ways are the error.
     fn common_wish(&self, lineage: &Lineage, instance: Instance) -> Result<Option<Addr>, Vec<Instance>> {
         let sharers: Vec<(Instance, u32)> = lineage.sharers(instance).collect();
-        let present = |family: u32| {
-            lineage.instances(family).binary_search_by_key(&self.generation, |instance| instance.generation).is_ok()
-        };
+        let present = |family: u32| lineage.instance(family, self.generation).is_some();
         let any_present = sharers.iter().any(|(_, family)| present(*family));
         // A name that the active generation no longer has does not stand in the way of one that it has.
         let wishing = sharers.into_iter().filter(|(_, family)| present(*family) || !any_present);
@@ -242,7 +237,7 @@ impl Running {
         let oldest = lineage.oldest(family);
         if oldest != instance && lineage.is_alone(instance) && self.leads_through_oldest(lineage, family) {
             // One that happens to be the same, with others in between, need not come and go with those.
-            let own = implementer == instance || lineage.run(family, implementer).contains(&instance);
+            let own = implementer == instance || lineage.are_in_one_run(implementer, instance);
             return (!own).then(|| lineage.address(oldest));
         }
         let own = implementer == instance || lineage.interchangeable(instance, implementer);

@@ -3,10 +3,10 @@
 //!
 //! Rebuilt by replay from the ledger's generations: the same files in the same order always give the same answers.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use foldhash::{HashMap, HashMapExt as _};
-use reload_protocol::{Range, Segment};
+use reload_protocol::Segment;
 
 use super::{
     Plan,
@@ -19,6 +19,10 @@ use crate::{
     image::{Content, Entry, Form, Function, Image, NEAR, NameKey},
     model::{Addr, Generation, LoadBias, Place, Vaddr},
 };
+
+/// Index of no function. A table full of it has been written to: of one full of zeroes the kernel gives a page to whoever reads
+/// it first, and another one to whoever then writes.
+pub const NOBODY: u32 = u32::MAX;
 
 /// A function of a placed generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,12 +37,8 @@ pub struct Instance {
 #[derive(Clone, Debug)]
 pub struct Family {
     pub key: NameKey,
-    /// The first and the last of the instances, which are asked for more often than all others together.
+    /// The oldest and the newest of its instances.
     ends: [Instance; 2],
-    /// Oldest first; at most one per generation.
-    instances: Vec<Instance>,
-    /// Parallel to the instances: index of the first of those in a row that are interchangeable.
-    runs: Vec<u32>,
     /// What becomes of some entry of it depends on other families too: it is shared, or borrows room.
     entangled: bool,
     /// The family before this one in the chain of those with the same key.
@@ -58,6 +58,12 @@ pub struct Placed {
     pub tls_module: u64,
     /// Parallel to the image's functions.
     pub families: Vec<u32>,
+    /// By family: the function of this generation, or [`NOBODY`].
+    functions: Vec<u32>,
+    /// Parallel to the image's functions: the generation where those in a row begin that are interchangeable up to this one.
+    runs: Vec<u32>,
+    /// The families that begin with this generation.
+    begun: Range<u32>,
     /// The families that this generation implements anew.
     pub implements: Vec<(u32, u32)>,
     pub hooks: Hooks,
@@ -116,6 +122,13 @@ pub struct Lineage {
     implementers: Vec<(usize, Implementers)>,
 }
 
+impl Placed {
+    /// The families that begin with this generation.
+    pub fn begun(&self) -> Range<u32> {
+        self.begun.clone()
+    }
+}
+
 impl Lineage {
     /// Generation 0: what the program loaded.
     pub fn new(image: Arc<Image>, bias: LoadBias, tls_module: u64, homes: Homes) -> Self {
@@ -141,6 +154,9 @@ impl Lineage {
             bias,
             tls_module,
             families: all,
+            functions: Vec::new(),
+            runs: Vec::new(),
+            begun: 0..count as u32,
             implements: Vec::new(),
             hooks,
             homes,
@@ -153,12 +169,12 @@ impl Lineage {
     }
 
     /// The next generation, whose families have been found.
-    fn add(&mut self, placed: Placed) {
+    fn add(&mut self, mut placed: Placed) {
+        self.complete_families(&mut placed);
         self.parents.push(placed.parent);
         self.text.extend(text(&placed.image, placed.bias));
         self.start_up.learn(&placed.image);
         self.placed.push(placed);
-        self.complete_families();
     }
 
     /// Begins a family.
@@ -168,50 +184,53 @@ impl Lineage {
         if let Some(namesake) = namesake {
             self.families[namesake as usize].newest = false;
         }
-        self.families.push(Family {
-            key,
-            ends: [first; 2],
-            instances: Vec::new(),
-            runs: Vec::new(),
-            entangled: false,
-            namesake,
-            newest: true,
-        });
+        self.families.push(Family { key, ends: [first; 2], entangled: false, namesake, newest: true });
         family
     }
 
-    /// Adds the last generation's functions to their families.
-    fn complete_families(&mut self) {
-        let Some(Placed { image, families: of, .. }) = self.placed.last() else { return };
-        let (image, of, generation) = (Arc::clone(image), of.clone(), self.placed.len() - 1);
-        for (index, family) in of.into_iter().enumerate() {
-            let instance = Instance { generation, function: index as u32 };
-            let before = self.newest(family);
-            let goes_on = before != instance && self.interchangeable(before, instance);
-            let of = &mut self.families[family as usize];
-            let run = of.runs.last().copied().filter(|_| goes_on);
-            of.runs.push(run.unwrap_or(of.instances.len() as u32));
-            of.instances.push(instance);
-            of.ends[1] = instance;
-            of.entangled |= !is_alone(&image, index) || !jumps_alone(&image.entries[index]);
+    /// Adds the next generation's functions to their families.
+    fn complete_families(&mut self, next: &mut Placed) {
+        let generation = self.placed.len();
+        next.functions = vec![NOBODY; self.families.len()];
+        next.runs = vec![generation as u32; next.families.len()];
+        for (function, family) in (0..).zip(&next.families) {
+            next.functions[*family as usize] = function;
+            let before = self.newest(*family);
+            if before.generation != generation && self.goes_on(before, next, function) {
+                next.runs[function as usize] = self.run_of(before);
+            }
+            let of = &mut self.families[*family as usize];
+            of.ends[1] = Instance { generation, function };
+            let index = function as usize;
+            of.entangled |= !is_alone(&next.image, index) || !jumps_alone(&next.image.entries[index]);
         }
     }
 
-    /// The instances in a row that are interchangeable with this one of the family, itself included.
-    pub fn run(&self, family: u32, of: Instance) -> &[Instance] {
-        let Family { ends, instances, runs, .. } = &self.families[family as usize];
-        // The ends need no search, and are what is mostly asked for.
-        let index = match instances.len() {
-            _ if of == ends[0] => 0,
-            len if of == ends[1] => len - 1,
-            _ => match instances.binary_search_by_key(&of.generation, |instance| instance.generation) {
-                Ok(index) => index,
-                Err(_) => return &[],
-            },
-        };
-        let start = runs[index];
-        let after = index + runs[index..].partition_point(|run| *run == start);
-        &instances[start as usize..after]
+    /// Whether it makes no difference which runs of an instance and a function of the next generation.
+    fn goes_on(&self, before: Instance, next: &Placed, function: u32) -> bool {
+        let (was, function) = (&self.placed[before.generation], function as usize);
+        let content = next.image.contents[function];
+        content.is_some()
+            && content == self.content(before)
+            && next.storage[function] == was.storage[before.function as usize]
+    }
+
+    /// In which generation those in a row begin that are interchangeable up to this instance.
+    fn run_of(&self, instance: Instance) -> u32 {
+        self.placed[instance.generation].runs[instance.function as usize]
+    }
+
+    /// The instances in a row that are interchangeable with this one of the family, itself included, oldest first.
+    pub fn run(&self, family: u32, of: Instance) -> impl Iterator<Item = Instance> {
+        let run = self.run_of(of);
+        let from_first =
+            (run as usize..=self.newest(family).generation).filter_map(move |on| self.instance(family, on));
+        from_first.take_while(move |instance| self.run_of(*instance) == run)
+    }
+
+    /// Whether two instances of one family are interchangeable, and all in between.
+    pub fn are_in_one_run(&self, one: Instance, other: Instance) -> bool {
+        self.run_of(one) == self.run_of(other)
     }
 
     /// Whether what becomes of an entry of the family depends on other families too.
@@ -246,6 +265,7 @@ impl Lineage {
     /// Adds the planned generation where the loader put it, `code` being what [`super::bind::code`] found; returns its index.
     pub fn place(&mut self, plan: &Plan, number: Generation, place: Place, code: &[(Vaddr, [u8; 4])]) -> usize {
         let generation = self.placed.len();
+        let first_begun = self.families.len() as u32;
         let mut families = Vec::with_capacity(plan.partners.len());
         for (function, partner) in plan.partners.iter().enumerate() {
             let instance = Instance { generation, function: function as u32 };
@@ -270,6 +290,9 @@ impl Lineage {
             bias,
             tls_module,
             families,
+            functions: Vec::new(),
+            runs: Vec::new(),
+            begun: first_begun..self.families.len() as u32,
             implements,
             hooks: plan.hooks,
             storage,
@@ -334,9 +357,16 @@ impl Lineage {
         &self.families
     }
 
-    /// Oldest first; at most one per generation.
-    pub fn instances(&self, family: u32) -> &[Instance] {
-        &self.families[family as usize].instances
+    /// Oldest first.
+    pub fn instances(&self, family: u32) -> impl Iterator<Item = Instance> {
+        let [oldest, newest] = self.families[family as usize].ends;
+        (oldest.generation..=newest.generation).filter_map(move |generation| self.instance(family, generation))
+    }
+
+    /// The one that a generation has, if it has one.
+    pub fn instance(&self, family: u32, generation: usize) -> Option<Instance> {
+        let function = *self.placed[generation].functions.get(family as usize)?;
+        (function != NOBODY).then_some(Instance { generation, function })
     }
 
     pub fn oldest(&self, family: u32) -> Instance {
@@ -433,7 +463,7 @@ impl Lineage {
         let on_path = |instance: &Instance| path.binary_search(&instance.generation).is_ok();
         let first = || {
             let oldest = Some(self.oldest(family)).filter(on_path);
-            oldest.or_else(|| self.instances(family).iter().copied().find(on_path))
+            oldest.or_else(|| self.instances(family).find(on_path))
         };
         implementers.get(family).or_else(first)
     }
@@ -447,7 +477,7 @@ fn text(image: &Image, bias: LoadBias) -> impl Iterator<Item = Segment> {
         let protection = READ_EXECUTE | if segment.writable { WRITE } else { 0 };
         let start = bias.0.wrapping_add(segment.address & !0xfff);
         let len = ((segment.address & 0xfff) + segment.memory_size).next_multiple_of(0x1000);
-        Segment { range: Range { start, len }, protection }
+        Segment { range: reload_protocol::Range { start, len }, protection }
     })
 }
 

@@ -147,11 +147,7 @@ fn initial_value(image: &Image, object: &Object) -> Option<Initial> {
 fn known_elsewhere(lineage: &Lineage, generation: usize, target: Vaddr) -> Vec<u64> {
     let placed = lineage.placed(generation);
     if let Some(function) = placed.image.function_starting_at(target) {
-        return lineage
-            .instances(placed.families[function])
-            .iter()
-            .map(|instance| lineage.address(*instance).0)
-            .collect();
+        return lineage.instances(placed.families[function]).map(|instance| lineage.address(instance).0).collect();
     }
     let home = placed
         .image

@@ -219,13 +219,9 @@ fn guard_layouts(
     homes: &PlannedHomes,
 ) -> guard::Findings {
     let old = lineage.placed(parent);
-    let mut was: Vec<Option<usize>> = vec![None; lineage.families().len()];
-    for (index, family) in old.families.iter().enumerate() {
-        was[*family as usize] = Some(index);
-    }
+    let was = |family: u32| Some(lineage.instance(family, parent)?.function as usize);
     let partners = partners.iter().enumerate();
-    let matched: Vec<(usize, usize)> =
-        partners.filter_map(|(index, family)| Some((was[(*family)? as usize]?, index))).collect();
+    let matched: Vec<(usize, usize)> = partners.filter_map(|(index, family)| Some((was((*family)?)?, index))).collect();
     let running: Vec<&Image> = lineage.all().iter().map(|placed| &*placed.image).collect();
     guard::check(&old.image, image, &matched, homes, &running)
 }
@@ -392,8 +388,8 @@ fn bring_callers_along(lineage: &Lineage, plan: &mut Plan) {
         };
         let address = plan.image.functions[function as usize].address;
         let new_address = new_address.get_or_init(|| plan.family_addresses());
-        lineage.instances(family).iter().any(|instance| {
-            lineage.sharers(*instance).any(|(_, other)| {
+        lineage.instances(family).any(|instance| {
+            lineage.sharers(instance).any(|(_, other)| {
                 new_address.get(other as usize).is_some_and(|new| new.is_some_and(|new| new != address))
             })
         })
@@ -455,7 +451,7 @@ impl<'a> Lending<'a> {
     /// Whether every entry of `family` can be redirected.
     fn make_room(&mut self, plan: &mut Plan, family: u32) -> bool {
         !self.lineage.is_entangled(family)
-            || self.lineage.instances(family).iter().all(|instance| self.has_room(plan, *instance))
+            || self.lineage.instances(family).all(|instance| self.has_room(plan, instance))
     }
 
     /// Whether this entry can be redirected, by having its lender run in the new generation if need be.
