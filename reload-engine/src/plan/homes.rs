@@ -135,8 +135,14 @@ pub fn storage(image: &Image, homes: &Homes) -> Vec<u64> {
 }
 
 /// Finds a home for every static and thread-local of `image`, which follows generation `parent`; `partners` are the families
-/// of its functions.
-pub fn plan(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<u32>]) -> PlannedHomes {
+/// of its functions, `namesakes` what [`namesakes`] found.
+pub fn plan(
+    lineage: &Lineage,
+    parent: usize,
+    image: &Image,
+    partners: &[Option<u32>],
+    namesakes: Namesakes<'_>,
+) -> PlannedHomes {
     let mut planned = PlannedHomes {
         objects: vec![Home::Own; image.objects.len()],
         thread_locals: vec![TlsHome::Own; image.thread_locals.len()],
@@ -149,7 +155,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<
     let types = registration::types(image);
     planned.registers_anew = registers_anew(&lineage.placed(parent).image, image, &registration);
     let added = added_functions(lineage, image, partners);
-    let (groups_of_objects, mut unknown) = groups(lineage, parent, image, |image| &image.objects);
+    let Namesakes { groups: groups_of_objects, mut unknown } = namesakes;
     for (placed, olds, mut news) in groups_of_objects {
         news.retain(|index| !registration.contains(index));
         news.retain(|index| {
@@ -234,8 +240,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<
         return planned;
     }
     let mut paired = vec![false; image.thread_locals.len()];
-    let (groups_of_thread_locals, _) = groups(lineage, parent, image, |image| &image.thread_locals);
-    for (placed, olds, news) in groups_of_thread_locals {
+    for (placed, olds, news) in grouped(lineage, parent, image, |image| &image.thread_locals).groups {
         let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
             indices.iter().map(|index| Traits { file: image.thread_locals[*index].file, ..Traits::default() }).collect()
         };
@@ -419,14 +424,25 @@ type Indices = SmallVec<[usize; 1]>;
 /// A generation, its objects of one name, and the new objects of that name.
 type Group<'a> = (&'a Placed, Indices, Indices);
 
-/// Per name that both sides know: the generation that has it, its objects and the new ones of that name. The newest on the
-/// way to `parent` comes first, then what was rolled back. Second, the new objects whose name no generation knows.
-fn groups<'a>(
+/// The objects of a new file and those that may be the same, by their names alone.
+pub struct Namesakes<'a> {
+    /// Per name that both sides know. The newest on the way to the running generation comes first, then what was rolled back.
+    groups: Vec<Group<'a>>,
+    /// The new objects whose name no generation knows.
+    unknown: Vec<usize>,
+}
+
+/// Of the statics of `image`, which follows generation `parent`.
+pub fn namesakes<'a>(lineage: &'a Lineage, parent: usize, image: &Image) -> Namesakes<'a> {
+    grouped(lineage, parent, image, |image| &image.objects)
+}
+
+fn grouped<'a>(
     lineage: &'a Lineage,
     parent: usize,
     image: &Image,
     table: impl Fn(&Image) -> &Vec<Object>,
-) -> (Vec<Group<'a>>, Vec<usize>) {
+) -> Namesakes<'a> {
     let new = table(image);
     let sorted = by_name(new);
     let mut left: Vec<&[(NameKey, u32)]> = sorted.chunk_by(|one, next| one.0 == next.0).collect();
@@ -457,7 +473,7 @@ fn groups<'a>(
     result.sort_by_cached_key(|(_, _, news)| news[0]);
     let mut unknown: Vec<usize> = unknown.into_values().flatten().collect();
     unknown.sort_unstable();
-    (result, unknown)
+    Namesakes { groups: result, unknown }
 }
 
 /// The names of objects, ascending, and their indices.

@@ -125,8 +125,9 @@ pub enum Objections {
 pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Objections) -> Result<Plan, Vec<String>> {
     let mut warnings = Vec::new();
     let mut refusals = Vec::new();
-    let partners = match_functions(lineage, parent, &image, &mut warnings);
-    let homes = homes::plan(lineage, parent, &image, &partners);
+    let matched = || match_functions(lineage, parent, &image, &mut warnings);
+    let (partners, namesakes) = image.hands.both(matched, || homes::namesakes(lineage, parent, &image));
+    let homes = homes::plan(lineage, parent, &image, &partners, namesakes);
     let decisions = attribution::decide(lineage, parent, &image, &partners, &homes);
     let tls = tls::plan(&image, &homes, &decisions);
 
