@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
+use twox_hash::XxHash3_128;
 
 use super::{
     Image, RelocationKind, Resolves, SectionKind,
@@ -68,11 +69,11 @@ pub enum Mention {
     ThreadLocal(u64),
 }
 
-/// One function's instructions with every position-dependent field zeroed, and what stood in those fields.
+/// What stood in the position-dependent fields of one function's instructions.
 #[derive(Clone, Debug, Default)]
 pub struct Body {
-    pub skeleton: u128,
-    /// Where they stand in [`Scan::mentions`].
+    /// Which of [`Scan::mentions`], and where in it.
+    part: u32,
     mentions: Range<u32>,
     /// An instruction could not be decoded: nothing can be said about its content.
     pub opaque: bool,
@@ -89,12 +90,14 @@ pub struct Scan {
     /// Where tables of 32-bit distances from their own start stand, ascending: the code adds what it loads to the address
     /// that it loaded from.
     pub relative_tables: Vec<Vaddr>,
-    /// Of all functions, one after the other.
-    mentions: Vec<Mention>,
+    /// Of all functions, one after the other, by part of the file.
+    mentions: Vec<Vec<Mention>>,
     /// Those of the addresses they refer to that lie in constants.
     pub constants: Vec<Vaddr>,
     /// Parallel to the image's functions.
     pub bodies: Vec<Body>,
+    /// Hashes of their instructions with every position-dependent field zeroed.
+    pub skeletons: Vec<u128>,
     pub entries: Vec<Entry>,
     pub recurring: Recurring,
 }
@@ -106,7 +109,7 @@ impl Scan {
     }
 
     pub fn mentions_of(&self, body: &Body) -> &[Mention] {
-        &self.mentions[body.mentions.start as usize..body.mentions.end as usize]
+        &self.mentions[body.part as usize][body.mentions.start as usize..body.mentions.end as usize]
     }
 }
 
@@ -128,9 +131,9 @@ pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Re
     let (pairs, approach) = (TlsPairs::of(image), Approach::of(image));
     let before = before.filter(|before| thread_locals_agree(image, before));
     let size = if image.hands == Hands::One { stretches.len() } else { PART };
-    let parts: Vec<&[Stretch<'_>]> = stretches.chunks(size.max(1)).collect();
-    let parts = image.hands.map(parts, |part: &[Stretch<'_>]| {
-        let mut scanner = Scanner::new(image, before, &pairs, &approach, part.len());
+    let parts: Vec<(u32, &[Stretch<'_>])> = (0..).zip(stretches.chunks(size.max(1))).collect();
+    let parts = image.hands.map(parts, |(number, part): (u32, &[Stretch<'_>])| {
+        let mut scanner = Scanner::new(image, before, &pairs, &approach, number, part);
         part.iter().for_each(|stretch| scanner.stretch(stretch));
         scanner
     });
@@ -187,8 +190,11 @@ struct Scanner<'a> {
     pairs: &'a TlsPairs,
     approach: &'a Approach,
     scan: Scan,
-    /// By index of the function; aliases share an entry.
-    functions: Vec<(Range<usize>, Facts, Body)>,
+    /// Which part of the file this is.
+    part: u32,
+    /// Index of the first of its functions, which what follows is parallel to, as the bodies and skeletons are.
+    first: usize,
+    facts: Vec<Facts>,
     padding: Padding,
     /// Where control arrives past the start of a function by branches from elsewhere.
     stray_targets: Vec<Vaddr>,
@@ -204,12 +210,17 @@ impl<'a> Scanner<'a> {
         before: Option<&'a Image>,
         pairs: &'a TlsPairs,
         approach: &'a Approach,
-        stretches: usize,
+        part: u32,
+        of: &[Stretch<'_>],
     ) -> Self {
+        let stretches = of.len();
+        let first = of.iter().find_map(|stretch| Some(stretch.functions.as_ref()?.start)).unwrap_or(0);
         // As much as most code has, so that little is moved while it is collected.
         let scan = Scan {
             references: Vec::with_capacity(2 * stretches),
-            mentions: Vec::with_capacity(4 * stretches),
+            mentions: vec![Vec::with_capacity(4 * stretches)],
+            bodies: Vec::with_capacity(stretches),
+            skeletons: Vec::with_capacity(stretches),
             recurring: Recurring::with_room(stretches),
             ..Scan::default()
         };
@@ -220,7 +231,9 @@ impl<'a> Scanner<'a> {
             pairs,
             approach,
             scan,
-            functions: Vec::with_capacity(stretches),
+            part,
+            first,
+            facts: Vec::with_capacity(stretches),
             padding: Padding(Vec::with_capacity(stretches)),
             stray_targets: Vec::new(),
             possible_tables: Vec::new(),
@@ -245,31 +258,36 @@ impl<'a> Scanner<'a> {
         let is_pair = |target| !pairs.is_empty() && pairs.binary_search(&target).is_ok();
         let Some(same) = before.recurring.same(before, index, stretch, is_pair) else { return false };
         let owner = Some(functions.start as u32);
-        let first = self.scan.mentions.len();
+        let first = self.mentions().len();
         for field in same.fields {
             let (at, next) = (stretch.start + u64::from(field.at), field.next_in(stretch));
             let target = field.target_in(stretch);
             if field.kind == FieldKind::Branch {
-                self.scan.mentions.push(Mention::Branch(target));
+                self.mentions().push(Mention::Branch(target));
                 self.stray(target);
                 continue;
             }
-            self.scan.mentions.push(Mention::Memory(target));
+            self.mentions().push(Mention::Memory(target));
             let constant = self.memory(owner, Vaddr(at), next, target, field.kind != FieldKind::Memory);
             self.scan.constants.extend(constant.then_some(target));
             if field.kind == FieldKind::Table {
                 self.scan.relative_tables.push(target);
             }
         }
-        let facts = Facts { alone: self.is_alone(functions), ..same.facts };
-        let body = Body { skeleton: same.skeleton, mentions: self.mentions_from(first), opaque: false };
-        self.finish(stretch, facts, stretch.start + stretch.body as u64, body, Some(same.fields));
+        let mut facts = same.facts;
+        facts.alone = self.is_alone(functions);
+        let body = self.body(first, false);
+        self.finish(stretch, facts, stretch.start + stretch.body as u64, (same.skeleton, body), Some(same.fields));
         true
     }
 
-    /// Those noted since there were so many.
-    fn mentions_from(&self, first: usize) -> Range<u32> {
-        first as u32..self.scan.mentions.len() as u32
+    fn mentions(&mut self) -> &mut Vec<Mention> {
+        &mut self.scan.mentions[0]
+    }
+
+    /// With what has been mentioned since there were so many.
+    fn body(&mut self, first: usize, opaque: bool) -> Body {
+        Body { part: self.part, mentions: first as u32..self.mentions().len() as u32, opaque }
     }
 
     fn is_alone(&self, functions: &Range<usize>) -> bool {
@@ -278,7 +296,14 @@ impl<'a> Scanner<'a> {
     }
 
     /// Notes what is known of a stretch; from `padding_from` on it may be overwritten. With `fields` it recurs.
-    fn finish(&mut self, stretch: &Stretch<'_>, facts: Facts, padding_from: u64, body: Body, fields: Option<&[Field]>) {
+    fn finish(
+        &mut self,
+        stretch: &Stretch<'_>,
+        facts: Facts,
+        padding_from: u64,
+        (skeleton, body): (u128, Body),
+        fields: Option<&[Field]>,
+    ) {
         let end = stretch.start + stretch.bytes.len() as u64;
         let padding_start = padding_from.max(facts.at.0 + entry::NEAR);
         if padding_start + entry::NEAR <= end {
@@ -288,7 +313,16 @@ impl<'a> Scanner<'a> {
             if let Some(fields) = fields {
                 self.scan.recurring.note(functions.start as u32, stretch, facts, fields);
             }
-            self.functions.push((functions.clone(), facts, body));
+            for function in functions.clone() {
+                // Sections of a damaged file may overlap: what was found first stays.
+                let here = self.first + self.facts.len();
+                if function >= here {
+                    let unknown = &self.image.functions[here..function];
+                    self.facts.extend(unknown.iter().map(|function| Facts::at(function.address)).chain([facts]));
+                    self.scan.skeletons.extend(unknown.iter().map(|_| 0).chain([skeleton]));
+                    self.scan.bodies.extend(unknown.iter().map(|_| Body::default()).chain([body.clone()]));
+                }
+            }
         }
     }
 
@@ -301,9 +335,9 @@ impl<'a> Scanner<'a> {
         let inside = |target: Vaddr| (start..end).contains(&target.0);
         let mut decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
         let mut instruction = Instruction::default();
-        let mut facts = Facts { at: Vaddr(start), ..Facts::default() };
-        let mut result = Body::default();
-        let first_mention = self.scan.mentions.len();
+        let mut facts = Facts::at(Vaddr(start));
+        let mut opaque = false;
+        let first_mention = self.mentions().len();
         let mut padding_from = body_end;
         let mut tls = TlsTracker::default();
         let mut local_exec =
@@ -321,7 +355,7 @@ impl<'a> Scanner<'a> {
             let in_body = ip < body_end;
             if instruction.is_invalid() {
                 // Data between functions decodes as anything; only inside a body does it matter.
-                result.opaque |= in_body;
+                opaque |= in_body;
                 if !in_body {
                     padding_from = instruction.next_ip();
                 }
@@ -360,7 +394,7 @@ impl<'a> Scanner<'a> {
                     constant = Some(self.memory(owner, site, next, target, address_taken));
                 }
                 if in_body {
-                    self.scan.mentions.push(Mention::Memory(target));
+                    self.mentions().push(Mention::Memory(target));
                     if owner.is_some() && constant.unwrap_or_else(|| self.image.is_in_constant(target)) {
                         self.scan.constants.push(target);
                     }
@@ -403,7 +437,7 @@ impl<'a> Scanner<'a> {
                     }
                     if in_body && !(target.0 >= start && target.0 < body_end) {
                         let offsets = offsets();
-                        self.scan.mentions.push(Mention::Branch(target));
+                        self.mentions().push(Mention::Branch(target));
                         let at = local + offsets.immediate_offset();
                         self.blank(at, offsets.immediate_size());
                         self.record.field(start, at, instruction.next_ip(), FieldKind::Branch);
@@ -431,8 +465,7 @@ impl<'a> Scanner<'a> {
 
         let clean_tail = padding_from == body_end;
         let room_end = if clean_tail { end } else { body_end };
-        facts.room = room_end.saturating_sub(facts.at.0);
-        facts.own = body_end.saturating_sub(facts.at.0);
+        facts.ends(body_end, room_end);
         facts.alone = functions.as_ref().is_some_and(|range| self.is_alone(range));
         if !tls.uses_block {
             self.scan.tls_displacements.truncate(first_displacement);
@@ -448,21 +481,19 @@ impl<'a> Scanner<'a> {
         for index in first_displacement..self.scan.tls_displacements.len() {
             let displacement = self.scan.tls_displacements[index];
             if displacement.certain && displacement.site.0 < body_end {
-                self.scan.mentions.push(Mention::ThreadLocal(displacement.offset));
+                self.mentions().push(Mention::ThreadLocal(displacement.offset));
                 self.blank((displacement.site.0 - start) as usize, 4);
             }
         }
-        if functions.is_some() {
-            result.skeleton = twox_hash::XxHash3_128::oneshot(&self.skeleton);
-        }
+        let skeleton = if functions.is_some() { XxHash3_128::oneshot(&self.skeleton) } else { 0 };
         let thread_locals =
             self.scan.tls_displacements.len() > first_displacement || self.scan.tls_uses.len() > first_use;
-        if !clean_tail || result.opaque || thread_locals || tables.mixed {
+        if !clean_tail || opaque || thread_locals || tables.mixed {
             self.record.spoil();
         }
-        result.mentions = self.mentions_from(first_mention);
+        let body = self.body(first_mention, opaque);
         let record = std::mem::take(&mut self.record);
-        self.finish(stretch, facts, padding_from, result, record.fields());
+        self.finish(stretch, facts, padding_from, (skeleton, body), record.fields());
         self.record = record;
     }
 
@@ -555,47 +586,40 @@ impl<'a> Scanner<'a> {
 /// What all parts found, in the order of the file, and what follows from the whole of it.
 fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Scan {
     let recurring = parts.iter_mut().map(|part| std::mem::take(&mut part.scan.recurring)).collect();
-    let mentions = lists(&mut parts, |part| &mut part.scan.mentions);
     let references = lists(&mut parts, |part| &mut part.scan.references);
-    let counted =
-        |count: &mut u32, of_part: &Vec<Mention>| Some(std::mem::replace(count, *count + of_part.len() as u32));
-    let before: Vec<u32> = mentions.iter().scan(0, counted).collect();
     // About as long as the rest: most of it is copied.
     let long = || {
         let mut references = together(references);
         references.sort_unstable_by_key(|reference| reference.site);
-        (Recurring::joined(recurring), together(mentions), references)
+        (Recurring::joined(recurring), references)
     };
-    let ((recurring, mentions, references), scan) =
-        image.hands.both(long, || joined_findings(image, &mut parts, &before, landing_pads));
-    Scan { recurring, mentions, references, ..scan }
+    let ((recurring, references), scan) = image.hands.both(long, || joined_findings(image, &mut parts, landing_pads));
+    Scan { recurring, references, ..scan }
 }
 
-/// The same of all but the longest lists; `mentions_before` says for each part how many those before it have.
-fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], mentions_before: &[u32], landing_pads: &[Vaddr]) -> Scan {
+/// The same of all but the longest lists.
+fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], landing_pads: &[Vaddr]) -> Scan {
+    let count = image.functions.len();
     let mut scan = Scan {
-        bodies: vec![Body::default(); image.functions.len()],
+        bodies: Vec::with_capacity(count),
+        skeletons: Vec::with_capacity(count),
         approaches: together(lists(parts, |part| &mut part.scan.approaches)),
         tls_uses: together(lists(parts, |part| &mut part.scan.tls_uses)),
         tls_displacements: together(lists(parts, |part| &mut part.scan.tls_displacements)),
         relative_tables: together(lists(parts, |part| &mut part.scan.relative_tables)),
+        mentions: lists(parts, |part| part.mentions()),
         constants: together(lists(parts, |part| &mut part.scan.constants)),
         ..Scan::default()
     };
-    let mut facts: Vec<Facts> =
-        image.functions.iter().map(|function| Facts { at: function.address, ..Facts::default() }).collect();
-    for (part, before) in parts.iter_mut().zip(mentions_before) {
-        for (mut aliases, found, mut body) in std::mem::take(&mut part.functions) {
-            body.mentions = body.mentions.start + before..body.mentions.end + before;
-            let Some(last) = aliases.next_back() else { continue };
-            for alias in aliases {
-                facts[alias] = found;
-                scan.bodies[alias] = body.clone();
-            }
-            facts[last] = found;
-            scan.bodies[last] = body;
-        }
+    let mut facts: Vec<Facts> = Vec::with_capacity(count);
+    for part in parts.iter() {
+        fill(&mut facts, part.first, &part.facts, |index| Facts::at(image.functions[index].address));
+        fill(&mut scan.skeletons, part.first, &part.scan.skeletons, |_| 0);
+        fill(&mut scan.bodies, part.first, &part.scan.bodies, |_| Body::default());
     }
+    fill(&mut facts, count, &[], |index| Facts::at(image.functions[index].address));
+    scan.skeletons.resize(count, 0);
+    scan.bodies.resize(count, Body::default());
     let mut padding = Padding(together(lists(parts, |part| &mut part.padding.0)));
     let possible_tables = together(lists(parts, |part| &mut part.possible_tables));
     // Labels whose addresses stand in data: computed jumps may arrive there.
@@ -622,6 +646,12 @@ fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], mentions_before: &[
     scan.relative_tables.sort_unstable();
     scan.relative_tables.dedup();
     scan
+}
+
+/// Appends to a list parallel to the functions what is known of those from `first` on, unless that is there already.
+fn fill<T: Clone>(list: &mut Vec<T>, first: usize, known: &[T], unknown: impl Fn(usize) -> T) {
+    list.extend((list.len()..first).map(unknown));
+    list.extend_from_slice(known.get(list.len() - first..).unwrap_or_default());
 }
 
 /// What each part has in a list.

@@ -227,7 +227,7 @@ impl Meaning<'_> {
         let body = &scan.bodies[index];
         let mut parts = std::mem::take(&mut self.parts);
         parts.clear();
-        parts.push(body.skeleton.to_le_bytes());
+        parts.push(scan.skeletons[index].to_le_bytes());
         for mention in scan.mentions_of(body) {
             let meaning = match *mention {
                 Mention::Branch(target) => self.code(target),

@@ -8,7 +8,7 @@
 //! `signal(7)`), a host's own handler or debugger would have to be told apart from ours, and so it is with every other
 //! instruction of one byte that faults. `a_trap_would_end_a_thread_that_blocks_its_signal` in `tests/target/commits.rs` shows it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, num::NonZeroU8};
 
 use crate::model::Vaddr;
 
@@ -46,31 +46,44 @@ pub enum Form {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
     pub at: Vaddr,
-    /// Bytes from `at` that belong to this function or are padding after it.
-    pub room: u64,
+    /// Bytes from `at` that belong to this function or are padding after it, as far as anybody needs them.
+    room: u8,
     /// Those of them that belong to the function.
-    pub own: u64,
-    /// Lowest address after `at` that a branch targets or a call returns to, if it lies within twice [`NEAR`] bytes.
-    pub landing: Option<Vaddr>,
+    own: u8,
+    /// Bytes from `at` to the lowest address after it that a branch targets or a call returns to, if those are fewer than twice
+    /// [`NEAR`].
+    landing: Option<NonZeroU8>,
     /// The only symbol here, and of a function that can be redirected.
     pub alone: bool,
 }
 
 impl Facts {
+    /// Of a function of which nothing is known yet.
+    pub fn at(at: Vaddr) -> Facts {
+        Facts { at, ..Facts::default() }
+    }
+
+    /// Records where the function ends, and where the padding after it does.
+    pub fn ends(&mut self, function: u64, padding: u64) {
+        let from_here = |end: u64| end.saturating_sub(self.at.0).min(2 * NEAR) as u8;
+        (self.own, self.room) = (from_here(function), from_here(padding));
+    }
+
     /// Records that control may arrive at `address`.
     pub fn lands(&mut self, address: Vaddr) {
         if address > self.at && address.0 < self.at.0 + 2 * NEAR {
-            self.landing = Some(self.landing.map_or(address, |known| known.min(address)));
+            let distance = NonZeroU8::new((address.0 - self.at.0) as u8);
+            self.landing = self.landing.min(distance).or(distance);
         }
     }
 
-    fn free(&self) -> u64 {
-        self.landing.map_or(self.room, |landing| self.room.min(landing.0 - self.at.0))
+    fn free(&self) -> u8 {
+        self.landing.map_or(self.room, |landing| self.room.min(landing.get()))
     }
 
     /// Whether another function may use the second [`NEAR`] bytes of this one while it is redirected.
     fn lends(&self) -> bool {
-        self.alone && self.free().min(self.own) >= 2 * NEAR
+        self.alone && u64::from(self.free().min(self.own)) >= 2 * NEAR
     }
 }
 
@@ -111,7 +124,7 @@ pub fn decide(facts: &[Facts], padding: &mut Padding) -> Vec<Entry> {
                 let short = padding.take(fact.at).map(|padding| Form::Short { padding });
                 short.or_else(|| borrow(facts, fact.at, &mut lent)).unwrap_or(Form::None)
             };
-            let form = match fact.free() {
+            let form = match fact.free().into() {
                 NEAR.. => Form::Near,
                 SHORT.. => through(),
                 _ => Form::None,
@@ -147,9 +160,16 @@ mod tests {
     use super::{Facts, Form, Padding, decide};
     use crate::model::Vaddr;
 
+    fn fact(at: u64, own: u64, landing: Option<u64>, alone: bool) -> Facts {
+        let mut facts = Facts { alone, ..Facts::at(Vaddr(at)) };
+        facts.ends(at + own, at + own);
+        landing.into_iter().for_each(|landing| facts.lands(Vaddr(landing)));
+        facts
+    }
+
     fn check(room: u64, landing: Option<u64>, padding: &[(u64, u64)], expected: Form) {
         let mut padding = Padding(padding.iter().map(|(start, end)| (Vaddr(*start), Vaddr(*end))).collect());
-        let facts = Facts { at: Vaddr(0x1000), room, own: room, landing: landing.map(Vaddr), alone: true };
+        let facts = fact(0x1000, room, landing, true);
         assert_eq!(decide(&[facts], &mut padding)[0].form, expected);
     }
 
@@ -164,13 +184,6 @@ mod tests {
     }
     #[test]
     fn without_padding_a_neighbour_lends_what_its_own_jump_makes_unreachable() {
-        let fact = |at: u64, own: u64, landing: Option<u64>, alone| Facts {
-            at: Vaddr(at),
-            room: own,
-            own,
-            landing: landing.map(Vaddr),
-            alone,
-        };
         let check = |facts: &[Facts], expected: &[Form]| {
             let forms: Vec<Form> = decide(facts, &mut Padding::default()).iter().map(|entry| entry.form).collect();
             assert_eq!(forms, expected);

@@ -316,7 +316,7 @@ impl Analysis {
         let borrows = |entry: &Entry| matches!(entry.form, Form::Borrowed { .. });
         self.borrowers = (0..).zip(&scan.entries).filter(|(_, it)| borrows(it)).map(|(index, _)| index).collect();
         self.entries = scan.entries;
-        self.skeletons = scan.bodies.iter().map(|body| body.skeleton).collect();
+        self.skeletons = scan.skeletons;
         self.contents = hashes.functions;
         for (object, content) in self.objects.iter_mut().zip(hashes.objects) {
             object.content = content.map(Content::of);

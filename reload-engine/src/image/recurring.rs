@@ -55,6 +55,8 @@ struct Known {
     /// Bytes that are its own; padding follows.
     body: u32,
     facts: Facts,
+    /// Which of the lists of fields, and where in it.
+    part: u32,
     fields: Range<u32>,
 }
 
@@ -70,7 +72,8 @@ pub struct Same<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Recurring {
     known: Vec<Known>,
-    fields: Vec<Field>,
+    /// By part of the file.
+    fields: Vec<Vec<Field>>,
     by_name: OnceLock<HashMap<NameKey, u32>>,
 }
 
@@ -78,35 +81,26 @@ impl Recurring {
     /// For so many functions.
     pub fn with_room(functions: usize) -> Recurring {
         let (known, fields) = (Vec::with_capacity(functions), Vec::with_capacity(4 * functions));
-        Recurring { known, fields, ..Recurring::default() }
+        Recurring { known, fields: vec![fields], ..Recurring::default() }
     }
 
     /// Notes what was found of a function.
     pub fn note(&mut self, function: u32, stretch: &Stretch<'_>, facts: Facts, fields: &[Field]) {
-        let first = self.fields.len() as u32;
-        self.fields.extend_from_slice(fields);
-        self.known.push(Known { function, body: stretch.body as u32, facts, fields: first..self.fields.len() as u32 });
+        let (part, list) = (0, &mut self.fields[0]);
+        let first = list.len() as u32;
+        list.extend_from_slice(fields);
+        self.known.push(Known { function, body: stretch.body as u32, facts, part, fields: first..list.len() as u32 });
     }
 
     /// What the parts of a file showed, which come in its order.
     pub fn joined(parts: Vec<Recurring>) -> Recurring {
-        let mut parts = parts.into_iter();
-        let mut all = parts.next().unwrap_or_default();
-        all.known.reserve_exact(parts.as_slice().iter().map(|part| part.known.len()).sum());
-        all.fields.reserve_exact(parts.as_slice().iter().map(|part| part.fields.len()).sum());
-        parts.for_each(|part| all.extend(part));
-        all.known.shrink_to_fit();
-        all.fields.shrink_to_fit();
+        let mut all = Recurring::default();
+        all.known.reserve_exact(parts.iter().map(|part| part.known.len()).sum());
+        for (part, number) in parts.into_iter().zip(0..) {
+            all.known.extend(part.known.into_iter().map(|known| Known { part: number, ..known }));
+            all.fields.extend(part.fields);
+        }
         all
-    }
-
-    fn extend(&mut self, other: Recurring) {
-        let offset = self.fields.len() as u32;
-        self.fields.extend(other.fields);
-        self.known.extend(other.known.into_iter().map(|mut known| {
-            known.fields = known.fields.start + offset..known.fields.end + offset;
-            known
-        }));
     }
 
     /// Index of the function of `image`, whose functions these are, that has this name; `guess` is looked at first, which is right
@@ -151,7 +145,7 @@ impl Recurring {
             return None;
         }
         let old = image.bytes_from(before.address).get(..len)?;
-        let fields = &self.fields[known.fields.start as usize..known.fields.end as usize];
+        let fields = &self.fields[known.part as usize][known.fields.start as usize..known.fields.end as usize];
         let own = stretch.start..stretch.start + len as u64;
         let mut at = 0;
         for field in fields {
@@ -169,8 +163,8 @@ impl Recurring {
         if old.get(at..)? != stretch.bytes.get(at..)? {
             return None;
         }
-        let moved = |address: Vaddr| Vaddr(address.0 - before.address.0 + stretch.start);
-        let facts = Facts { at: moved(known.facts.at), landing: known.facts.landing.map(moved), ..known.facts };
+        let mut facts = known.facts;
+        facts.at = Vaddr(facts.at.0 - before.address.0 + stretch.start);
         Some(Same { skeleton: image.skeletons[known.function as usize], facts, fields })
     }
 }
