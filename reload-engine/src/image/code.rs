@@ -313,17 +313,22 @@ impl<'a> Scanner<'a> {
             if let Some(fields) = fields {
                 self.scan.recurring.note(functions.start as u32, stretch, facts, fields);
             }
-            for function in functions.clone() {
-                // Sections of a damaged file may overlap: what was found first stays.
-                let here = self.first + self.facts.len();
-                if function >= here {
-                    let unknown = &self.image.functions[here..function];
-                    self.facts.extend(unknown.iter().map(|function| Facts::at(function.address)).chain([facts]));
-                    self.scan.skeletons.extend(unknown.iter().map(|_| 0).chain([skeleton]));
-                    self.scan.bodies.extend(unknown.iter().map(|_| Body::default()).chain([body.clone()]));
-                }
+            // Sections of a damaged file may overlap: what was found first stays, and what was left out is unknown.
+            let here = self.first + self.facts.len();
+            for unknown in here..functions.start {
+                self.note(Facts::at(self.image.functions[unknown].address), 0, Body::default());
+            }
+            for _ in here.max(functions.start)..functions.end {
+                self.note(facts, skeleton, body.clone());
             }
         }
+    }
+
+    /// Of the function after the one that was noted last.
+    fn note(&mut self, facts: Facts, skeleton: u128, body: Body) {
+        self.facts.push(facts);
+        self.scan.skeletons.push(skeleton);
+        self.scan.bodies.push(body);
     }
 
     fn decode(&mut self, stretch: &Stretch<'_>) {
