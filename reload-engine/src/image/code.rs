@@ -593,12 +593,13 @@ fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) ->
     let recurring = parts.iter_mut().map(|part| std::mem::take(&mut part.scan.recurring)).collect();
     let references = lists(&mut parts, |part| &mut part.scan.references);
     // About as long as the rest: most of it is copied.
-    let long = || {
+    let ordered = || {
         let mut references = together(references);
         references.sort_unstable_by_key(|reference| reference.site);
-        (Recurring::joined(recurring), references)
+        references
     };
-    let ((recurring, references), scan) = image.hands.both(long, || joined_findings(image, &mut parts, landing_pads));
+    let rest = || (Recurring::joined(recurring), joined_findings(image, &mut parts, landing_pads));
+    let (references, (recurring, scan)) = image.hands.both(ordered, rest);
     Scan { recurring, references, ..scan }
 }
 

@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
 
 use super::{
-    Content, Image, RelocationKind, Resolves, Section, SectionKind,
+    Content, Function, Image, RelocationKind, Resolves, Section, SectionKind,
     code::{Mention, Scan},
     exceptions::{self, Named},
     places::Places,
@@ -167,12 +167,21 @@ fn with_clones(
 /// symbol table does not matter. A local name says little without its source file: of another file it may well be another
 /// function.
 fn entries(image: &Image) -> Vec<u128> {
-    let mut entries = Vec::with_capacity(image.functions.len());
-    for aliases in image.functions.chunk_by(|one, next| one.address == next.address) {
-        let named = aliases.iter().map(|alias| (alias.key, alias.file)).min();
-        let meaning =
-            named.map_or(0, |(key, file)| digest([tag(b'f'), key.0, file.map_or(0, |file| file.0.get().into())]));
-        entries.extend(aliases.iter().map(|_| meaning));
+    let functions = &image.functions;
+    let meaning =
+        |function: &Function| digest([tag(b'f'), function.key.0, function.file.map_or(0, |file| file.0.get().into())]);
+    let mut entries = image.hands.map(functions, meaning);
+    let mut end = 0;
+    for addresses in image.function_places.all().chunk_by(|one, next| one == next) {
+        let aliases = end..end + addresses.len();
+        end = aliases.end;
+        let name = |alias: &usize| (functions[*alias].key, functions[*alias].file);
+        if addresses.len() > 1
+            && let Some(smallest) = aliases.clone().min_by_key(name)
+        {
+            let meaning = entries[smallest];
+            entries[aliases].fill(meaning);
+        }
     }
     entries
 }

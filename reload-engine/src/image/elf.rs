@@ -164,6 +164,7 @@ pub struct Tables {
     pub segments: Vec<LoadSegment>,
     /// Page-rounded range that the loader makes read-only after relocation.
     pub relro: Option<Range<u64>>,
+    /// Of what has been analysed, none any more.
     pub symbols: Vec<RawSymbol>,
     /// Whether `symbols` comes from `.symtab`, local symbols included, rather than from `.dynsym`.
     pub has_local_symbols: bool,

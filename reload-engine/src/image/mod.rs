@@ -329,7 +329,9 @@ impl Analysis {
     }
 
     fn collect_symbols(&mut self) {
-        let Symbols { functions, objects, thread_locals } = symbols::collect(self);
+        // Nobody asks for them again.
+        let symbols = std::mem::take(&mut self.tables.symbols);
+        let Symbols { functions, objects, thread_locals } = symbols::collect(self, &symbols);
         self.function_places = Places::new(functions.iter().map(|function| function.address.0));
         self.object_places = Places::new(objects.iter().map(|object| object.address.0));
         self.slot_places = Places::new(self.tables.relocations.iter().map(|relocation| relocation.slot.0));

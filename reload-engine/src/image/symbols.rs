@@ -1,6 +1,6 @@
 //! From the symbol table to functions, statics and thread-locals, in the order of their addresses.
 //!
-//! There may be hundreds of thousands, so what is sorted are their places, and each is made where it stays.
+//! There may be hundreds of thousands, so what is sorted is short, and each is made where it stays.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use super::{
     elf::{RawKind, RawSymbol},
     names,
 };
-use crate::{hands::Hands, model::Vaddr};
+use crate::model::Vaddr;
 
 /// What symbols stand for, ascending by address and size.
 pub struct Symbols {
@@ -27,27 +27,47 @@ enum Kind {
     ThreadLocal,
 }
 
-/// Where something lies that a symbol stands for. In this order they are sorted.
+/// What symbols are sorted by: what each stands for, its address, which one it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    kind: Kind,
-    address: Vaddr,
-    /// Bytes, not beyond the limit.
-    size: u64,
-    /// Of the symbol.
-    index: u32,
-    /// Where its section or the TLS block ends.
-    limit: u64,
-    constant: bool,
+struct Key(u128);
+
+impl Key {
+    /// Stands for nothing, and behind all that does.
+    const NOTHING: Key = Key(u128::MAX);
+
+    fn new(kind: Kind, address: u64, index: usize) -> Key {
+        Key((kind as u128) << 96 | u128::from(address) << 32 | index as u128)
+    }
+
+    fn index(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    /// Whether both stand for the same kind of thing at the same address.
+    fn is_alias_of(self, other: Key) -> bool {
+        self.0 >> 32 == other.0 >> 32
+    }
+
+    /// Not behind any of this kind.
+    fn first(kind: Kind) -> Key {
+        Key::new(kind, 0, 0)
+    }
 }
 
-pub fn collect(image: &Analysis) -> Symbols {
-    let (hands, symbols) = (image.hands, &image.tables.symbols);
-    let places = hands.filter_map(0..symbols.len(), |index| place(image, index as u32, &symbols[index]));
-    let places = sorted(hands, &places);
-    let (functions, others) = places.split_at(places.partition_point(|place| place.kind == Kind::Function));
-    let (objects, thread_locals) = others.split_at(others.partition_point(|place| place.kind == Kind::Object));
-    let names = || Names { image, last_file: None };
+/// Of the symbols of `image`.
+pub fn collect(image: &Analysis, symbols: &[RawSymbol]) -> Symbols {
+    let hands = image.hands;
+    let mut keys = hands.map(0..symbols.len(), |index| key(image, index, &symbols[index]));
+    hands.sort(&mut keys);
+    keys.truncate(keys.partition_point(|key| *key < Key::NOTHING));
+    for aliases in keys.chunk_by_mut(|one, next| one.is_alias_of(*next)) {
+        if aliases.len() > 1 {
+            aliases.sort_by_key(|key| Extent::of(image, &symbols[key.index()]).size);
+        }
+    }
+    let (functions, others) = keys.split_at(keys.partition_point(|key| *key < Key::first(Kind::Object)));
+    let (objects, thread_locals) = others.split_at(others.partition_point(|key| *key < Key::first(Kind::ThreadLocal)));
+    let names = || Names { image, symbols, last_file: None };
     let mut functions = hands.map_with(functions, names, Names::function);
     end_at_next(&mut functions);
     Symbols {
@@ -57,39 +77,39 @@ pub fn collect(image: &Analysis) -> Symbols {
     }
 }
 
-/// In their order. Short keys are sorted, then those that begin at the same address: aliases, few of them.
-fn sorted(hands: Hands, places: &[Place]) -> Vec<Place> {
-    let key =
-        |(at, place): (u32, &Place)| (place.kind as u128) << 96 | u128::from(place.address.0) << 32 | u128::from(at);
-    let mut keys: Vec<u128> = (0..).zip(places).map(key).collect();
-    hands.sort(&mut keys);
-    let mut sorted: Vec<Place> = keys.into_iter().map(|key| places[key as u32 as usize]).collect();
-    for aliases in sorted.chunk_by_mut(|one, next| (one.kind, one.address) == (next.kind, next.address)) {
-        if aliases.len() > 1 {
-            aliases.sort_unstable();
-        }
-    }
-    sorted
+fn key(image: &Analysis, index: usize, symbol: &RawSymbol) -> Key {
+    let section = || image.section_at(Vaddr(symbol.address));
+    let in_code = || section().is_some_and(|section| section.kind == SectionKind::Code);
+    let of_state_or_constant =
+        |section: &Section| section.kind.is_state() || (section.kind == SectionKind::Constant && symbol.size > 0);
+    let kind = match symbol.kind {
+        RawKind::Function | RawKind::IndirectFunction if in_code() => Kind::Function,
+        RawKind::Object if section().is_some_and(of_state_or_constant) => Kind::Object,
+        RawKind::ThreadLocal => Kind::ThreadLocal,
+        _ => return Key::NOTHING,
+    };
+    Key::new(kind, symbol.address, index)
 }
 
-fn place(image: &Analysis, index: u32, symbol: &RawSymbol) -> Option<Place> {
-    let address = Vaddr(symbol.address);
-    let section = || image.section_at(address);
-    let of_state_or_constant =
-        |section: &&Section| section.kind.is_state() || (section.kind == SectionKind::Constant && symbol.size > 0);
-    let (kind, limit, constant) = match symbol.kind {
-        RawKind::Function | RawKind::IndirectFunction => {
-            let section = section().filter(|section| section.kind == SectionKind::Code)?;
-            (Kind::Function, section.end(), false)
-        }
-        RawKind::Object => {
-            let section = section().filter(of_state_or_constant)?;
-            (Kind::Object, section.end(), section.kind == SectionKind::Constant)
-        }
-        RawKind::ThreadLocal => (Kind::ThreadLocal, image.tables.tls_size, false),
-    };
-    let size = symbol.size.min(limit.saturating_sub(address.0));
-    Some(Place { kind, address, size, index, limit, constant })
+/// What a symbol covers.
+struct Extent {
+    /// Bytes, not beyond the limit.
+    size: u64,
+    /// Where its section or the TLS block ends.
+    limit: u64,
+    constant: bool,
+}
+
+impl Extent {
+    fn of(image: &Analysis, symbol: &RawSymbol) -> Extent {
+        let (limit, constant) = match symbol.kind {
+            RawKind::ThreadLocal => (image.tables.tls_size, false),
+            _ => image
+                .section_at(Vaddr(symbol.address))
+                .map_or((symbol.address, false), |section| (section.end(), section.kind == SectionKind::Constant)),
+        };
+        Extent { size: symbol.size.min(limit.saturating_sub(symbol.address)), limit, constant }
+    }
 }
 
 /// Functions end where the next one begins.
@@ -110,20 +130,22 @@ fn end_at_next(functions: &mut [Function]) {
 /// Reads names, most of which come from the file that the one before came from.
 struct Names<'a> {
     image: &'a Analysis,
+    symbols: &'a [RawSymbol],
     last_file: Option<(Range<u32>, TextKey)>,
 }
 
 impl<'a> Names<'a> {
-    fn function(&mut self, place: &Place) -> Function {
-        let symbol = self.symbol(place);
+    fn function(&mut self, key: &Key) -> Function {
+        let symbol = &self.symbols[key.index()];
+        let Extent { size, limit, .. } = Extent::of(self.image, symbol);
         let name = self.bytes(&symbol.name);
         let (normal, auxiliary) = names::of_function(name);
         Function {
             name: symbol.name.clone(),
             key: NameKey(XxHash3_128::oneshot(normal)),
-            address: place.address,
-            size: place.size,
-            end: Vaddr(place.limit),
+            address: Vaddr(symbol.address),
+            size,
+            end: Vaddr(limit),
             file: self.file(symbol, normal),
             version: symbol.version.as_ref().map(|version| TextKey::of(self.bytes(version))),
             auxiliary,
@@ -131,24 +153,21 @@ impl<'a> Names<'a> {
         }
     }
 
-    fn object(&mut self, place: &Place) -> Object {
-        let symbol = self.symbol(place);
+    fn object(&mut self, key: &Key) -> Object {
+        let symbol = &self.symbols[key.index()];
+        let Extent { size, constant, .. } = Extent::of(self.image, symbol);
         let name = self.bytes(&symbol.name);
         Object {
             name: symbol.name.clone(),
             key: NameKey(XxHash3_128::oneshot(names::normalise(name, symbol.local))),
-            address: place.address,
-            size: place.size,
+            address: Vaddr(symbol.address),
+            size,
             file: self.file(symbol, names::normalise(name, false)),
             version: symbol.version.as_ref().map(|version| TextKey::of(self.bytes(version))),
             local: symbol.local,
-            constant: place.constant,
+            constant,
             content: None,
         }
-    }
-
-    fn symbol(&self, place: &Place) -> &'a RawSymbol {
-        &self.image.tables.symbols[place.index as usize]
     }
 
     fn bytes(&self, range: &Range<u32>) -> &'a [u8] {
