@@ -13,6 +13,7 @@ use super::{
     Content, Function, Image, RelocationKind, Resolves, Section, SectionKind,
     code::{Mention, Scan},
     exceptions::{self, Named},
+    names,
     places::Places,
 };
 use crate::{hands::Hands, model::Vaddr};
@@ -31,8 +32,11 @@ const BUDGET: u32 = 2_000_000;
 
 /// Hashes everything in `image`.
 pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hashes {
-    let counted_strings = image.functions.iter().any(|f| super::names::is_rust(image.function_name_bytes(f)));
+    let is_rust = |function: &Function| names::is_rust(image.function_name_bytes(function));
+    let may_be_rust = names::MARKS_OF_RUST.iter().any(|mark| image.names_contain(mark));
+    let counted_strings = may_be_rust && image.functions.iter().any(is_rust);
     let entries = entries(image);
+    let clones = Clones::of(image);
     let meaning = |boundaries, resolvers| Meaning {
         resolvers,
         entries: &entries,
@@ -40,6 +44,8 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         exceptions,
         relative_tables: &scan.relative_tables,
         boundaries,
+        clones: &clones,
+        reaching: Vec::new(),
         stubs: HashMap::new(),
         mentioned: HashMap::new(),
         parts: Vec::new(),
@@ -72,7 +78,8 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         let functions = functions.get(index).into_iter().flat_map(Range::clone);
         let functions: Vec<_> = functions.map(|function| meaning.function(function, scan)).collect();
         let objects = objects.get(index).into_iter().flat_map(Range::clone);
-        (functions, objects.map(|object| meaning.static_of(object)).collect::<Vec<_>>())
+        let objects: Vec<_> = objects.map(|object| meaning.static_of(object)).collect();
+        (functions, objects, meaning.reaching)
     };
     let count = functions.len().max(objects.len());
     let hashed = match image.hands {
@@ -85,15 +92,20 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         }
         hands => hands.map(0..count, part),
     };
-    let (own, objects): (Vec<_>, Vec<_>) = hashed.into_iter().unzip();
-    let (own, objects) = (own.concat(), objects.concat());
-    let clones: Vec<(Vaddr, Vaddr)> =
-        image.functions.iter().filter(|of| of.auxiliary).map(|clone| (clone.address, clone.end)).collect();
-    let function = |index: usize| {
-        let comparable = !scan.bodies[index].opaque && image.tables.has_local_symbols;
-        comparable.then(|| with_clones(image, scan, &own, &clones, index)).flatten().map(Content::of)
-    };
-    let functions = image.hands.map(0..image.functions.len(), function);
+    let (mut own, mut objects, mut reaching) = (Vec::with_capacity(image.functions.len()), Vec::new(), Vec::new());
+    for (functions, statics, of_part) in hashed {
+        own.extend(functions);
+        objects.extend(statics);
+        reaching.extend(of_part);
+    }
+    let comparable = |index: usize| !scan.bodies[index].opaque && image.tables.has_local_symbols;
+    let content = |index: usize| own[index].filter(|_| comparable(index)).map(Content::of);
+    let mut functions: Vec<Option<Content>> = (0..own.len()).map(content).collect();
+    reaching.retain(|index| functions[*index].is_some());
+    let together = image.hands.map(&reaching, |index| with_clones(image, scan, &own, &clones, *index));
+    for (index, content) in reaching.into_iter().zip(together) {
+        functions[index] = content.map(Content::of);
+    }
     Hashes { functions, objects }
 }
 
@@ -112,38 +124,36 @@ const MANY: usize = 2048;
 /// For how many functions or statics the budget is divided.
 const SHARE: usize = 8192;
 
-/// A function's hash together with those of the compiler's clones it reaches: they have no entry of their own.
-/// `clones` are the places of all of them, ascending.
-fn with_clones(
-    image: &Image,
-    scan: &Scan,
-    own: &[Option<u128>],
-    clones: &[(Vaddr, Vaddr)],
-    function: usize,
-) -> Option<u128> {
-    let (Some((first, _)), Some((_, last))) = (clones.first(), clones.last()) else { return own[function] };
-    let is_clone = |target: Vaddr| {
+/// Where the compiler's clones stand, ascending.
+struct Clones(Vec<(Vaddr, Vaddr)>);
+
+impl Clones {
+    fn of(image: &Image) -> Clones {
+        let clones = image.functions.iter().filter(|function| function.auxiliary);
+        Clones(clones.map(|clone| (clone.address, clone.end)).collect())
+    }
+
+    /// Whether what is mentioned lies in one of them.
+    fn hold(&self, mention: Mention) -> bool {
+        let (Mention::Branch(target) | Mention::Memory(target)) = mention else { return false };
+        let (Some((first, _)), Some((_, last))) = (self.0.first(), self.0.last()) else { return false };
         // Most of what code refers to is far from all of them.
         if target < *first || target >= *last {
             return false;
         }
-        let after = clones.partition_point(|(start, _)| *start <= target);
-        after > 0 && target < clones[after - 1].1
-    };
-    let mentions_clone = |mention: &Mention| match *mention {
-        Mention::Branch(target) | Mention::Memory(target) => is_clone(target),
-        Mention::ThreadLocal(_) => false,
-    };
-    if !scan.mentions(function).iter().any(mentions_clone) {
-        return own[function];
+        let after = self.0.partition_point(|(start, _)| *start <= target);
+        after > 0 && target < self.0[after - 1].1
     }
+}
+
+/// A function's hash together with those of the clones it reaches: they have no entry of their own.
+fn with_clones(image: &Image, scan: &Scan, own: &[Option<u128>], clones: &Clones, function: usize) -> Option<u128> {
     let mut reached: Vec<usize> = Vec::new();
     let mut open = vec![function];
     while let Some(index) = open.pop() {
-        for mention in scan.mentions(index) {
-            let (Mention::Branch(target) | Mention::Memory(target)) = *mention else { continue };
-            if is_clone(target)
-                && let Some(callee) = image.function_covering(target)
+        for mention in scan.mentions(index).iter().copied().filter(|mention| clones.hold(*mention)) {
+            let (Mention::Branch(target) | Mention::Memory(target)) = mention else { continue };
+            if let Some(callee) = image.function_covering(target)
                 && image.functions[callee].auxiliary
                 && callee != function
                 && !reached.contains(&callee)
@@ -208,6 +218,9 @@ struct Meaning<'a> {
     exceptions: &'a exceptions::Tables,
     relative_tables: &'a [Vaddr],
     boundaries: &'a Places,
+    clones: &'a Clones,
+    /// Functions that refer to some of them.
+    reaching: Vec<usize>,
     /// What chooses the functions that an address only seems to stand for, by that address.
     resolvers: &'a HashMap<Vaddr, Option<u128>>,
     /// Parallel to the image's functions: what the address of each stands for, resolvers apart.
@@ -237,7 +250,9 @@ impl Meaning<'_> {
         let mut parts = std::mem::take(&mut self.parts);
         parts.clear();
         parts.push(scan.skeletons[index].to_le_bytes());
+        let mut reaches_clones = false;
         for mention in scan.mentions_of(body) {
+            reaches_clones |= self.clones.hold(*mention);
             let meaning = match *mention {
                 Mention::Branch(target) => self.code(target),
                 Mention::ThreadLocal(offset) => self.thread_local(offset),
@@ -245,6 +260,7 @@ impl Meaning<'_> {
             };
             parts.push(meaning.to_le_bytes());
         }
+        self.reaching.extend(reaches_clones.then_some(index));
         let exceptions = self.exceptions(self.image.functions[index].address);
         if let Some(exceptions) = &exceptions {
             parts.extend(exceptions.iter().map(|part| part.to_le_bytes()));

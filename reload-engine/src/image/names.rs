@@ -69,6 +69,9 @@ pub fn is_static_initialiser(name: &str) -> bool {
     name.contains("__static_initialization_and_destruction_") || name.starts_with("__cxx_global_var_init")
 }
 
+/// What stands in any name that rustc made.
+pub const MARKS_OF_RUST: [&str; 2] = ["_R", "17h"];
+
 /// Whether rustc made this name, by either of its mangling schemes.
 pub fn is_rust(name: &[u8]) -> bool {
     // `17h`, a hash of 16 digits and `E`, which no digit of it is.
