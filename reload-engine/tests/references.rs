@@ -112,7 +112,7 @@ fn compare_instruction(image: &Image, place: &Filled, comparison: &mut Compariso
         elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => {
             let leads_to = |address: Vaddr| {
                 let expected =
-                    reference.map(|it| place.symbol.wrapping_add_signed(place.addend) + it.next.0 - place.at);
+                    reference.map(|it| place.symbol.wrapping_add_signed(place.addend) + it.next().0 - place.at);
                 Some(address.0) == expected
             };
             let found = reference.is_some_and(|it| leads_to(it.target));

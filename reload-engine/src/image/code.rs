@@ -23,13 +23,28 @@ use crate::{hands::Hands, model::Vaddr};
 pub struct CodeReference {
     /// Where its 32-bit displacement stands.
     pub site: Vaddr,
-    /// The next instruction, which the displacement counts from.
-    pub next: Vaddr,
     pub target: Vaddr,
-    /// Index of the function it stands in.
-    pub function: Option<u32>,
+    /// Index of the function it stands in, or [`CodeReference::NOWHERE`].
+    function: u32,
+    /// Bytes from the site to the next instruction.
+    length: u8,
     /// `lea`: the address itself is taken.
     pub address_taken: bool,
+}
+
+impl CodeReference {
+    /// Index of no function.
+    const NOWHERE: u32 = u32::MAX;
+
+    /// The next instruction, which the displacement counts from.
+    pub fn next(&self) -> Vaddr {
+        Vaddr(self.site.0 + u64::from(self.length))
+    }
+
+    /// Index of the function it stands in.
+    pub fn function(&self) -> Option<u32> {
+        (self.function != CodeReference::NOWHERE).then_some(self.function)
+    }
 }
 
 /// A reference to a GOT pair of module id and offset that is handed to `__tls_get_addr`, or to the TLS descriptor of the
@@ -536,7 +551,9 @@ impl<'a> Scanner<'a> {
             }
             _ => false,
         };
-        let reference = CodeReference { site, next, target, function, address_taken };
+        let function = function.unwrap_or(CodeReference::NOWHERE);
+        // An instruction has 15 bytes at most.
+        let reference = CodeReference { site, target, function, length: (next.0 - site.0) as u8, address_taken };
         if wanted {
             self.scan.references.push(reference);
         } else if address_taken && self.approach.contains(target) {

@@ -466,7 +466,7 @@ impl Analysis {
     pub fn uses_of_state(&self) -> &[(u32, u32)] {
         self.uses_of_state.get_or_init(|| {
             let use_of =
-                |reference: &CodeReference| Some((reference.function?, self.state_meant(reference.target)? as u32));
+                |reference: &CodeReference| Some((reference.function()?, self.state_meant(reference.target)? as u32));
             self.hands.filter_map(&self.references, use_of)
         })
     }

@@ -21,16 +21,21 @@ pub fn find(image: &Analysis, references: &[CodeReference]) -> Vec<Object> {
         return Vec::new();
     }
     let pointed = image.tables.relocations.iter().filter_map(|relocation| match relocation.resolves {
-        Resolves::Here(target) if relocation.kind == RelocationKind::Address => Some((target, true)),
+        Resolves::Here(target) if relocation.kind == RelocationKind::Address => Some(target),
         _ => None,
     });
-    for (target, taken) in references.iter().map(|it| (it.target, it.address_taken)).chain(pointed) {
-        let after = gaps.partition_point(|gap| gap.place.start <= target.0);
-        let Some(gap) = gaps[..after].last_mut().filter(|gap| target.0 < gap.place.end) else { continue };
+    let use_of = |target: Vaddr, taken: bool| {
+        let index = gaps.partition_point(|gap| gap.place.start <= target.0).checked_sub(1)?;
+        let place = &gaps[index].place;
         // An access is to what lies there; an address may be the end of what lies before.
-        let accessed = !taken && image.object_at(target).is_none();
-        let long = gap.place.end - gap.place.start >= NO_PADDING && target.0 > gap.place.start;
-        gap.used |= accessed || long;
+        let accessed = || !taken && image.object_at(target).is_none();
+        let long = || place.end - place.start >= NO_PADDING && target.0 > place.start;
+        (target.0 < place.end && (long() || accessed())).then_some(index)
+    };
+    let mut used = image.hands.filter_map(references, |it| use_of(it.target, it.address_taken));
+    used.extend(pointed.filter_map(|target| use_of(target, true)));
+    for index in used {
+        gaps[index].used = true;
     }
     gaps.iter().filter(|gap| gap.used).map(Gap::as_static).collect()
 }

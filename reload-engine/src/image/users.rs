@@ -38,7 +38,7 @@ impl Analysis {
             // Who takes the address where another object ends, and that object.
             let mut unsure: Vec<(u32, u32, NameKey)> = Vec::new();
             for reference in &self.references {
-                if let Some(function) = reference.function
+                if let Some(function) = reference.function()
                     && let Some(object) = self.object_meant(reference.target)
                 {
                     let users = all.entry(object as u32).or_default();

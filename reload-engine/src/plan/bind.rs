@@ -63,7 +63,7 @@ pub fn code(
             None => attribution::of_code(image, &plan.homes, &plan.decisions, reference),
         };
         if let Some(home) = home {
-            displace(reference.site, reference.next, home)?;
+            displace(reference.site, reference.next(), home)?;
         }
     }
     for call in residents.calls() {

@@ -169,7 +169,7 @@ impl<'a> Touched<'a> {
     fn units(&self, old: &Image, new: &Image, homes: &PlannedHomes) -> Layouts {
         let kept: HashSet<usize> = homes.kept.iter().copied().collect();
         let is_touched = |function: u32| self.after.binary_search(&new.functions[function as usize].address).is_ok();
-        let references = new.references.iter().filter(|reference| reference.function.is_some_and(is_touched));
+        let references = new.references.iter().filter(|reference| reference.function().is_some_and(is_touched));
         let statics = references.filter_map(|reference| new.object_meant(reference.target));
         let used: HashSet<usize> = statics.filter(|object| kept.contains(object)).collect();
         let previous = used.into_iter().filter_map(|object| homes.previous_objects[object]);

@@ -140,7 +140,7 @@ impl<'a> Starters<'a> {
         });
         if imported {
             for reference in image.references.iter().filter(|reference| reference.address_taken) {
-                takers.entry(reference.target).or_default().extend(reference.function);
+                takers.entry(reference.target).or_default().extend(reference.function());
             }
         }
         Starters { image, takers, known: HashMap::new() }

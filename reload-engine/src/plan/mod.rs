@@ -487,7 +487,7 @@ fn users_of_own_state(image: &Image, homes: &PlannedHomes, decisions: &Decisions
         return HashSet::new();
     }
     let users = image.references.iter().filter(|reference| decisions.object(image, reference).is_some_and(own));
-    let functions = users.filter_map(|reference| reference.function);
+    let functions = users.filter_map(|reference| reference.function());
     // Aliases share their code.
     functions
         .flat_map(|function| {

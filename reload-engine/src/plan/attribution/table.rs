@@ -35,7 +35,8 @@ pub struct Reference {
 impl Reference {
     /// One that the code makes, unless to a function.
     fn to_object(image: &Image, of: &CodeReference) -> Option<Reference> {
-        let CodeReference { site, target, function, address_taken, .. } = *of;
+        let CodeReference { site, target, address_taken, .. } = *of;
+        let function = of.function();
         image.function_starting_at(target).is_none().then_some(Reference {
             site,
             target,
@@ -101,7 +102,7 @@ impl<'a> Table<'a> {
     /// Those of the functions that may walk to an end outside of all state.
     pub fn of_approaching(&self) -> Vec<Reference> {
         let mut functions: Vec<u32> = match self.kind {
-            Kind::Objects => self.image.approaches.iter().filter_map(|it| it.function).collect(),
+            Kind::Objects => self.image.approaches.iter().filter_map(|it| it.function()).collect(),
             // Outside of the block every offset moves with what lies nearest.
             Kind::ThreadLocals => Vec::new(),
         };
