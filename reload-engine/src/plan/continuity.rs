@@ -48,9 +48,10 @@ pub fn match_functions(
         let mut namesakes = lineage.namesakes(family).filter(|family| lasting(newest(*family)));
         let Some(family) = namesakes.next() else { continue };
         let more = namesakes.next();
-        // Nearly all names are the only ones of their kind.
+        // Nearly all names are the only ones of their kind, and in the file that they were in.
         if more.is_none() && before[index as usize] == NOBODY {
-            if may_be_same(&was(family), &is(index as usize)) {
+            let same_file = newest(family).file == image.functions[index as usize].file;
+            if same_file || may_be_same(&was(family), &is(index as usize)) {
                 partners[index as usize] = Some(family);
             } else {
                 elsewhere.push((index, family));
