@@ -12,7 +12,9 @@ use super::{
     approach::Approach,
     entry::{self, Entry, Facts, Padding},
     local_exec::LocalExec,
+    places::ascending,
     recurring::{Field, FieldKind, Record, Recurring},
+    stretch::{Part, Stretch},
     switches::{self, TableTracker},
     tls_block::{APPROACH, OPERAND_SIZE, TlsPairs, TlsTracker},
 };
@@ -134,22 +136,25 @@ impl Scan {
 /// # Errors
 /// A code section whose bytes are not in the file.
 pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Result<Scan, String> {
-    // Most have one name, and a few are without.
-    let mut stretches = Vec::with_capacity(image.functions.len() + 2 * image.tables.sections.len());
+    let mut all = Vec::new();
     for section in image.tables.sections.iter().filter(|section| section.kind.is_code()) {
-        let code = image.bytes_from(Vaddr(section.address));
-        if code.len() as u64 != section.size {
+        let bytes = image.bytes_from(Vaddr(section.address));
+        if bytes.len() as u64 != section.size {
             return Err(format!("section {} lies outside the file", section.name));
         }
-        cut(image, section.address, code, &mut stretches);
+        all.push(Part { start: section.address, bytes });
     }
     let (pairs, approach) = (TlsPairs::of(image), Approach::of(image));
     let before = before.filter(|before| thread_locals_agree(image, before));
-    let size = if image.hands == Hands::One { stretches.len() } else { PART };
-    let parts: Vec<(u32, &[Stretch<'_>])> = (0..).zip(stretches.chunks(size.max(1))).collect();
-    let parts = image.hands.map(parts, |(number, part): (u32, &[Stretch<'_>])| {
-        let mut scanner = Scanner::new(image, before, &pairs, &approach, number, part);
-        part.iter().for_each(|stretch| scanner.stretch(stretch));
+    let parts: Vec<Vec<Part<'_>>> = match image.hands {
+        Hands::One => vec![all],
+        Hands::All => all.into_iter().flat_map(|code| code.smaller(image)).map(|part| vec![part]).collect(),
+    };
+    let parts: Vec<(u32, Vec<Part<'_>>)> = (0..).zip(parts).collect();
+    let parts = image.hands.map(parts, |(number, part): (u32, Vec<Part<'_>>)| {
+        let stretches: Vec<Stretch<'_>> = part.iter().flat_map(|code| code.stretches(image)).collect();
+        let mut scanner = Scanner::new(image, before, &pairs, &approach, number, &stretches);
+        stretches.iter().for_each(|stretch| scanner.stretch(stretch));
         scanner
     });
     Ok(joined(image, parts, landing_pads))
@@ -159,41 +164,6 @@ pub fn scan(image: &Image, before: Option<&Image>, landing_pads: &[Vaddr]) -> Re
 fn thread_locals_agree(one: &Image, other: &Image) -> bool {
     let (one, other) = (&one.tables, &other.tables);
     one.program == other.program && one.thread_pointer() == other.thread_pointer()
-}
-
-/// How many stretches one thread decodes at a time, where there are several.
-const PART: usize = 512;
-
-/// Bytes that begin at a function symbol, or at the section's start, and end at the next.
-pub struct Stretch<'a> {
-    /// The functions that begin here: aliases of one another.
-    functions: Option<Range<usize>>,
-    pub start: u64,
-    pub bytes: &'a [u8],
-    /// How many of the bytes are the functions'; padding follows, or something without a symbol.
-    pub body: usize,
-}
-
-/// Cuts a section into stretches.
-fn cut<'a>(image: &Image, start: u64, code: &'a [u8], stretches: &mut Vec<Stretch<'a>>) {
-    let functions = &image.functions;
-    let end = start + code.len() as u64;
-    let mut index = functions.partition_point(|function| function.address.0 < start);
-    let mut at = start;
-    while at < end {
-        let first = index;
-        let here = functions.get(first).is_some_and(|function| function.address.0 == at);
-        let mut size = 0;
-        while functions.get(index).is_some_and(|function| function.address.0 == at) {
-            size = size.max(functions[index].size);
-            index += 1;
-        }
-        let next = functions.get(index).map_or(end, |function| function.address.0.min(end));
-        let bytes = &code[(at - start) as usize..(next - start) as usize];
-        let body = if size == 0 { bytes.len() } else { (size as usize).min(bytes.len()) };
-        stretches.push(Stretch { functions: here.then_some(first..index), start: at, bytes, body });
-        at = next;
-    }
 }
 
 /// Decodes some stretches; what it finds of functions is joined with what others find by [`joined`].
@@ -609,7 +579,7 @@ impl<'a> Scanner<'a> {
 fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Scan {
     let recurring = parts.iter_mut().map(|part| std::mem::take(&mut part.scan.recurring)).collect();
     let references = lists(&mut parts, |part| &mut part.scan.references);
-    // About as long as the rest: most of it is copied.
+    // They are copied and put in order, which takes about as long as the rest.
     let ordered = || {
         let mut references = together(references);
         references.sort_unstable_by_key(|reference| reference.site);
@@ -620,7 +590,7 @@ fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) ->
     Scan { recurring, references, ..scan }
 }
 
-/// The same of all but the longest lists.
+/// The same of all but the references and what recurs.
 fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], landing_pads: &[Vaddr]) -> Scan {
     let count = image.functions.len();
     let mut scan = Scan {
@@ -650,13 +620,13 @@ fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], landing_pads: &[Vad
         Resolves::Here(target) if relocation.kind == RelocationKind::Address => Some(target),
         _ => None,
     });
-    let mut stray_targets = together(lists(parts, |part| &mut part.stray_targets));
-    stray_targets.extend(labels.filter(|target| image.function_starting_at(*target).is_none()));
-    stray_targets.extend_from_slice(landing_pads);
-    stray_targets.extend(switches::cases(image, possible_tables));
-    stray_targets.sort_unstable();
-    stray_targets.dedup();
-    for target in stray_targets {
+    let stray_targets = together(lists(parts, |part| &mut part.stray_targets));
+    let stray_targets = stray_targets
+        .into_iter()
+        .chain(labels.filter(|target| image.function_starting_at(*target).is_none()))
+        .chain(landing_pads.iter().copied())
+        .chain(switches::cases(image, possible_tables));
+    for target in ascending(stray_targets.map(|target| target.0).collect()).into_iter().map(Vaddr) {
         if let Some(covering) = image.function_covering(target) {
             let start = image.functions[covering].address;
             let aliases = image.functions[covering..].iter().take_while(|alias| alias.address == start).count();

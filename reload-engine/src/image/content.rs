@@ -14,7 +14,7 @@ use super::{
     code::{Mention, Scan},
     exceptions::{self, Named},
     names,
-    places::Places,
+    places::{Places, ascending},
 };
 use crate::{hands::Hands, model::Vaddr};
 
@@ -63,7 +63,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
     let boundaries = if led_to.is_empty() {
         &own
     } else {
-        extended = places(image, own.all().iter().copied().chain(led_to));
+        extended = Places::of(ascending(own.all().iter().copied().chain(led_to).collect()));
         &extended
     };
     let indirect = image.functions.iter().enumerate().filter(|(_, function)| function.indirect);
@@ -202,15 +202,7 @@ fn boundaries(image: &Image, scan: &Scan) -> Places {
     let named = image.objects.iter().filter(|object| object.constant).flat_map(|o| [o.address, o.end()]);
     let mentioned = scan.constants.iter().copied();
     let all = pointed.filter(|address| image.is_in_constant(*address)).chain(mentioned).chain(named);
-    places(image, all.map(|address| address.0))
-}
-
-/// Each once.
-fn places(image: &Image, addresses: impl Iterator<Item = u64>) -> Places {
-    let mut all: Vec<u64> = addresses.collect();
-    image.hands.sort(&mut all);
-    all.dedup();
-    Places::of(all)
+    Places::of(ascending(all.map(|address| address.0).collect()))
 }
 
 struct Meaning<'a> {

@@ -38,6 +38,7 @@ mod places;
 mod pool;
 mod recurring;
 mod retired;
+mod stretch;
 mod switches;
 mod symbols;
 mod tls_block;
@@ -52,7 +53,7 @@ pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
 pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
-pub use names::{closure_family, demangle, is_file_start_up, is_static_initialiser, without_hash};
+pub use names::{MARKS_OF_CLOSURES, closure_family, demangle, is_file_start_up, is_static_initialiser, without_hash};
 pub use pool::{analyse, analyse_known};
 pub use switches::{MOST_CASES, code_led_to};
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
@@ -371,7 +372,8 @@ impl Analysis {
         names::of_whole(self.function_name_bytes(function))
     }
 
-    /// Whether this stands in the name of any symbol: what most files have none of need not be looked for in all their functions.
+    /// Whether this stands in the name of any symbol, of files and what others define included: what most files have none of need not
+    /// be looked for in all their functions.
     pub fn names_contain(&self, part: &str) -> bool {
         memmem::find(self.text_bytes(&self.tables.names), part.as_bytes()).is_some()
     }

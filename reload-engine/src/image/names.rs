@@ -69,21 +69,28 @@ pub fn is_static_initialiser(name: &str) -> bool {
     name.contains("__static_initialization_and_destruction_") || name.starts_with("__cxx_global_var_init")
 }
 
-/// What stands in any name that rustc made.
-pub const MARKS_OF_RUST: [&str; 2] = ["_R", "17h"];
+/// What names begin with that rustc makes by its newer scheme.
+const V0: &str = "_R";
+/// What stands before the hash in those of the older one.
+const HASHED: &str = "17h";
+/// One of these stands in every name that rustc made.
+pub const MARKS_OF_RUST: [&str; 2] = [V0, HASHED];
+const CLOSURE: &str = "closure";
+/// One of these stands in every name that has a [`closure_family`].
+pub const MARKS_OF_CLOSURES: [&str; 2] = [V0, CLOSURE];
 
 /// Whether rustc made this name, by either of its mangling schemes.
 pub fn is_rust(name: &[u8]) -> bool {
     // `17h`, a hash of 16 digits and `E`, which no digit of it is.
-    let hashed = || name.len() > 20 && name[name.len() - 20..].starts_with(b"17h");
-    name.starts_with(b"_R") || (name.starts_with(b"_ZN") && hashed())
+    let hashed = || name.len() > 20 && name[name.len() - 20..].starts_with(HASHED.as_bytes());
+    name.starts_with(V0.as_bytes()) || (name.starts_with(b"_ZN") && hashed())
 }
 
 /// A name of rustc's older scheme without its hash, in which the types of a static are: the path, and the part of the static
 /// where LLVM took it apart. `None` for every other name.
 pub fn without_hash(name: &str) -> Option<(&str, &str)> {
     const HASH: usize = "17h0123456789abcdefE".len();
-    let at = name.strip_prefix("_ZN").and_then(|rest| rest.rfind("17h"))? + "_ZN".len();
+    let at = name.strip_prefix("_ZN").and_then(|rest| rest.rfind(HASHED))? + "_ZN".len();
     let (path, hash) = name.split_at(at);
     let part = hash.get(HASH..)?;
     (hash.as_bytes()[HASH - 1] == b'E' && (part.is_empty() || part.starts_with('.'))).then_some((path, part))
@@ -92,7 +99,7 @@ pub fn without_hash(name: &str) -> Option<(&str, &str)> {
 /// For a Rust closure: what all closures of the same function share, so that a renumbering can be noticed. `None` for
 /// everything else.
 pub fn closure_family(name: &str) -> Option<String> {
-    if !(name.contains("closure") || name.starts_with("_R")) {
+    if !(name.contains(CLOSURE) || name.starts_with(V0)) {
         return None;
     }
     let readable = format!("{:#}", rustc_demangle::try_demangle(name).ok()?);
@@ -117,7 +124,10 @@ pub fn demangle(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{closure_family, demangle, normalise, of_function, of_whole, without_hash};
+    use super::{
+        MARKS_OF_CLOSURES, MARKS_OF_RUST, closure_family, demangle, is_rust, normalise, of_function, of_whole,
+        without_hash,
+    };
 
     #[test]
     fn compiler_suffixes_are_taken_off() {
@@ -164,6 +174,20 @@ mod tests {
         let legacy = "_ZN4demo4step28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE";
         assert_eq!(closure_family(legacy).as_deref(), Some("demo::step"));
         assert_eq!(closure_family("plain_c_function"), None);
+    }
+
+    #[test]
+    fn who_looks_for_marks_misses_nothing() {
+        let check = |name: &str| {
+            let has = |marks: [&str; 2]| marks.iter().any(|mark| name.contains(mark));
+            assert_eq!(is_rust(name.as_bytes()), has(MARKS_OF_RUST), "{name}");
+            assert!(closure_family(name).is_none() || has(MARKS_OF_CLOSURES), "{name}");
+        };
+        check("_ZN4demo4step28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE");
+        check("_ZN4demo4step17h0123456789abcdefE");
+        check("_RNCNvCs1_4demo4step0B3_");
+        check("_ZN5World4stepEi");
+        check("main");
     }
 
     #[test]

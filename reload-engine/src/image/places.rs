@@ -75,6 +75,35 @@ impl Places {
     }
 }
 
+/// Addresses in their order, each once.
+pub fn ascending(mut addresses: Vec<u64>) -> Vec<u64> {
+    /// Bytes for each address, where marking all of them takes less time than sorting.
+    const CLOSE: u64 = 256;
+    let (Some(first), Some(last)) = (addresses.iter().copied().min(), addresses.iter().copied().max()) else {
+        return addresses;
+    };
+    let span = last - first;
+    if span / CLOSE >= addresses.len() as u64 {
+        addresses.sort_unstable();
+        addresses.dedup();
+        return addresses;
+    }
+    // A bit for each byte.
+    let mut marks = vec![0_u64; (span / 64) as usize + 1];
+    for address in &addresses {
+        let place = address - first;
+        marks[(place / 64) as usize] |= 1 << (place % 64);
+    }
+    addresses.clear();
+    for (index, mut marks) in marks.into_iter().enumerate() {
+        while marks != 0 {
+            addresses.push(first + 64 * index as u64 + u64::from(marks.trailing_zeros()));
+            marks &= marks - 1;
+        }
+    }
+    addresses
+}
+
 /// Which of several ranges holds an address, where they may overlap: what the answer is between two bounds is found out once.
 #[derive(Debug, Default)]
 pub struct Ranges {
@@ -131,7 +160,7 @@ impl Ranges {
 
 #[cfg(test)]
 mod tests {
-    use super::{Places, Ranges};
+    use super::{Places, Ranges, ascending};
 
     fn check(addresses: &[u64]) {
         let places = Places::new(addresses.iter().copied());
@@ -160,6 +189,24 @@ mod tests {
         crowded.sort_unstable();
         crowded.push(1 << 46);
         check(&crowded);
+    }
+
+    #[test]
+    fn close_or_far_addresses_come_in_their_order() {
+        let check = |addresses: &[u64]| {
+            let mut expected = addresses.to_vec();
+            expected.sort_unstable();
+            expected.dedup();
+            assert_eq!(ascending(addresses.to_vec()), expected, "{addresses:x?}");
+        };
+        check(&[]);
+        check(&[7]);
+        check(&[7, 7]);
+        check(&[0x1040, 0x1000, 0x103f, 0x1041, 0x1000, 0x107f, 0x1080]);
+        check(&[u64::MAX]);
+        check(&[u64::MAX, 0, u64::MAX - 64]);
+        check(&[u64::MAX, u64::MAX - 1, u64::MAX - 64, u64::MAX - 127]);
+        check(&(0..1000).map(|index: u64| 0x40_0000 + index * 7919 % 5003).collect::<Vec<_>>());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{ops::Range, sync::OnceLock};
 
 use foldhash::HashMap;
 
-use super::{Analysis, NameKey, code::Stretch, entry::Facts};
+use super::{Analysis, NameKey, entry::Facts, stretch::Stretch};
 use crate::model::Vaddr;
 
 /// A 32-bit distance from the next instruction to something outside of the function.
@@ -86,6 +86,7 @@ impl Recurring {
 
     /// Notes what was found of a function.
     pub fn note(&mut self, function: u32, stretch: &Stretch<'_>, facts: Facts, fields: &[Field]) {
+        // Numbered when parts are joined; while it is made a part has one list.
         let (part, list) = (0, &mut self.fields[0]);
         let first = list.len() as u32;
         list.extend_from_slice(fields);
@@ -96,8 +97,9 @@ impl Recurring {
     pub fn joined(parts: Vec<Recurring>) -> Recurring {
         let mut all = Recurring::default();
         all.known.reserve_exact(parts.iter().map(|part| part.known.len()).sum());
-        for (part, number) in parts.into_iter().zip(0..) {
+        for (mut part, number) in parts.into_iter().zip(0..) {
             all.known.extend(part.known.into_iter().map(|known| Known { part: number, ..known }));
+            part.fields.iter_mut().for_each(Vec::shrink_to_fit);
             all.fields.extend(part.fields);
         }
         all

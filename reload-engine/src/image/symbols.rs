@@ -20,7 +20,7 @@ pub struct Symbols {
     pub thread_locals: Vec<Object>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 enum Kind {
     Function,
     Object,
