@@ -228,8 +228,7 @@ impl Judge<'_> {
     fn counterpart(&self, reference: &Reference) -> Option<&Reference> {
         let (function, partner) = (reference.function? as usize, self.partner?);
         let (new, old) = (&self.new.image.functions[function], self.lineage.function(partner));
-        let skeleton = self.old.image.skeletons[partner.function as usize];
-        if self.new.image.skeletons[function] != skeleton || new.size != old.size {
+        if self.new.image.skeletons[function] != self.lineage.skeleton(partner) || new.size != old.size {
             return None;
         }
         let site = Vaddr(old.address.0 + (reference.site.0 - new.address.0));

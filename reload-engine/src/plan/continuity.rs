@@ -5,10 +5,11 @@
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::{
-    lineage::{Lineage, NOBODY},
+    by_family::NOBODY,
+    lineage::Lineage,
     matching::{Traits, may_be_same, pair},
 };
-use crate::image::{Content, Function, Image, NameKey, callers_of_each, closure_family, demangle};
+use crate::image::{Content, Function, Image, MARKS_OF_CLOSURES, NameKey, callers_of_each, closure_family, demangle};
 
 /// By function of the new file: the family it continues.
 pub fn match_functions(
@@ -128,8 +129,7 @@ fn pair_renumbered_closures(
     warnings: &mut Vec<String>,
 ) {
     let old = lineage.placed(parent);
-    // As [`closure_family`] knows them.
-    let may_have_closures = |image: &Image| ["closure", "_R"].iter().any(|part| image.names_contain(part));
+    let may_have_closures = |image: &Image| MARKS_OF_CLOSURES.iter().any(|mark| image.names_contain(mark));
     if !may_have_closures(&old.image) && !may_have_closures(image) {
         return;
     }

@@ -154,7 +154,7 @@ pub fn plan(
     let registration = registration::statics(image);
     let types = registration::types(image);
     planned.registers_anew = registers_anew(&lineage.placed(parent).image, image, &registration);
-    let added = added_functions(lineage, image, partners);
+    let added = added_functions(lineage, parent, image, partners);
     let Namesakes { groups: groups_of_objects, mut unknown } = namesakes;
     for (placed, olds, mut news) in groups_of_objects {
         news.retain(|index| !registration.contains(index));
@@ -362,10 +362,11 @@ fn unplaced(old: &Image, new: &Image, planned: &PlannedHomes) -> Vec<String> {
     reasons
 }
 
-/// The functions of which no generation has one, start-up code aside, which belongs to no family.
-fn added_functions(lineage: &Lineage, new: &Image, partners: &[Option<u32>]) -> HashSet<NameKey> {
+/// Names of functions that continue none, unless the running generation has one of that name: start-up code, and what compilers
+/// split off, continues nothing.
+fn added_functions(lineage: &Lineage, parent: usize, new: &Image, partners: &[Option<u32>]) -> HashSet<NameKey> {
     let without_family = new.functions.iter().zip(partners).filter(|(_, family)| family.is_none());
-    without_family.map(|(function, _)| function.key).filter(|key| !lineage.knows(*key)).collect()
+    without_family.map(|(function, _)| function.key).filter(|key| !lineage.has(parent, *key)).collect()
 }
 
 /// Whether a static belongs to functions that were not there before, and so is not the old one of its name: gcc numbers those of

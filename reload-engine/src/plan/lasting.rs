@@ -90,11 +90,14 @@ fn is_main(image: &Image, function: usize) -> bool {
 
 /// Rust's and C++'s thread functions, found from the library code around them.
 fn thread_roots(image: &Image) -> HashSet<usize> {
-    const NAMES: [&str; 3] = ["__rust_begin_short_backtrace", "_State_impl", "_M_run"];
-    if ![NAMES[0], NAMES[1]].iter().any(|name| image.names_contain(name)) {
+    const RUST: &str = "__rust_begin_short_backtrace";
+    // Of C++, in one name.
+    const STATE: &str = "_State_impl";
+    const RUN: &str = "_M_run";
+    if ![RUST, STATE].iter().any(|name| image.names_contain(name)) {
         return HashSet::new();
     }
-    let [rust, state, run] = NAMES.map(Finder::new);
+    let [rust, state, run] = [RUST, STATE, RUN].map(Finder::new);
     let has = |name: &[u8], part: &Finder<'_>| part.find(name).is_some();
     let around = |function: &Function| {
         let name = image.function_name_bytes(function);

@@ -10,6 +10,7 @@ use reload_protocol::Segment;
 
 use super::{
     Plan,
+    by_family::ByFamily,
     homes::{Homes, storage},
     hooks::Hooks,
     start_up::Known,
@@ -19,10 +20,6 @@ use crate::{
     image::{Content, Entry, Form, Function, Image, NEAR, NameKey},
     model::{Addr, Generation, LoadBias, Place, Vaddr},
 };
-
-/// Index of no function. A table full of it has been written to: of one full of zeroes the kernel gives a page to whoever reads
-/// it first, and another one to whoever then writes.
-pub const NOBODY: u32 = u32::MAX;
 
 /// A function of a placed generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,8 +55,7 @@ pub struct Placed {
     pub tls_module: u64,
     /// Parallel to the image's functions.
     pub families: Vec<u32>,
-    /// By family: the function of this generation, or [`NOBODY`].
-    functions: Vec<u32>,
+    by_family: ByFamily,
     /// Parallel to the image's functions: the generation where those in a row begin that are interchangeable up to this one.
     runs: Vec<u32>,
     /// The families that begin with this generation.
@@ -124,7 +120,7 @@ pub struct Lineage {
 
 impl Placed {
     /// The families that begin with this generation.
-    pub fn begun(&self) -> Range<u32> {
+    pub fn own_families(&self) -> Range<u32> {
         self.begun.clone()
     }
 }
@@ -154,7 +150,7 @@ impl Lineage {
             bias,
             tls_module,
             families: all,
-            functions: Vec::new(),
+            by_family: ByFamily::default(),
             runs: Vec::new(),
             begun: 0..count as u32,
             implements: Vec::new(),
@@ -191,12 +187,11 @@ impl Lineage {
     /// Adds the next generation's functions to their families.
     fn complete_families(&mut self, next: &mut Placed) {
         let generation = self.placed.len();
-        next.functions = vec![NOBODY; self.families.len()];
+        next.by_family = ByFamily::new(&next.families);
         next.runs = vec![generation as u32; next.families.len()];
         for (function, family) in (0..).zip(&next.families) {
-            next.functions[*family as usize] = function;
             let before = self.newest(*family);
-            if before.generation != generation && self.goes_on(before, next, function) {
+            if before.generation != generation && alike(self.behaviour(before), behaviour(next, function)) {
                 next.runs[function as usize] = self.run_of(before);
             }
             let of = &mut self.families[*family as usize];
@@ -204,15 +199,6 @@ impl Lineage {
             let index = function as usize;
             of.entangled |= !is_alone(&next.image, index) || !jumps_alone(&next.image.entries[index]);
         }
-    }
-
-    /// Whether it makes no difference which runs of an instance and a function of the next generation.
-    fn goes_on(&self, before: Instance, next: &Placed, function: u32) -> bool {
-        let (was, function) = (&self.placed[before.generation], function as usize);
-        let content = next.image.contents[function];
-        content.is_some()
-            && content == self.content(before)
-            && next.storage[function] == was.storage[before.function as usize]
     }
 
     /// In which generation those in a row begin that are interchangeable up to this instance.
@@ -252,9 +238,10 @@ impl Lineage {
         }
     }
 
-    /// Whether any generation has a function of this name, start-up code included.
-    pub fn knows(&self, key: NameKey) -> bool {
-        self.by_key.contains_key(&key)
+    /// Whether a generation has a function that began with this name.
+    pub fn has(&self, generation: usize, key: NameKey) -> bool {
+        let mut families = self.by_key.get(&key).into_iter().flat_map(|newest| self.namesakes(*newest));
+        families.any(|family| self.instance(family, generation).is_some())
     }
 
     /// The families of the same key as this one, from it on to older ones.
@@ -290,7 +277,7 @@ impl Lineage {
             bias,
             tls_module,
             families,
-            functions: Vec::new(),
+            by_family: ByFamily::default(),
             runs: Vec::new(),
             begun: first_begun..self.families.len() as u32,
             implements,
@@ -365,8 +352,7 @@ impl Lineage {
 
     /// The one that a generation has, if it has one.
     pub fn instance(&self, family: u32, generation: usize) -> Option<Instance> {
-        let function = *self.placed[generation].functions.get(family as usize)?;
-        (function != NOBODY).then_some(Instance { generation, function })
+        self.placed[generation].by_family.function(family).map(|function| Instance { generation, function })
     }
 
     pub fn oldest(&self, family: u32) -> Instance {
@@ -384,6 +370,10 @@ impl Lineage {
     /// Of its code, as [`Analysis::contents`](crate::image::Analysis::contents) says.
     pub fn content(&self, instance: Instance) -> Option<Content> {
         self.placed[instance.generation].image.contents[instance.function as usize]
+    }
+
+    pub fn skeleton(&self, instance: Instance) -> u128 {
+        self.placed[instance.generation].image.skeletons[instance.function as usize]
     }
 
     pub fn entry(&self, instance: Instance) -> Entry {
@@ -427,9 +417,11 @@ impl Lineage {
 
     /// Whether it makes no difference which of the two runs: the same code on the same storage.
     pub fn interchangeable(&self, one: Instance, other: Instance) -> bool {
-        let storage = |it: Instance| self.placed[it.generation].storage[it.function as usize];
-        let content = self.content(one);
-        content.is_some() && content == self.content(other) && storage(one) == storage(other)
+        alike(self.behaviour(one), self.behaviour(other))
+    }
+
+    fn behaviour(&self, instance: Instance) -> Option<(Content, u64)> {
+        behaviour(&self.placed[instance.generation], instance.function)
     }
 
     pub fn name(&self, instance: Instance) -> &str {
@@ -467,6 +459,16 @@ impl Lineage {
         };
         implementers.get(family).or_else(first)
     }
+}
+
+/// What a function does: its code, and the storage that it uses. `None`: that cannot be compared.
+fn behaviour(placed: &Placed, function: u32) -> Option<(Content, u64)> {
+    let function = function as usize;
+    Some((placed.image.contents[function]?, placed.storage[function]))
+}
+
+fn alike(one: Option<(Content, u64)>, other: Option<(Content, u64)>) -> bool {
+    one.is_some() && one == other
 }
 
 /// The executable segments of one generation.

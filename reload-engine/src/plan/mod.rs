@@ -8,6 +8,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 mod attribution;
 pub mod bind;
+mod by_family;
 mod continuity;
 mod detours;
 pub mod entries;
