@@ -378,6 +378,11 @@ impl Analysis {
         memmem::find(self.text_bytes(&self.tables.names), part.as_bytes()).is_some()
     }
 
+    /// Of the function that this is, or that the compiler split this off from.
+    pub fn whole_key(&self, function: &Function) -> NameKey {
+        if function.auxiliary { NameKey(XxHash3_128::oneshot(self.whole_name(function))) } else { function.key }
+    }
+
     /// A name that stands there in the file.
     pub fn text(&self, range: &Range<u32>) -> &str {
         // Names were sliced from these bytes; one that is not UTF-8 is shown as empty and matched by its key.

@@ -16,7 +16,7 @@ pub struct Users {
 }
 
 impl Analysis {
-    /// Who refers to the object of this index, ascending: functions by their key, and pointers in other objects by where they
+    /// Who refers to the object of this index, ascending: functions by the key of the whole, and pointers in other objects by where they
     /// stand.
     pub fn users_of(&self, object: usize) -> &[NameKey] {
         self.users().get(&(object as u32)).map_or(&[], |users| &users.keys)
@@ -42,7 +42,7 @@ impl Analysis {
                     && let Some(object) = self.object_meant(reference.target)
                 {
                     let users = all.entry(object as u32).or_default();
-                    let user = self.functions[function as usize].key;
+                    let user = self.whole_key(&self.functions[function as usize]);
                     users.keys.push(user);
                     users.first.get_or_insert(reference.site);
                     let ending = || self.object_ending_at(reference.target);

@@ -11,6 +11,7 @@ use smallvec::{SmallVec, smallvec};
 use super::{
     lineage::{Lineage, Placed},
     matching::{Traits, pair},
+    newcomers::{Newcomers, home_before},
     registration,
 };
 use crate::{
@@ -154,14 +155,19 @@ pub fn plan(
     let registration = registration::statics(image);
     let types = registration::types(image);
     planned.registers_anew = registers_anew(&lineage.placed(parent).image, image, &registration);
-    let added = added_functions(lineage, parent, image, partners);
+    let newcomers = Newcomers::of(lineage, parent, image, partners);
+    let mut returning = Vec::new();
     let Namesakes { groups: groups_of_objects, mut unknown } = namesakes;
     for (placed, olds, mut news) in groups_of_objects {
         news.retain(|index| !registration.contains(index));
         news.retain(|index| {
-            let is_new = of_added_functions(image, *index, &added);
+            let is_new = newcomers.have(image, *index);
             unknown.extend(is_new.then_some(*index));
-            !is_new
+            let users = || image.users_of(*index);
+            let is_users = |old: &usize| placed.image.users_of(*old).iter().any(|user| users().contains(user));
+            let family = newcomers.returning_with(image, *index).filter(|_| !olds.iter().any(is_users));
+            returning.extend(family.map(|family| (*index, family)));
+            !is_new && family.is_none()
         });
         if news.is_empty() {
             continue;
@@ -215,6 +221,15 @@ pub fn plan(
                     Home::Own
                 }
             };
+        }
+    }
+    for (index, family) in returning {
+        match home_before(lineage, family, image, index) {
+            Some(home) => {
+                planned.objects[index] = Home::At(home);
+                planned.kept.push(index);
+            }
+            None => unknown.push(index),
         }
     }
     for index in 0..image.objects.len() {
@@ -362,26 +377,6 @@ fn unplaced(old: &Image, new: &Image, planned: &PlannedHomes) -> Vec<String> {
     reasons
 }
 
-/// Names of functions that continue none, unless the running generation has one of that name: start-up code, and what compilers
-/// split off, continues nothing.
-fn added_functions(lineage: &Lineage, parent: usize, new: &Image, partners: &[Option<u32>]) -> HashSet<NameKey> {
-    let without_family = new.functions.iter().zip(partners).filter(|(_, family)| family.is_none());
-    without_family.map(|(function, _)| function.key).filter(|key| !lineage.has(parent, *key)).collect()
-}
-
-/// Whether a static belongs to functions that were not there before, and so is not the old one of its name: gcc numbers those of
-/// functions (`name.N`), where other compilers put the function into the name.
-fn of_added_functions(image: &Image, index: usize, added: &HashSet<NameKey>) -> bool {
-    let is_plain =
-        |stem: &str| !stem.is_empty() && !stem.starts_with("_Z") && !stem.starts_with("_R") && !stem.contains('.');
-    let numbered = |(stem, number): (&str, &str)| is_plain(stem) && number.bytes().all(|byte| byte.is_ascii_digit());
-    let users = || image.users_of(index);
-    !added.is_empty()
-        && image.object_name(&image.objects[index]).rsplit_once('.').is_some_and(numbered)
-        && !users().is_empty()
-        && users().iter().all(|user| added.contains(user))
-}
-
 /// Whether a function that uses one of `objects`, of the new file, has changed.
 fn users_differ(old: &Image, new: &Image, objects: &[usize]) -> bool {
     let users: HashSet<NameKey> = objects.iter().flat_map(|object| new.users_of(*object)).copied().collect();
@@ -389,7 +384,7 @@ fn users_differ(old: &Image, new: &Image, objects: &[usize]) -> bool {
         let mut contents: Vec<(NameKey, Option<Content>)> = image
             .functions
             .iter()
-            .map(|it| it.key)
+            .map(|it| image.whole_key(it))
             .zip(image.contents.iter().copied())
             .filter(|(key, _)| users.contains(key))
             .collect();

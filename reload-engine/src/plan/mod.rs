@@ -19,6 +19,7 @@ mod lasting;
 pub mod lineage;
 mod matching;
 pub mod merge;
+mod newcomers;
 pub mod registration;
 pub mod residents;
 pub mod shadow;
