@@ -11,9 +11,9 @@ use crate::{
 
 /// By name; a piece that the compiler split off counts as the whole.
 pub struct Newcomers {
-    /// Those that no generation had.
+    /// Those that continue none, and of whose name the running generation has none.
     added: HashSet<NameKey>,
-    /// Those that were gone, with their families.
+    /// Those that continue one of an older generation, with its family.
     returning: HashMap<NameKey, u32>,
 }
 
@@ -39,12 +39,12 @@ impl Newcomers {
         Newcomers { added, returning: returning.filter(|(_, family)| gone(*family)).collect() }
     }
 
-    /// Whether a static belongs to functions that no generation had.
+    /// Whether a static belongs to functions that continue none.
     pub fn have(&self, image: &Image, object: usize) -> bool {
         !self.added.is_empty() && self.own(image, object, |user| self.added.contains(user))
     }
 
-    /// The family of a function that was gone, whose static this is.
+    /// The family of a function that was gone and is back, whose static this is. Of one that is inlined everywhere nothing tells.
     pub fn returning_with(&self, image: &Image, object: usize) -> Option<u32> {
         let returns = |user: &NameKey| self.returning.contains_key(user);
         let is_theirs = !self.returning.is_empty() && self.own(image, object, returns);
