@@ -8,7 +8,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
 use twox_hash::XxHash3_128;
 
 use super::{
-    Image, RelocationKind, Resolves, SectionKind,
+    Image, NOBODY, RelocationKind, Resolves, SectionKind,
     approach::Approach,
     entry::{self, Entry, Facts, Padding},
     local_exec::LocalExec,
@@ -26,7 +26,7 @@ pub struct CodeReference {
     /// Where its 32-bit displacement stands.
     pub site: Vaddr,
     pub target: Vaddr,
-    /// Index of the function it stands in, or [`CodeReference::NOWHERE`].
+    /// Index of the function it stands in, or [`NOBODY`].
     function: u32,
     /// Bytes from the site to the next instruction.
     length: u8,
@@ -35,9 +35,6 @@ pub struct CodeReference {
 }
 
 impl CodeReference {
-    /// Index of no function.
-    const NOWHERE: u32 = u32::MAX;
-
     /// The next instruction, which the displacement counts from.
     pub fn next(&self) -> Vaddr {
         Vaddr(self.site.0 + u64::from(self.length))
@@ -45,7 +42,7 @@ impl CodeReference {
 
     /// Index of the function it stands in.
     pub fn function(&self) -> Option<u32> {
-        (self.function != CodeReference::NOWHERE).then_some(self.function)
+        (self.function != NOBODY).then_some(self.function)
     }
 }
 
@@ -296,24 +293,15 @@ impl<'a> Scanner<'a> {
         }
         if let Some(functions) = &stretch.functions {
             if let Some(fields) = fields {
-                self.scan.recurring.note(functions.start as u32, stretch, facts, fields);
+                self.scan.recurring.note(self.part, functions.start as u32, stretch, facts, fields);
             }
-            // Sections of a damaged file may overlap: what was found first stays, and what was left out is unknown.
-            let here = self.first + self.facts.len();
-            for unknown in here..functions.start {
-                self.note(Facts::at(self.image.functions[unknown].address), 0, Body::default());
-            }
-            for _ in here.max(functions.start)..functions.end {
-                self.note(facts, skeleton, body.clone());
+            // Sections of a damaged file may overlap: what was found first stays. None is left out, as each lies in a section.
+            for _ in functions.start.max(self.first + self.facts.len())..functions.end {
+                self.facts.push(facts);
+                self.scan.skeletons.push(skeleton);
+                self.scan.bodies.push(body.clone());
             }
         }
-    }
-
-    /// Of the function after the one that was noted last.
-    fn note(&mut self, facts: Facts, skeleton: u128, body: Body) {
-        self.facts.push(facts);
-        self.scan.skeletons.push(skeleton);
-        self.scan.bodies.push(body);
     }
 
     fn decode(&mut self, stretch: &Stretch<'_>) {
@@ -521,7 +509,7 @@ impl<'a> Scanner<'a> {
             }
             _ => false,
         };
-        let function = function.unwrap_or(CodeReference::NOWHERE);
+        let function = function.unwrap_or(NOBODY);
         // An instruction has 15 bytes at most.
         let reference = CodeReference { site, target, function, length: (next.0 - site.0) as u8, address_taken };
         if wanted {
@@ -606,13 +594,12 @@ fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], landing_pads: &[Vad
     };
     let mut facts: Vec<Facts> = Vec::with_capacity(count);
     for part in parts.iter() {
-        fill(&mut facts, part.first, &part.facts, |index| Facts::at(image.functions[index].address));
-        fill(&mut scan.skeletons, part.first, &part.scan.skeletons, |_| 0);
-        fill(&mut scan.bodies, part.first, &part.scan.bodies, |_| Body::default());
+        // As within a part: what was found first stays.
+        let known = facts.len() - part.first..;
+        facts.extend_from_slice(part.facts.get(known.clone()).unwrap_or_default());
+        scan.skeletons.extend_from_slice(part.scan.skeletons.get(known.clone()).unwrap_or_default());
+        scan.bodies.extend_from_slice(part.scan.bodies.get(known).unwrap_or_default());
     }
-    fill(&mut facts, count, &[], |index| Facts::at(image.functions[index].address));
-    scan.skeletons.resize(count, 0);
-    scan.bodies.resize(count, Body::default());
     let mut padding = Padding(together(lists(parts, |part| &mut part.padding.0)));
     let possible_tables = together(lists(parts, |part| &mut part.possible_tables));
     // Labels whose addresses stand in data: computed jumps may arrive there.
@@ -639,12 +626,6 @@ fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], landing_pads: &[Vad
     scan.relative_tables.sort_unstable();
     scan.relative_tables.dedup();
     scan
-}
-
-/// Appends to a list parallel to the functions what is known of those from `first` on, unless that is there already.
-fn fill<T: Clone>(list: &mut Vec<T>, first: usize, known: &[T], unknown: impl Fn(usize) -> T) {
-    list.extend((list.len()..first).map(unknown));
-    list.extend_from_slice(known.get(list.len() - first..).unwrap_or_default());
 }
 
 /// What each part has in a list.

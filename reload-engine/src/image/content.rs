@@ -33,8 +33,7 @@ const BUDGET: u32 = 2_000_000;
 /// Hashes everything in `image`.
 pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hashes {
     let is_rust = |function: &Function| names::is_rust(image.function_name_bytes(function));
-    let may_be_rust = names::MARKS_OF_RUST.iter().any(|mark| image.names_contain(mark));
-    let counted_strings = may_be_rust && image.functions.iter().any(is_rust);
+    let counted_strings = image.names_contain(&names::MARKS_OF_RUST) && image.functions.iter().any(is_rust);
     let entries = entries(image);
     let clones = Clones::of(image);
     let meaning = |boundaries, resolvers| Meaning {
@@ -57,8 +56,8 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         budget: BUDGET / image.functions.len().max(image.objects.len()).div_ceil(SHARE).max(1) as u32,
     };
     let none = HashMap::new();
-    let (own, extended);
-    own = boundaries(image, scan);
+    let own = boundaries(image, scan);
+    let extended;
     let led_to = meaning(&own, &none).what_tables_lead_to();
     let boundaries = if led_to.is_empty() {
         &own

@@ -116,6 +116,9 @@ pub struct Function {
     pub indirect: bool,
 }
 
+/// Index of no function.
+pub const NOBODY: u32 = u32::MAX;
+
 impl Function {
     /// Of references that ascend by site, those that stand in it.
     pub fn those_in<'a>(&self, references: &'a [CodeReference]) -> &'a [CodeReference] {
@@ -372,10 +375,11 @@ impl Analysis {
         names::of_whole(self.function_name_bytes(function))
     }
 
-    /// Whether this stands in the name of any symbol, of files and what others define included: what most files have none of need not
-    /// be looked for in all their functions.
-    pub fn names_contain(&self, part: &str) -> bool {
-        memmem::find(self.text_bytes(&self.tables.names), part.as_bytes()).is_some()
+    /// Whether one of these stands in the name of any symbol, of files and what others define included: what most files have none of
+    /// need not be looked for in all their functions.
+    pub fn names_contain(&self, parts: &[&str]) -> bool {
+        let names = self.text_bytes(&self.tables.names);
+        parts.iter().any(|part| memmem::find(names, part.as_bytes()).is_some())
     }
 
     /// Of the function that this is, or that the compiler split this off from.

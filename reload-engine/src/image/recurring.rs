@@ -84,10 +84,9 @@ impl Recurring {
         Recurring { known, fields: vec![fields], ..Recurring::default() }
     }
 
-    /// Notes what was found of a function.
-    pub fn note(&mut self, function: u32, stretch: &Stretch<'_>, facts: Facts, fields: &[Field]) {
-        // Numbered when parts are joined; while it is made a part has one list.
-        let (part, list) = (0, &mut self.fields[0]);
+    /// Notes what was found of a function in this part of the file, which has one list while it is made.
+    pub fn note(&mut self, part: u32, function: u32, stretch: &Stretch<'_>, facts: Facts, fields: &[Field]) {
+        let list = &mut self.fields[0];
         let first = list.len() as u32;
         list.extend_from_slice(fields);
         self.known.push(Known { function, body: stretch.body as u32, facts, part, fields: first..list.len() as u32 });
@@ -97,8 +96,8 @@ impl Recurring {
     pub fn joined(parts: Vec<Recurring>) -> Recurring {
         let mut all = Recurring::default();
         all.known.reserve_exact(parts.iter().map(|part| part.known.len()).sum());
-        for (mut part, number) in parts.into_iter().zip(0..) {
-            all.known.extend(part.known.into_iter().map(|known| Known { part: number, ..known }));
+        for mut part in parts {
+            all.known.append(&mut part.known);
             part.fields.iter_mut().for_each(Vec::shrink_to_fit);
             all.fields.extend(part.fields);
         }

@@ -3,9 +3,7 @@
 //!
 //! A table in pages, of which there are only those that hold something. Families that begin together stand together.
 
-/// Index of no function. A table full of it has been written to: of one full of zeroes the kernel gives a page to whoever reads
-/// it first, and another one to whoever then writes.
-pub const NOBODY: u32 = u32::MAX;
+use crate::image::NOBODY;
 
 /// Families per page.
 const PAGE: usize = 256;

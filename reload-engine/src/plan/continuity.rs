@@ -5,11 +5,12 @@
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use super::{
-    by_family::NOBODY,
     lineage::Lineage,
     matching::{Traits, may_be_same, pair},
 };
-use crate::image::{Content, Function, Image, MARKS_OF_CLOSURES, NameKey, callers_of_each, closure_family, demangle};
+use crate::image::{
+    Content, Function, Image, MARKS_OF_CLOSURES, NOBODY, NameKey, callers_of_each, closure_family, demangle,
+};
 
 /// By function of the new file: the family it continues.
 pub fn match_functions(
@@ -20,7 +21,9 @@ pub fn match_functions(
 ) -> Vec<Option<u32>> {
     let mut partners = vec![None; image.functions.len()];
     let lasting = |function: &Function| !function.auxiliary && !function.indirect;
-    // For each family the last new function of its name, which points at the one before it of that name.
+    // For each family the last new function of its name, which points at the one before it of that name. Tables full of that number
+    // have been written to: of one full of zeroes the kernel gives a page to whoever reads it first, and another one to whoever
+    // then writes.
     let mut last = vec![NOBODY; lineage.families().len()];
     let mut before = vec![NOBODY; image.functions.len()];
     let mut known: Vec<(u32, u32)> = Vec::with_capacity(image.functions.len());
@@ -49,10 +52,9 @@ pub fn match_functions(
         let mut namesakes = lineage.namesakes(family).filter(|family| lasting(newest(*family)));
         let Some(family) = namesakes.next() else { continue };
         let more = namesakes.next();
-        // Nearly all names are the only ones of their kind, and in the file that they were in.
+        // Nearly all names are the only ones of their kind.
         if more.is_none() && before[index as usize] == NOBODY {
-            let same_file = newest(family).file == image.functions[index as usize].file;
-            if same_file || may_be_same(&was(family), &is(index as usize)) {
+            if may_be_same(&was(family), &is(index as usize)) {
                 partners[index as usize] = Some(family);
             } else {
                 elsewhere.push((index, family));
@@ -129,8 +131,7 @@ fn pair_renumbered_closures(
     warnings: &mut Vec<String>,
 ) {
     let old = lineage.placed(parent);
-    let may_have_closures = |image: &Image| MARKS_OF_CLOSURES.iter().any(|mark| image.names_contain(mark));
-    if !may_have_closures(&old.image) && !may_have_closures(image) {
+    if ![&*old.image, image].iter().any(|image| image.names_contain(&MARKS_OF_CLOSURES)) {
         return;
     }
     let partnered = partnered(lineage, partners);

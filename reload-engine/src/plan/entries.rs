@@ -120,7 +120,7 @@ pub fn transition(lineage: &Lineage, from: usize, to: usize, untouched: Option<u
     let on = |path: &[usize], generation: usize| path.binary_search(&generation).is_ok();
     let parted = |generation: usize| on(&before.path, generation) != on(&after.path, generation);
     let generations = (0..lineage.all().len()).filter(|generation| parted(*generation));
-    let families = generations.flat_map(|generation| lineage.placed(generation).own_families());
+    let families = generations.flat_map(|generation| lineage.placed(generation).own_families.clone());
     let continued = families.filter(|family| lineage.oldest(*family) != lineage.newest(*family));
     continued.flat_map(|family| lineage.instances(family)).for_each(&mut consider);
     // One of each address.

@@ -10,7 +10,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     lineage::{Lineage, Placed},
-    matching::{Traits, pair},
+    matching::{Traits, overlap, pair},
     newcomers::{Newcomers, home_before},
     registration,
 };
@@ -163,9 +163,8 @@ pub fn plan(
         news.retain(|index| {
             let is_new = newcomers.have(image, *index);
             unknown.extend(is_new.then_some(*index));
-            let users = || image.users_of(*index);
-            let is_users = |old: &usize| placed.image.users_of(*old).iter().any(|user| users().contains(user));
-            let family = newcomers.returning_with(image, *index).filter(|_| !olds.iter().any(is_users));
+            let shares_users = |old: &usize| overlap(placed.image.users_of(*old), image.users_of(*index));
+            let family = newcomers.returning_with(image, *index).filter(|_| !olds.iter().any(shares_users));
             returning.extend(family.map(|family| (*index, family)));
             !is_new && family.is_none()
         });

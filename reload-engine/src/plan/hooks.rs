@@ -20,7 +20,7 @@ pub struct Hooks {
 impl Hooks {
     pub fn of(image: &Image) -> Hooks {
         let mut hooks = Hooks::default();
-        if ![BEFORE, AFTER].iter().any(|name| image.names_contain(name)) {
+        if !image.names_contain(&[BEFORE, AFTER]) {
             return hooks;
         }
         let [before, after] = [BEFORE, AFTER].map(NameKey::of_function);

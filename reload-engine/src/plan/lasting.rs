@@ -94,7 +94,7 @@ fn thread_roots(image: &Image) -> HashSet<usize> {
     // Of C++, in one name.
     const STATE: &str = "_State_impl";
     const RUN: &str = "_M_run";
-    if ![RUST, STATE].iter().any(|name| image.names_contain(name)) {
+    if !image.names_contain(&[RUST, STATE]) {
         return HashSet::new();
     }
     let [rust, state, run] = [RUST, STATE, RUN].map(Finder::new);

@@ -59,7 +59,7 @@ pub struct Placed {
     /// Parallel to the image's functions: the generation where those in a row begin that are interchangeable up to this one.
     runs: Vec<u32>,
     /// The families that begin with this generation.
-    begun: Range<u32>,
+    pub own_families: Range<u32>,
     /// The families that this generation implements anew.
     pub implements: Vec<(u32, u32)>,
     pub hooks: Hooks,
@@ -118,13 +118,6 @@ pub struct Lineage {
     implementers: Vec<(usize, Implementers)>,
 }
 
-impl Placed {
-    /// The families that begin with this generation.
-    pub fn own_families(&self) -> Range<u32> {
-        self.begun.clone()
-    }
-}
-
 impl Lineage {
     /// Generation 0: what the program loaded.
     pub fn new(image: Arc<Image>, bias: LoadBias, tls_module: u64, homes: Homes) -> Self {
@@ -152,7 +145,7 @@ impl Lineage {
             families: all,
             by_family: ByFamily::default(),
             runs: Vec::new(),
-            begun: 0..count as u32,
+            own_families: 0..count as u32,
             implements: Vec::new(),
             hooks,
             homes,
@@ -252,7 +245,7 @@ impl Lineage {
     /// Adds the planned generation where the loader put it, `code` being what [`super::bind::code`] found; returns its index.
     pub fn place(&mut self, plan: &Plan, number: Generation, place: Place, code: &[(Vaddr, [u8; 4])]) -> usize {
         let generation = self.placed.len();
-        let first_begun = self.families.len() as u32;
+        let first_own = self.families.len() as u32;
         let mut families = Vec::with_capacity(plan.partners.len());
         for (function, partner) in plan.partners.iter().enumerate() {
             let instance = Instance { generation, function: function as u32 };
@@ -279,7 +272,7 @@ impl Lineage {
             families,
             by_family: ByFamily::default(),
             runs: Vec::new(),
-            begun: first_begun..self.families.len() as u32,
+            own_families: first_own..self.families.len() as u32,
             implements,
             hooks: plan.hooks,
             storage,

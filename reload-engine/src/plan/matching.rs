@@ -133,6 +133,10 @@ fn pair_twins(old: &[Traits], new: &[Traits], partners: &mut [Option<usize>], ta
 /// Whether the only two of a name are the same. Of another source file, and used by or made of other code, they are not: one
 /// was removed and the other added.
 pub fn may_be_same(old: &Traits, new: &Traits) -> bool {
+    // Nearly all are.
+    if old.file == new.file {
+        return true;
+    }
     let same_code = old.content.is_some() && old.content == new.content;
     // One among others may only walk through a neighbour, to an end that is where this one starts.
     let shared = old.users.iter().filter(|user| new.users.binary_search(user).is_ok()).count();
@@ -140,10 +144,11 @@ pub fn may_be_same(old: &Traits, new: &Traits) -> bool {
     // What became visible to other files, or no longer is, has lost or gained the name of its own.
     let file_unknown = old.file.is_none() || new.file.is_none();
     let same_users = shared * 2 > fewer || (file_unknown && shared > 0 && shared * 2 == fewer);
-    old.file == new.file || same_code || same_users
+    same_code || same_users
 }
 
-fn overlap(a: &[NameKey], b: &[NameKey]) -> bool {
+/// Whether the two have one in common; `b` ascends.
+pub fn overlap(a: &[NameKey], b: &[NameKey]) -> bool {
     a.iter().any(|key| b.binary_search(key).is_ok())
 }
 

@@ -223,8 +223,8 @@ fn guard_layouts(
 ) -> guard::Findings {
     let old = lineage.placed(parent);
     let was = |family: u32| Some(lineage.instance(family, parent)?.function as usize);
-    let partners = partners.iter().enumerate();
-    let matched: Vec<(usize, usize)> = partners.filter_map(|(index, family)| Some((was((*family)?)?, index))).collect();
+    let matched = partners.iter().zip(0..).filter_map(|(family, index)| Some((was((*family)?)?, index)));
+    let matched: Vec<(usize, usize)> = matched.collect();
     let running: Vec<&Image> = lineage.all().iter().map(|placed| &*placed.image).collect();
     guard::check(&old.image, image, &matched, homes, &running)
 }

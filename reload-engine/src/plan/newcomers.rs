@@ -3,7 +3,7 @@
 
 use foldhash::{HashMap, HashSet};
 
-use super::lineage::Lineage;
+use super::{lineage::Lineage, matching::overlap};
 use crate::{
     image::{Image, NameKey},
     model::Addr,
@@ -23,12 +23,9 @@ impl Newcomers {
         let old = &lineage.placed(parent).image;
         let functions = || image.functions.iter().zip(partners);
         let without_family = functions().filter(|(_, family)| family.is_none());
-        let mut added: HashSet<NameKey> = without_family
-            // Start-up code, and pieces that were there before, continue nothing either.
-            .filter(|(function, _)| !lineage.has(parent, function.key))
-            .map(|(function, _)| image.whole_key(function))
-            .filter(|whole| !lineage.has(parent, *whole))
-            .collect();
+        // Start-up code, and pieces of what was there before, continue nothing either.
+        let wholes = without_family.map(|(function, _)| image.whole_key(function));
+        let mut added: HashSet<NameKey> = wholes.filter(|whole| !lineage.has(parent, *whole)).collect();
         if !added.is_empty() {
             for piece in old.functions.iter().filter(|function| function.auxiliary) {
                 added.remove(&old.whole_key(piece));
@@ -66,11 +63,10 @@ impl Newcomers {
 pub fn home_before(lineage: &Lineage, family: u32, image: &Image, object: usize) -> Option<Addr> {
     let placed = lineage.placed(lineage.newest(family).generation);
     let (old, new) = (&placed.image, &image.objects[object]);
-    let users = image.users_of(object);
     let is_same = |index: &usize| {
         let it = &old.objects[*index];
-        let shared = || old.users_of(*index).iter().any(|user| users.contains(user));
-        it.key == new.key && it.size == new.size && it.file == new.file && !it.constant && shared()
+        let alike = it.key == new.key && it.size == new.size && it.file == new.file && !it.constant;
+        alike && overlap(old.users_of(*index), image.users_of(object))
     };
     let mut same = (0..old.objects.len()).filter(is_same);
     same.next().filter(|_| same.next().is_none()).map(|index| placed.homes.objects[index])
