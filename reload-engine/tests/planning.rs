@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
 use reload_engine::{
-    image::Image,
+    image::{Image, are_same_symbols},
     model::LoadBias,
     plan::{self, Objections, Plan, bind::FunctionIdentities, homes::Homes, lineage::Lineage, residents::Residents},
 };
@@ -68,6 +68,52 @@ fn only_the_edited_function_counts_as_changed() {
         assert_eq!(plan.details.changed, ["work"], "{level}");
         assert_eq!((plan.functions.added, plan.functions.removed), (0, 0), "{level}");
     }
+}
+
+/// Whether both builds have one list of what their symbols say.
+fn share_symbols(old: &str, new: &str, flags: &[&str]) -> bool {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [old, new] = [old, new].map(|source| build(folder.path(), "gcc", source, flags));
+    assert!(!are_same_symbols(&old, &new), "each was read alone");
+    are_same_symbols(&old, &agree::assert_read_the_same(&old, &new))
+}
+
+#[test]
+fn builds_whose_functions_have_only_moved_share_what_their_symbols_say() {
+    for level in ["-O0", "-O2"] {
+        let check = |expected: bool, what: &str, edited: &str| {
+            assert_eq!(share_symbols(BASE, edited, &[level]), expected, "{level}, {what}");
+        };
+        check(true, "nothing edited", BASE);
+        check(true, "everything behind it moves", &BASE.replace("* 2", "* 3 + x * x % 7 + counter / 3"));
+        check(
+            true,
+            "a static has grown",
+            &BASE.replace("int exported = 3", "int exported[9] = {3}").replace("exported++", "++*exported"),
+        );
+        check(true, "one more static", &BASE.replace("exported++", "static int more; exported += ++more"));
+        check(false, "one more", &format!("{BASE} int more(void) {{ return 1; }}"));
+        check(false, "one less", &BASE.replace("const char *word(int i) { return words[i & 1]; }", ""));
+        check(false, "another name", &BASE.replace("pick", "tick"));
+        check(false, "seen by others now", &BASE.replace("static int helper", "int helper"));
+    }
+    // Symbols that others can see come in an order that is not theirs.
+    let functions =
+        ["int one(int x) { return x + 1; }", "int two(int x) { return x * 21; }", "int three(int x) { return x - 3; }"];
+    let [one, two, three] = functions;
+    assert!(
+        !share_symbols(&[one, two, three].concat(), &[three, one, two].concat(), &["-O2"]),
+        "other places in the order"
+    );
+    let second_name = |of: &str| format!("{one}{two} extern __typeof(one) again __attribute__((alias(\"{of}\")));");
+    assert!(!share_symbols(&second_name("one"), &second_name("two"), &["-O2"]), "a second name of another");
+    let versions = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&versions, "V1 { one; }; V2 { two; } V1;").expect("write");
+    let script = format!("-Wl,--version-script={}", versions.path().display());
+    assert!(
+        !share_symbols(&[one, two].concat(), &[one, two].concat(), &["-O2", &script]),
+        "one name can have versions"
+    );
 }
 
 /// As [`plan_of`], and the new source has another name.

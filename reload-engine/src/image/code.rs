@@ -233,7 +233,7 @@ impl<'a> Scanner<'a> {
     /// Takes over what is known of the same code in the file before, if there is such.
     fn recurs(&mut self, stretch: &Stretch<'_>) -> bool {
         let (Some(functions), Some(before)) = (&stretch.functions, self.before) else { return false };
-        let name = self.image.functions[functions.start].key;
+        let name = self.image.identities()[functions.start].key;
         let Some(index) = before.recurring.named(before, name, self.expected) else { return false };
         self.expected = index + 1;
         let pairs = &self.pairs.all;

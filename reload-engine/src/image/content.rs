@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
 
 use super::{
-    Content, Function, Image, RelocationKind, Resolves, Section, SectionKind,
+    Content, Function, Identity, Image, RelocationKind, Resolves, Section, SectionKind,
     code::{Mention, Scan},
     exceptions::{self, Named},
     names,
@@ -172,19 +172,22 @@ fn with_clones(image: &Image, scan: &Scan, own: &[Option<u128>], clones: &Clones
     Some(digest_of(&parts))
 }
 
-/// By function, what its address stands for: its name. Of several names for one address the smallest, so that the order of the
+/// What the address of a function stands for that has no other name: its name.
+pub fn entry_of(identity: &Identity) -> u128 {
+    digest([tag(b'f'), identity.key.0, identity.file.map_or(0, |file| file.0.get().into())])
+}
+
+/// By function, what its address stands for. Of several names for one address the smallest, so that the order of the
 /// symbol table does not matter. A local name says little without its source file: of another file it may well be another
 /// function.
 fn entries(image: &Image) -> Vec<u128> {
-    let functions = &image.functions;
-    let meaning =
-        |function: &Function| digest([tag(b'f'), function.key.0, function.file.map_or(0, |file| file.0.get().into())]);
-    let mut entries = image.hands.map(functions, meaning);
+    let identities = image.identities();
+    let mut entries = image.identities.meanings().to_vec();
     let mut end = 0;
     for addresses in image.function_places.all().chunk_by(|one, next| one == next) {
         let aliases = end..end + addresses.len();
         end = aliases.end;
-        let name = |alias: &usize| (functions[*alias].key, functions[*alias].file);
+        let name = |alias: &usize| (identities[*alias].key, identities[*alias].file);
         if addresses.len() > 1
             && let Some(smallest) = aliases.clone().min_by_key(name)
         {
@@ -385,7 +388,9 @@ impl Meaning<'_> {
                 && self.image.functions[other].auxiliary
             {
                 let other = &self.image.functions[other];
-                parts.extend([other.key.0, (address.0 - other.address.0) as u128].map(u128::to_le_bytes));
+                parts.extend(
+                    [self.image.identity(other).key.0, (address.0 - other.address.0) as u128].map(u128::to_le_bytes),
+                );
             } else {
                 break;
             }

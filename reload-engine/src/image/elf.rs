@@ -11,7 +11,7 @@ use crate::model::Vaddr;
 
 mod reader;
 
-pub use reader::read;
+pub use reader::{Entries, read, symbols};
 
 /// `DF_1_PIE`: glibc's `dlopen` takes no file that says it is a program.
 pub const PIE: u64 = 0x0800_0000;
@@ -89,6 +89,8 @@ pub struct TlsTemplate {
 /// A symbol table entry with an address of its own.
 #[derive(Clone, Debug)]
 pub struct RawSymbol {
+    /// In the symbol table.
+    pub index: u32,
     /// Where its name stands in the file.
     pub name: Range<u32>,
     pub address: u64,
@@ -164,12 +166,14 @@ pub struct Tables {
     pub segments: Vec<LoadSegment>,
     /// Page-rounded range that the loader makes read-only after relocation.
     pub relro: Option<Range<u64>>,
-    /// Of what has been analysed, none any more.
-    pub symbols: Vec<RawSymbol>,
-    /// Whether `symbols` comes from `.symtab`, local symbols included, rather than from `.dynsym`.
+    /// Where the symbol table lies in the file.
+    pub symbols: Range<u32>,
+    /// Whether that is `.symtab`, local symbols included, rather than `.dynsym`.
     pub has_local_symbols: bool,
-    /// Where the names of `symbols` lie in the file.
+    /// Where the names of symbols lie in the file.
     pub names: Range<u32>,
+    /// One name of what it exports may have several versions.
+    pub defines_versions: bool,
     /// Where functions begin that other modules can find by name, ascending. A program's are few, whatever its symbols say.
     pub exports: Vec<Vaddr>,
     pub relocations: Vec<Relocation>,

@@ -11,7 +11,6 @@ use std::{
 };
 
 use foldhash::{HashMap, HashMapExt as _};
-use memchr::memmem;
 use twox_hash::XxHash3_128;
 
 use crate::{
@@ -28,6 +27,7 @@ mod content;
 pub mod elf;
 mod entry;
 mod exceptions;
+mod identity;
 mod inlined;
 mod inlines;
 pub mod layout;
@@ -51,6 +51,7 @@ pub use callers::{Exit, Exits, callees, callers, callers_of_each, exits};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
+pub use identity::{Identity, are_same_symbols};
 pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
 pub use names::{MARKS_OF_CLOSURES, closure_family, demangle, is_file_start_up, is_static_initialiser, without_hash};
@@ -59,6 +60,7 @@ pub use switches::{MOST_CASES, code_led_to};
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
 use elf::Tables;
+use identity::{Identities, Listed, Listing};
 use layout::Layouts;
 use places::{Places, Ranges};
 use recurring::Recurring;
@@ -96,20 +98,16 @@ impl Content {
     }
 }
 
-/// A function symbol.
-#[derive(Clone, Debug)]
+/// A function symbol, as far as this file's layout goes; which one it is, [`Analysis::identity`] tells.
+#[derive(Clone, Copy, Debug)]
 pub struct Function {
-    name: Range<u32>,
-    pub key: NameKey,
     pub address: Vaddr,
     /// Bytes, as the symbol states; 0 for some hand-written assembly.
     pub size: u64,
     /// Start of the next function, or the section's end.
     pub end: Vaddr,
-    /// Source file, for local symbols.
-    pub file: Option<TextKey>,
-    /// The version it is exported under.
-    pub version: Option<TextKey>,
+    /// Of this function.
+    index: u32,
     /// A piece split off or specialised by the compiler, or start-up code: never an entry of its own.
     pub auxiliary: bool,
     /// Chosen by a resolver at load time.
@@ -192,6 +190,8 @@ pub struct Analysis {
     pub hands: Hands,
     /// Ascending by address; several may share one.
     pub functions: Vec<Function>,
+    identities: Arc<Identities>,
+    listing: Arc<Listing>,
     /// Parallel to the functions, as are the next two: what is asked of all of them stands close together.
     pub entries: Vec<Entry>,
     /// Hashes of their instructions with every field zeroed that depends on where something lies.
@@ -243,7 +243,7 @@ impl Image {
     pub fn parse_after(before: Option<&Image>, path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<Image> {
         let bytes = bytes.into();
         let tables = elf::read(path, &bytes)?;
-        let hands = Hands::for_file(tables.symbols.len(), tables.code_size());
+        let hands = Hands::for_file(elf::Entries::of(&bytes, &tables).count() as usize, tables.code_size());
         hands.run(|| Image::parsed(before, path, bytes, tables, hands))
     }
 
@@ -255,6 +255,8 @@ impl Image {
             tables,
             hands,
             functions: Vec::new(),
+            identities: Arc::default(),
+            listing: Arc::default(),
             entries: Vec::new(),
             skeletons: Vec::new(),
             contents: Vec::new(),
@@ -278,7 +280,8 @@ impl Image {
             retired: false,
         };
         let mut image = Image { path: path.to_owned(), analysis: Arc::new(analysis) };
-        image.growing(Analysis::collect_symbols);
+        let symbols = symbols::collect(&image, before.map(|before| &**before), path)?;
+        image.growing(|analysis| analysis.take_symbols(symbols));
         let exceptions = exceptions::read(&image);
         let scan = code::scan(&image, before, &exceptions.landing_pads()).map_err(|reason| Error::Image {
             path: path.to_owned(),
@@ -308,6 +311,8 @@ impl Image {
         let image = self.clone();
         // Without the thread all is made when it is asked for.
         let _ = std::thread::Builder::new().name("layouts".to_owned()).spawn(move || {
+            image.unique_names();
+            image.listing.outside(&image);
             image.recurring.by_name(&image);
             let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
             image.layouts();
@@ -332,14 +337,14 @@ impl Analysis {
         self.recurring = scan.recurring;
     }
 
-    fn collect_symbols(&mut self) {
-        // Nobody asks for them again.
-        let symbols = std::mem::take(&mut self.tables.symbols);
-        let Symbols { functions, objects, thread_locals } = symbols::collect(self, &symbols);
+    fn take_symbols(&mut self, symbols: Symbols) {
+        let Symbols { functions: Listed { functions, identities, listing }, objects, thread_locals } = symbols;
         self.function_places = Places::new(functions.iter().map(|function| function.address.0));
         self.object_places = Places::new(objects.iter().map(|object| object.address.0));
         self.slot_places = Places::new(self.tables.relocations.iter().map(|relocation| relocation.slot.0));
         self.functions = functions;
+        self.identities = identities;
+        self.listing = listing;
         self.objects = objects;
         self.thread_locals = thread_locals;
     }
@@ -357,7 +362,8 @@ impl Analysis {
 
     /// The symbol's name as it stands in the file.
     pub fn function_name(&self, function: &Function) -> &str {
-        self.text(&function.name)
+        // One that is not UTF-8 is shown as empty and matched by its key.
+        std::str::from_utf8(self.function_name_bytes(function)).unwrap_or_default()
     }
 
     /// The symbol's name as it stands in the file.
@@ -367,7 +373,22 @@ impl Analysis {
 
     /// As [`Analysis::function_name`], for comparing only.
     pub fn function_name_bytes(&self, function: &Function) -> &[u8] {
-        self.text_bytes(&function.name)
+        elf::Entries::of(&self.bytes, &self.tables).name(self.listing.entry(function.index as usize))
+    }
+
+    /// Which function it is, whatever build of the file this is.
+    pub fn identity(&self, function: &Function) -> &Identity {
+        &self.identities.all()[function.index as usize]
+    }
+
+    /// Parallel to the functions: whether no other one has the name.
+    pub fn unique_names(&self) -> &[bool] {
+        self.identities.unique()
+    }
+
+    /// Of all functions, parallel to them.
+    pub fn identities(&self) -> &[Identity] {
+        self.identities.all()
     }
 
     /// The name of the function that this is, or that the compiler split this off from, for comparing only.
@@ -377,14 +398,17 @@ impl Analysis {
 
     /// Whether one of these stands in the name of any symbol, of files and what others define included: what most files have none of
     /// need not be looked for in all their functions.
-    pub fn names_contain(&self, parts: &[&str]) -> bool {
-        let names = self.text_bytes(&self.tables.names);
-        parts.iter().any(|part| memmem::find(names, part.as_bytes()).is_some())
+    pub fn names_contain(&self, parts: &[&'static str]) -> bool {
+        self.listing.contains(parts, self.text_bytes(&self.tables.names))
     }
 
     /// Of the function that this is, or that the compiler split this off from.
     pub fn whole_key(&self, function: &Function) -> NameKey {
-        if function.auxiliary { NameKey(XxHash3_128::oneshot(self.whole_name(function))) } else { function.key }
+        if function.auxiliary {
+            NameKey(XxHash3_128::oneshot(self.whole_name(function)))
+        } else {
+            self.identity(function).key
+        }
     }
 
     /// A name that stands there in the file.
@@ -401,6 +425,11 @@ impl Analysis {
     /// The section holding `address`, thread-local templates excepted.
     pub fn section_at(&self, address: Vaddr) -> Option<&Section> {
         self.tables.sections.get(self.section_places.holding(address.0))
+    }
+
+    /// The section holding `address`, if it is one of the program's code.
+    pub fn code_at(&self, address: Vaddr) -> Option<&Section> {
+        self.section_at(address).filter(|section| section.kind == SectionKind::Code)
     }
 
     /// Whether `address` lies in a section of constants.

@@ -111,13 +111,13 @@ impl Recurring {
         const UNKNOWN: usize = 4;
         let guess = guess as usize;
         let end = match self.known.get(guess) {
-            Some(known) if image.functions[known.function as usize].key == name => return Some(guess as u32),
+            Some(known) if image.identities()[known.function as usize].key == name => return Some(guess as u32),
             Some(known) => known.function as usize,
             None => image.functions.len(),
         };
         let start =
             guess.checked_sub(1).and_then(|last| self.known.get(last)).map_or(0, |last| last.function as usize + 1);
-        let between = image.functions.get(start..end).unwrap_or_default();
+        let between = image.identities().get(start..end).unwrap_or_default();
         if between.iter().take(UNKNOWN).any(|function| function.key == name) {
             return None;
         }
@@ -126,7 +126,7 @@ impl Recurring {
 
     /// Made when it is asked for first.
     pub fn by_name(&self, image: &Analysis) -> &HashMap<NameKey, u32> {
-        let name = |known: &Known| image.functions[known.function as usize].key;
+        let name = |known: &Known| image.identities()[known.function as usize].key;
         self.by_name.get_or_init(|| (0..).zip(&self.known).map(|(at, known)| (name(known), at)).collect())
     }
 

@@ -2,20 +2,21 @@
 //!
 //! There may be hundreds of thousands, so what is sorted is short, and each is made where it stays.
 
-use std::ops::Range;
+use std::{ops::Range, path::Path, sync::Arc};
 
 use twox_hash::XxHash3_128;
 
 use super::{
     Analysis, Function, NameKey, Object, Section, SectionKind, TextKey,
-    elf::{RawKind, RawSymbol},
+    elf::{self, RawKind, RawSymbol},
+    identity::{self, Identities, Identity, Listed, Listing},
     names,
 };
-use crate::model::Vaddr;
+use crate::{error::Result, model::Vaddr};
 
 /// What symbols stand for, ascending by address and size.
 pub struct Symbols {
-    pub functions: Vec<Function>,
+    pub functions: Listed,
     pub objects: Vec<Object>,
     pub thread_locals: Vec<Object>,
 }
@@ -54,9 +55,15 @@ impl Key {
     }
 }
 
-/// Of the symbols of `image`.
-pub fn collect(image: &Analysis, symbols: &[RawSymbol]) -> Symbols {
+/// Of the symbols of `image`, with less work where they are those of `before` in other places; `path` is for messages only.
+///
+/// # Errors
+/// As [`elf::symbols`].
+pub fn collect(image: &Analysis, before: Option<&Analysis>, path: &Path) -> Result<Symbols> {
     let hands = image.hands;
+    let moved = before.and_then(|before| identity::moved(image, before));
+    let left_out = |address| moved.is_some() && image.code_at(address).is_some();
+    let symbols = elf::symbols(path, &image.bytes, &image.tables, left_out)?;
     let mut keys = hands.map(0..symbols.len(), |index| key(image, index, &symbols[index]));
     hands.sort(&mut keys);
     keys.truncate(keys.partition_point(|key| *key < Key::NOTHING));
@@ -67,19 +74,26 @@ pub fn collect(image: &Analysis, symbols: &[RawSymbol]) -> Symbols {
     }
     let (functions, others) = keys.split_at(keys.partition_point(|key| *key < Key::first(Kind::Object)));
     let (objects, thread_locals) = others.split_at(others.partition_point(|key| *key < Key::first(Kind::ThreadLocal)));
-    let names = || Names { image, symbols, last_file: None };
-    let mut functions = hands.map_with(functions, names, Names::function);
-    end_at_next(&mut functions);
-    Symbols {
+    let names = || Names { image, symbols: &symbols, last_file: None };
+    let mut functions = moved.unwrap_or_else(|| {
+        let identities = hands.map_with(functions, names, Names::identity);
+        let entries = hands.map(functions, |key| symbols[key.index()].index);
+        let function = |index: usize| function(image, &symbols[functions[index].index()], index, &identities[index]);
+        let functions = hands.map(0..functions.len(), function);
+        let (identities, listing) = (Identities::new(identities, image), Listing::new(entries));
+        Listed { functions, identities: Arc::new(identities), listing: Arc::new(listing) }
+    });
+    end_at_next(&mut functions.functions);
+    Ok(Symbols {
         functions,
         objects: hands.map_with(objects, names, Names::object),
         thread_locals: hands.map_with(thread_locals, names, Names::object),
-    }
+    })
 }
 
 fn key(image: &Analysis, index: usize, symbol: &RawSymbol) -> Key {
     let section = || image.section_at(Vaddr(symbol.address));
-    let in_code = || section().is_some_and(|section| section.kind == SectionKind::Code);
+    let in_code = || image.code_at(Vaddr(symbol.address)).is_some();
     let of_state_or_constant =
         |section: &Section| section.kind.is_state() || (section.kind == SectionKind::Constant && symbol.size > 0);
     let kind = match symbol.kind {
@@ -112,6 +126,19 @@ impl Extent {
     }
 }
 
+/// The one of this index.
+fn function(image: &Analysis, symbol: &RawSymbol, index: usize, identity: &Identity) -> Function {
+    let Extent { size, limit, .. } = Extent::of(image, symbol);
+    Function {
+        address: Vaddr(symbol.address),
+        size,
+        end: Vaddr(limit),
+        index: index as u32,
+        auxiliary: identity.auxiliary,
+        indirect: symbol.kind == RawKind::IndirectFunction,
+    }
+}
+
 /// Functions end where the next one begins.
 fn end_at_next(functions: &mut [Function]) {
     let mut end = None;
@@ -135,21 +162,14 @@ struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn function(&mut self, key: &Key) -> Function {
+    fn identity(&mut self, key: &Key) -> Identity {
         let symbol = &self.symbols[key.index()];
-        let Extent { size, limit, .. } = Extent::of(self.image, symbol);
-        let name = self.bytes(&symbol.name);
-        let (normal, auxiliary) = names::of_function(name);
-        Function {
-            name: symbol.name.clone(),
+        let (normal, auxiliary) = names::of_function(self.bytes(&symbol.name));
+        Identity {
+            auxiliary,
             key: NameKey(XxHash3_128::oneshot(normal)),
-            address: Vaddr(symbol.address),
-            size,
-            end: Vaddr(limit),
             file: self.file(symbol, normal),
             version: symbol.version.as_ref().map(|version| TextKey::of(self.bytes(version))),
-            auxiliary,
-            indirect: symbol.kind == RawKind::IndirectFunction,
         }
     }
 

@@ -9,7 +9,8 @@ use super::{
     matching::{Traits, may_be_same, pair},
 };
 use crate::image::{
-    Content, Function, Image, MARKS_OF_CLOSURES, NOBODY, NameKey, callers_of_each, closure_family, demangle,
+    Content, Function, Identity, Image, MARKS_OF_CLOSURES, NOBODY, NameKey, are_same_symbols, callers_of_each,
+    closure_family, demangle,
 };
 
 /// By function of the new file: the family it continues.
@@ -19,37 +20,82 @@ pub fn match_functions(
     image: &Image,
     warnings: &mut Vec<String>,
 ) -> Vec<Option<u32>> {
+    let (mut partners, others) = match_same_symbols(lineage, parent, image);
+    if !others.is_empty() {
+        match_by_name(lineage, image, others, &mut partners, warnings);
+    }
+    pair_renumbered_closures(lineage, parent, image, &mut partners, warnings);
+    partners
+}
+
+/// Whether a function can continue another one.
+fn lasts(function: &Function) -> bool {
+    !function.auxiliary && !function.indirect
+}
+
+/// Where the two files have the same symbols, each function whose name is the only one of its kind continues the one that it was
+/// in the file before. The others that can continue one are told too.
+fn match_same_symbols(lineage: &Lineage, parent: usize, image: &Image) -> (Vec<Option<u32>>, Vec<u32>) {
+    let old = lineage.placed(parent);
+    let lasting = (0..).zip(&image.functions).filter(|(_, function)| lasts(function)).map(|(index, _)| index);
     let mut partners = vec![None; image.functions.len()];
-    let lasting = |function: &Function| !function.auxiliary && !function.indirect;
+    if !are_same_symbols(&old.image, image) {
+        return (partners, lasting.collect());
+    }
+    let unique = image.unique_names();
+    let continues = |index: usize, family: u32| {
+        let only_one = unique[index] && lineage.is_only_one_called(family, image.identities()[index].key);
+        only_one && lineage.newest(family).generation == parent
+    };
+    let mut others = Vec::new();
+    for index in lasting {
+        let family = old.families[index as usize];
+        if continues(index as usize, family) {
+            partners[index as usize] = Some(family);
+        } else {
+            others.push(index);
+        }
+    }
+    (partners, others)
+}
+
+/// Finds the families of these functions by what they are called.
+fn match_by_name(
+    lineage: &Lineage,
+    image: &Image,
+    functions: Vec<u32>,
+    partners: &mut [Option<u32>],
+    warnings: &mut Vec<String>,
+) {
     // For each family the last new function of its name, which points at the one before it of that name. Tables full of that number
     // have been written to: of one full of zeroes the kernel gives a page to whoever reads it first, and another one to whoever
     // then writes.
     let mut last = vec![NOBODY; lineage.families().len()];
     let mut before = vec![NOBODY; image.functions.len()];
-    let mut known: Vec<(u32, u32)> = Vec::with_capacity(image.functions.len());
-    for (index, function) in (0..).zip(&image.functions).filter(|(_, function)| lasting(function)) {
+    let mut known: Vec<(u32, u32)> = Vec::with_capacity(functions.len());
+    for index in functions {
         let guess = known.last().map_or(0, |(_, family)| family + 1);
-        if let Some(family) = lineage.newest_of(function.key, guess) {
+        if let Some(family) = lineage.newest_of(image.identities()[index as usize].key, guess) {
             before[index as usize] = std::mem::replace(&mut last[family as usize], index);
             known.push((index, family));
         }
     }
-    let newest = |family: u32| lineage.function(lineage.newest(family));
-    let traits = |function: &Function, content: Option<Content>| Traits {
-        file: function.file,
-        version: function.version,
+    let traits = |identity: &Identity, content: Option<Content>| Traits {
+        file: identity.file,
+        version: identity.version,
         content,
         ..Traits::default()
     };
-    let was = |family: u32| traits(newest(family), lineage.content(lineage.newest(family)));
-    let is = |index: usize| traits(&image.functions[index], image.contents[index]);
+    let was = |family: u32| traits(lineage.identity(lineage.newest(family)), lineage.content(lineage.newest(family)));
+    let is = |index: usize| traits(&image.identities()[index], image.contents[index]);
     let mut elsewhere = Vec::new();
     for (index, family) in known {
         // Each name once, at its last function.
         if last[family as usize] != index {
             continue;
         }
-        let mut namesakes = lineage.namesakes(family).filter(|family| lasting(newest(*family)));
+        let newest = |family: u32| lineage.function(lineage.newest(family));
+        let mut namesakes = lineage.namesakes(family).filter(|family| lasts(newest(*family)));
         let Some(family) = namesakes.next() else { continue };
         let more = namesakes.next();
         // Nearly all names are the only ones of their kind.
@@ -79,9 +125,7 @@ pub fn match_functions(
             partners[*index] = partner.map(|partner| families[partner]);
         }
     }
-    pair_moved(lineage, image, &elsewhere, &mut partners);
-    pair_renumbered_closures(lineage, parent, image, &mut partners, warnings);
-    partners
+    pair_moved(lineage, image, &elsewhere, partners);
 }
 
 /// Of new functions and the only family of their name, which is of another source file: those that the same functions refer to
@@ -91,7 +135,7 @@ fn pair_moved(lineage: &Lineage, image: &Image, candidates: &[(u32, u32)], partn
         return;
     }
     let users = |image: &Image, of: HashSet<u32>| -> HashMap<u32, HashSet<NameKey>> {
-        let keys = |users: Vec<u32>| users.into_iter().map(|user| image.functions[user as usize].key).collect();
+        let keys = |users: Vec<u32>| users.into_iter().map(|user| image.identities()[user as usize].key).collect();
         callers_of_each(image, &of).into_iter().map(|(function, users)| (function, keys(users))).collect()
     };
     let mut by_generation: HashMap<usize, HashSet<u32>> = HashMap::new();

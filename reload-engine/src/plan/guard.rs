@@ -152,10 +152,10 @@ impl<'a> Touched<'a> {
         // Pieces that the compiler split off continue nothing; most are what they were.
         let pieces = old.functions.iter().zip(&old.contents).filter(|(function, _)| function.auxiliary);
         let pieces: HashSet<(NameKey, Option<Content>)> =
-            pieces.map(|(piece, content)| (piece.key, *content)).collect();
+            pieces.map(|(piece, content)| (old.identity(piece).key, *content)).collect();
         let is_known_piece = |index: usize| {
             let (function, content) = (&new.functions[index], new.contents[index]);
-            function.auxiliary && content.is_some() && pieces.contains(&(function.key, content))
+            function.auxiliary && content.is_some() && pieces.contains(&(new.identity(function).key, content))
         };
         let functions = same.into_iter().enumerate().filter(|(index, same)| !same && !is_known_piece(*index));
         let mut after: Vec<Vaddr> = functions.map(|(index, _)| new.functions[index].address).collect();
@@ -169,7 +169,8 @@ impl<'a> Touched<'a> {
     fn units(&self, old: &Image, new: &Image, homes: &PlannedHomes) -> Layouts {
         let kept: HashSet<usize> = homes.kept.iter().copied().collect();
         let is_touched = |function: u32| self.after.binary_search(&new.functions[function as usize].address).is_ok();
-        let references = new.references.iter().filter(|reference| reference.function().is_some_and(is_touched));
+        let touched = self.after.iter().filter_map(|address| new.function_starting_at(*address));
+        let references = touched.flat_map(|function| new.functions[function].those_in(&new.references));
         let statics = references.filter_map(|reference| new.object_meant(reference.target));
         let used: HashSet<usize> = statics.filter(|object| kept.contains(object)).collect();
         let previous = used.into_iter().filter_map(|object| homes.previous_objects[object]);

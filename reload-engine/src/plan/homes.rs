@@ -317,9 +317,10 @@ fn renew_sets(old: &Image, new: &Image, planned: &mut PlannedHomes) {
 fn unplaced(old: &Image, new: &Image, planned: &PlannedHomes) -> Vec<String> {
     let mut reasons = Vec::new();
     let section = |image: &Image, object: &Object| image.section_at(object.address).map(|it| it.name.clone());
-    let continued: HashSet<usize> = planned.previous_objects.iter().flatten().copied().collect();
+    let mut continued = vec![false; old.objects.len()];
+    planned.previous_objects.iter().flatten().for_each(|index| continued[*index] = true);
     let lost: HashSet<Option<String>> = (old.objects.iter().enumerate())
-        .filter(|(index, object)| object.is_unnamed() && !continued.contains(index))
+        .filter(|(index, object)| object.is_unnamed() && !continued[*index])
         .map(|(_, object)| section(old, object))
         .collect();
     for (index, object) in new.objects.iter().enumerate() {
@@ -327,7 +328,7 @@ fn unplaced(old: &Image, new: &Image, planned: &PlannedHomes) -> Vec<String> {
         let resized = fresh && planned.previous_objects[index].is_some();
         if resized || (fresh && lost.contains(&section(new, object))) {
             let users = new.users_of(index);
-            let user = new.functions.iter().find(|function| users.contains(&function.key));
+            let user = new.functions.iter().find(|function| users.contains(&new.identity(function).key));
             let user = user.map_or("code", |function| new.function_name(function));
             if reasons.len() >= Details::LIMIT {
                 break;
@@ -546,5 +547,5 @@ pub const BACKTRACE_CACHE: &str = "MAPPINGS_CACHE";
 
 /// `std::backtrace_rs::symbolize::gimli::Cache::with_global::MAPPINGS_CACHE`.
 pub fn std_backtrace_cache(image: &Image, object: &Object) -> bool {
-    !object.constant && image.object_name(object).contains(BACKTRACE_CACHE)
+    !object.constant && image.names_contain(&[BACKTRACE_CACHE]) && image.object_name(object).contains(BACKTRACE_CACHE)
 }

@@ -25,9 +25,10 @@ impl Hooks {
         }
         let [before, after] = [BEFORE, AFTER].map(NameKey::of_function);
         for function in image.functions.iter().filter(|function| !function.indirect) {
-            if function.key == before {
+            let key = image.identity(function).key;
+            if key == before {
                 hooks.before.get_or_insert(function.address);
-            } else if function.key == after {
+            } else if key == after {
                 hooks.after.get_or_insert(function.address);
             }
         }

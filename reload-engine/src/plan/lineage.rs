@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    image::{Content, Entry, Form, Function, Image, NEAR, NameKey},
+    image::{Content, Entry, Form, Function, Identity, Image, NEAR, NameKey},
     model::{Addr, Generation, LoadBias, Place, Vaddr},
 };
 
@@ -131,8 +131,8 @@ impl Lineage {
             start_up: Known::default(),
             implementers: Vec::new(),
         };
-        for (function, of) in image.functions.iter().enumerate() {
-            lineage.found(of.key, Instance { generation: 0, function: function as u32 });
+        for (function, of) in (0..).zip(image.identities()) {
+            lineage.found(of.key, Instance { generation: 0, function });
         }
         let (storage, hooks) = (storage(&image, &homes), Hooks::of(&image));
         let all = (0..image.functions.len() as u32).collect();
@@ -217,6 +217,12 @@ impl Lineage {
         self.families[family as usize].entangled
     }
 
+    /// Whether this family began with that name, and no other one did.
+    pub fn is_only_one_called(&self, family: u32, key: NameKey) -> bool {
+        let family = &self.families[family as usize];
+        family.key == key && family.newest && family.namesake.is_none()
+    }
+
     /// Whether no other function begins where this one does.
     pub fn is_alone(&self, instance: Instance) -> bool {
         is_alone(&self.placed[instance.generation].image, instance.function as usize)
@@ -249,7 +255,7 @@ impl Lineage {
         let mut families = Vec::with_capacity(plan.partners.len());
         for (function, partner) in plan.partners.iter().enumerate() {
             let instance = Instance { generation, function: function as u32 };
-            let begun = || self.found(plan.image.functions[function].key, instance);
+            let begun = || self.found(plan.image.identities()[function].key, instance);
             families.push(partner.unwrap_or_else(begun));
         }
         let homes = plan.homes.placed(place, &plan.image);
@@ -358,6 +364,10 @@ impl Lineage {
 
     pub fn function(&self, instance: Instance) -> &Function {
         &self.placed[instance.generation].image.functions[instance.function as usize]
+    }
+
+    pub fn identity(&self, instance: Instance) -> &Identity {
+        &self.placed[instance.generation].image.identities()[instance.function as usize]
     }
 
     /// Of its code, as [`Analysis::contents`](crate::image::Analysis::contents) says.

@@ -563,9 +563,9 @@ fn warn_of_resolvers(old: &Image, plan: &mut Plan) {
         (0..image.functions.len()).filter(|index| image.functions[*index].indirect).collect()
     };
     let was: HashMap<NameKey, Option<Content>> =
-        resolvers(old).into_iter().map(|index| (old.functions[index].key, old.contents[index])).collect();
+        resolvers(old).into_iter().map(|index| (old.identities()[index].key, old.contents[index])).collect();
     let changed = resolvers(image).into_iter().filter(|index| {
-        let before = was.get(&image.functions[*index].key);
+        let before = was.get(&image.identities()[*index].key);
         before.is_some_and(|before| before.is_none() || *before != image.contents[*index])
     });
     let names: Vec<String> = changed.map(|index| demangle(image.function_name(&image.functions[index]))).collect();

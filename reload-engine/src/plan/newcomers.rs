@@ -20,9 +20,9 @@ pub struct Newcomers {
 impl Newcomers {
     /// Of `image`, which follows generation `parent`; `partners` are the families of its functions.
     pub fn of(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<u32>]) -> Newcomers {
-        let old = &lineage.placed(parent).image;
-        let functions = || image.functions.iter().zip(partners);
-        let without_family = functions().filter(|(_, family)| family.is_none());
+        let placed = lineage.placed(parent);
+        let old = &placed.image;
+        let without_family = image.functions.iter().zip(partners).filter(|(_, family)| family.is_none());
         // Start-up code, and pieces of what was there before, continue nothing either.
         let wholes = without_family.map(|(function, _)| image.whole_key(function));
         let mut added: HashSet<NameKey> = wholes.filter(|whole| !lineage.has(parent, *whole)).collect();
@@ -31,9 +31,14 @@ impl Newcomers {
                 added.remove(&old.whole_key(piece));
             }
         }
-        let gone = |family: u32| lineage.instance(family, parent).is_none();
-        let returning = functions().filter_map(|(function, family)| Some((function.key, (*family)?)));
-        Newcomers { added, returning: returning.filter(|(_, family)| gone(*family)).collect() }
+        // Most stay where they are among the functions.
+        let gone = |index: usize, family: u32| {
+            placed.families.get(index) != Some(&family) && lineage.instance(family, parent).is_none()
+        };
+        let continued = partners.iter().enumerate().filter_map(|(index, family)| Some((index, (*family)?)));
+        let returning = continued.filter(|(index, family)| gone(*index, *family));
+        let returning = returning.map(|(index, family)| (image.identities()[index].key, family)).collect();
+        Newcomers { added, returning }
     }
 
     /// Whether a static belongs to functions that continue none.

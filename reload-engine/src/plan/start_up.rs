@@ -103,7 +103,7 @@ fn by_name(image: &Image, table: &[Vaddr]) -> (HashMap<NameKey, Vec<Vaddr>>, usi
     let mut nameless = 0;
     for &entry in table {
         match image.function_starting_at(entry) {
-            Some(index) => by_name.entry(image.functions[index].key).or_default().push(entry),
+            Some(index) => by_name.entry(image.identities()[index].key).or_default().push(entry),
             None => nameless += 1,
         }
     }
@@ -137,11 +137,10 @@ fn news(known: &Entries, image: &Image, what: &str, table: &[Vaddr], warnings: &
 
 /// The statics that a source file's start-up function sets up, itself or through the compiler's functions for single ones.
 fn constructed_by(image: &Image, start_up: &Function) -> BTreeSet<usize> {
+    let file = image.identity(start_up).file;
     let belongs = |function: &&Function| {
-        function.address == start_up.address
-            || (function.file.is_some()
-                && function.file == start_up.file
-                && is_static_initialiser(image.function_name(function)))
+        let in_its_file = || file.is_some() && image.identity(function).file == file;
+        function.address == start_up.address || (in_its_file() && is_static_initialiser(image.function_name(function)))
     };
     let own = image.functions.iter().filter(belongs).flat_map(|function| function.those_in(&image.references));
     let objects = own.filter_map(|reference| image.state_meant(reference.target));

@@ -1,22 +1,44 @@
-//! Whether two analyses of the same file say the same, for an analysis that was spared some of the work.
+//! Whether two analyses of the same file say the same, for an analysis that was spared some of the work, and whether the same
+//! is planned with them.
 
-use std::fmt::Debug;
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
-use reload_engine::image::Image;
+use reload_engine::{
+    image::Image,
+    model::LoadBias,
+    plan::{self, Objections, homes::Homes, lineage::Lineage},
+};
 
+/// What reading `new` as what follows `old` gave.
+///
 /// # Panics
-/// Where reading `new` as what follows `old` shows anything else than reading it alone did.
-pub fn assert_read_the_same(old: &Image, new: &Image) {
+/// Where that, or a plan made with it, shows anything else than reading it alone did.
+pub fn assert_read_the_same(old: &Arc<Image>, new: &Arc<Image>) -> Arc<Image> {
     let after = Image::parse_after(Some(old), &new.path, new.bytes.clone()).expect("it has been read before");
     same("functions", &new.functions, &after.functions);
+    same("identities", new.identities(), after.identities());
     same("entries", &new.entries, &after.entries);
     same("skeletons", &new.skeletons, &after.skeletons);
     same("contents", &new.contents, &after.contents);
     same("borrowers", &new.borrowers, &after.borrowers);
     same("objects", &new.objects, &after.objects);
+    same("thread-locals", &new.thread_locals, &after.thread_locals);
     same("references", &new.references, &after.references);
     same("uses of thread-locals", &new.tls_uses, &after.tls_uses);
     same("displacements of thread-locals", &new.tls_displacements, &after.tls_displacements);
+    let after = Arc::new(after);
+    same("plans", &[planned(old, new)], &[planned(old, &after)]);
+    after
+}
+
+/// What a plan says that depends on nothing but the two files.
+fn planned(old: &Arc<Image>, new: &Arc<Image>) -> impl Debug {
+    let homes = Homes::of_original(old, LoadBias(0x10_0000), 1, &BTreeMap::new());
+    let lineage = Lineage::new(Arc::clone(old), LoadBias(0x10_0000), 1, homes);
+    plan::plan(&lineage, 0, Arc::clone(new), Objections::Warn).map(|plan| {
+        let functions = (plan.partners, plan.implements, plan.changed, plan.functions);
+        (functions, plan.homes, plan.statics, plan.details, plan.warnings)
+    })
 }
 
 fn same<T: Debug>(what: &str, alone: &[T], after: &[T]) {

@@ -6,9 +6,12 @@ use foldhash::{HashMap, HashMapExt as _};
 use object::{
     LittleEndian,
     elf::{self, FileHeader64},
-    read::elf::{
-        Dyn as _, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _,
-        SymbolTable,
+    read::{
+        StringTable,
+        elf::{
+            Dyn as _, FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _,
+            SymbolTable,
+        },
     },
 };
 
@@ -44,7 +47,7 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
     let interpreter = reader.segments(&mut tables)?;
     let (thread_locals, alignment) = reader.sections(&mut tables)?;
     let dynamic = sections.symbols(LE, bytes, elf::SHT_DYNSYM).map_err(broken(path, "dynamic symbol table"))?;
-    reader.symbols(&dynamic, &mut tables)?;
+    reader.symbol_table(&dynamic, &mut tables)?;
     let in_shadow = interpreter.as_ref().is_some_and(|interpreter| interpreter.hidden);
     reader.relocations(&dynamic, in_shadow, &mut tables)?;
     reader.names(&mut tables)?;
@@ -62,6 +65,147 @@ pub fn read(path: &Path, bytes: &[u8]) -> Result<Tables> {
     tables.constructors = routines(&tables, ".init_array");
     tables.destructors = routines(&tables, ".fini_array");
     Ok(tables)
+}
+
+/// The symbols of the file whose tables these are, in their order; `path` is for messages only. Those whose address is `left_out`
+/// are, but for thread-locals, which have none.
+///
+/// # Errors
+/// [`Error::Image`]: a name that lies outside of the file.
+pub fn symbols(path: &Path, bytes: &[u8], tables: &Tables, left_out: impl Fn(Vaddr) -> bool) -> Result<Vec<RawSymbol>> {
+    let header = validated(path, bytes)?;
+    let sections = header.sections(LE, bytes).map_err(broken(path, "section headers"))?;
+    let dynamic = sections.symbols(LE, bytes, elf::SHT_DYNSYM).map_err(broken(path, "dynamic symbol table"))?;
+    let versions = symbol_versions(&sections, bytes, &dynamic);
+    let reader = Reader { path, bytes, header, sections };
+    let entries = Entries::of(bytes, tables);
+    let strings = StringTable::new(bytes, tables.names.start.into(), tables.names.end.into());
+    let mut file = None;
+    let mut unsized_objects = Vec::new();
+    let mut symbols = Vec::new();
+    for (index, symbol) in (0..).zip(entries.all) {
+        let kind = symbol.st_type();
+        if kind != elf::STT_FILE && kind != elf::STT_TLS && left_out(Vaddr(symbol.st_value(LE))) {
+            continue;
+        }
+        let name = symbol.name(LE, strings).map_err(broken(path, "symbol name"))?;
+        if kind == elf::STT_FILE {
+            // Behind one without a name GNU ld puts what is hidden, of all files.
+            file = Some(reader.place_of(name)).filter(|_| !name.is_empty());
+            continue;
+        }
+        let kind = match kind {
+            elf::STT_FUNC => RawKind::Function,
+            elf::STT_GNU_IFUNC => RawKind::IndirectFunction,
+            elf::STT_OBJECT => RawKind::Object,
+            elf::STT_TLS => RawKind::ThreadLocal,
+            elf::STT_NOTYPE => match untyped(tables, symbol, name) {
+                Some(kind) => kind,
+                None => continue,
+            },
+            _ => continue,
+        };
+        if symbol.is_undefined(LE) || name.is_empty() {
+            continue;
+        }
+        if kind == RawKind::Object && symbol.st_type() == elf::STT_NOTYPE && symbol.st_size(LE) == 0 {
+            unsized_objects.push(symbols.len());
+        }
+        let local = symbol.is_local();
+        let name = without_version(symbol, name);
+        let version = if local { None } else { versions.get(&(name, symbol.st_value(LE))) };
+        symbols.push(RawSymbol {
+            index,
+            version: version.map(|version| reader.place_of(version)),
+            name: reader.place_of(name),
+            address: symbol.st_value(LE),
+            size: symbol.st_size(LE),
+            kind,
+            local,
+            file: if local { file.clone() } else { None },
+        });
+    }
+    give_sizes(&tables.sections, &mut symbols, &unsized_objects);
+    Ok(symbols)
+}
+
+/// The entries of a file's symbol table.
+#[derive(Clone, Copy)]
+pub struct Entries<'a> {
+    all: &'a [elf::Sym64<LittleEndian>],
+    names: &'a [u8],
+}
+
+impl<'a> Entries<'a> {
+    pub fn of(bytes: &'a [u8], tables: &Tables) -> Entries<'a> {
+        let part = |range: &Range<u32>| bytes.get(range.start as usize..range.end as usize).unwrap_or_default();
+        let all = object::pod::slice_from_all_bytes(part(&tables.symbols)).unwrap_or_default();
+        Entries { all, names: part(&tables.names) }
+    }
+
+    /// How many there are.
+    pub fn count(self) -> u32 {
+        self.all.len() as u32
+    }
+
+    fn entry(self, index: u32) -> &'a elf::Sym64<LittleEndian> {
+        &self.all[index as usize]
+    }
+
+    /// Address and size in bytes, as the entry states them.
+    pub fn place(self, index: u32) -> (Vaddr, u64) {
+        let entry = self.entry(index);
+        (Vaddr(entry.st_value(LE)), entry.st_size(LE))
+    }
+
+    pub fn is_local(self, index: u32) -> bool {
+        self.entry(index).is_local()
+    }
+
+    /// Its type and binding as one number.
+    pub fn kind(self, index: u32) -> u8 {
+        self.entry(index).st_info.0
+    }
+
+    /// The symbol's name, without its version.
+    pub fn name(self, index: u32) -> &'a [u8] {
+        without_version(self.entry(index), self.text(index))
+    }
+
+    /// The same with its version.
+    pub fn text(self, index: u32) -> &'a [u8] {
+        let text = self.names.get(self.entry(index).st_name.get(LE) as usize..).unwrap_or_default();
+        &text[..memchr::memchr(0, text).unwrap_or(text.len())]
+    }
+
+    /// The name of the source file that the local symbols behind this entry come from, where it says so: empty for hidden ones,
+    /// of all files.
+    pub fn file(self, index: u32) -> Option<&'a [u8]> {
+        (self.entry(index).st_type() == elf::STT_FILE).then(|| self.text(index))
+    }
+
+    /// Whether the entry stands for a function if it has a name and its address is one of code.
+    pub fn may_be_function(self, index: u32) -> bool {
+        let entry = self.entry(index);
+        let kind = entry.st_type();
+        let is_one = kind == elf::STT_FUNC || kind == elf::STT_GNU_IFUNC;
+        (is_one || (kind == elf::STT_NOTYPE && !entry.is_local())) && !entry.is_undefined(LE)
+    }
+
+    /// Whether those of `other` say the same but for addresses and sizes.
+    pub fn are_moved(self, other: Entries<'_>) -> bool {
+        // All that stands before the place: the index of the name, type and binding, visibility, the section's index.
+        let identity = |entry: &elf::Sym64<LittleEndian>| object::pod::bytes_of(entry).first_chunk::<8>().copied();
+        self.all.len() == other.all.len()
+            && self.all.iter().map(identity).eq(other.all.iter().map(identity))
+            && self.names == other.names
+    }
+}
+
+/// The linker appends `@VERSION` to what others can see, where the source names one.
+fn without_version<'a>(symbol: &elf::Sym64<LittleEndian>, name: &'a [u8]) -> &'a [u8] {
+    let at = if symbol.is_local() { None } else { memchr::memchr(b'@', name).filter(|at| *at > 0) };
+    &name[..at.unwrap_or(name.len())]
 }
 
 /// The header of a file that this engine can be asked to read.
@@ -235,59 +379,15 @@ impl<'a> Reader<'a> {
         Ok(thread_local_sections)
     }
 
-    /// From the full table where there is one, else from the dynamic one.
-    fn symbols(&self, dynamic: &Symbols<'a>, tables: &mut Tables) -> Result<()> {
+    /// The full one where there is one, else the dynamic one.
+    fn symbol_table(&self, dynamic: &Symbols<'a>, tables: &mut Tables) -> Result<()> {
         let full = self.sections.symbols(LE, self.bytes, elf::SHT_SYMTAB).map_err(self.broken("symbol table"))?;
         tables.has_local_symbols = !full.is_empty();
         let symbols = if tables.has_local_symbols { &full } else { dynamic };
-        let names = symbols.strings();
         let strings = self.sections.section(symbols.string_section()).and_then(|strings| strings.data(LE, self.bytes));
         tables.names = strings.map_or(0..0, |strings| self.place_of(strings));
-        let versions = symbol_versions(&self.sections, self.bytes, dynamic);
-        let mut file = None;
-        let mut unsized_objects = Vec::new();
-        tables.symbols.reserve(symbols.len());
-        for symbol in symbols.iter() {
-            let kind = symbol.st_type();
-            let name = symbol.name(LE, names).map_err(self.broken("symbol name"))?;
-            if kind == elf::STT_FILE {
-                // Behind one without a name GNU ld puts what is hidden, of all files.
-                file = Some(self.place_of(name)).filter(|_| !name.is_empty());
-                continue;
-            }
-            let kind = match kind {
-                elf::STT_FUNC => RawKind::Function,
-                elf::STT_GNU_IFUNC => RawKind::IndirectFunction,
-                elf::STT_OBJECT => RawKind::Object,
-                elf::STT_TLS => RawKind::ThreadLocal,
-                elf::STT_NOTYPE => match untyped(tables, symbol, name) {
-                    Some(kind) => kind,
-                    None => continue,
-                },
-                _ => continue,
-            };
-            if symbol.is_undefined(LE) || name.is_empty() {
-                continue;
-            }
-            if kind == RawKind::Object && symbol.st_type() == elf::STT_NOTYPE && symbol.st_size(LE) == 0 {
-                unsized_objects.push(tables.symbols.len());
-            }
-            let local = symbol.is_local();
-            // The linker appends `@VERSION` where the source names one.
-            let at = if local { None } else { memchr::memchr(b'@', name).filter(|at| *at > 0) };
-            let name = &name[..at.unwrap_or(name.len())];
-            let version = if local { None } else { versions.get(&(name, symbol.st_value(LE))) };
-            tables.symbols.push(RawSymbol {
-                version: version.map(|version| self.place_of(version)),
-                name: self.place_of(name),
-                address: symbol.st_value(LE),
-                size: symbol.st_size(LE),
-                kind,
-                local,
-                file: if local { file.clone() } else { None },
-            });
-        }
-        give_sizes(tables, &unsized_objects);
+        tables.symbols = self.place_of(object::pod::bytes_of_slice(symbols.symbols()));
+        tables.defines_versions = self.sections.iter().any(|section| section.sh_type(LE) == elf::SHT_GNU_VERDEF);
 
         let exported =
             |symbol: &&elf::Sym64<LittleEndian>| symbol.st_type() == elf::STT_FUNC && !symbol.is_undefined(LE);
@@ -420,18 +520,18 @@ fn untyped(tables: &Tables, symbol: &elf::Sym64<LittleEndian>, name: &[u8]) -> O
 }
 
 /// Variables of hand-written assembly often have no size: they reach to the next symbol.
-fn give_sizes(tables: &mut Tables, unsized_objects: &[usize]) {
+fn give_sizes(sections: &[Section], symbols: &mut [RawSymbol], unsized_objects: &[usize]) {
     if unsized_objects.is_empty() {
         return;
     }
-    let mut starts: Vec<u64> = tables.symbols.iter().map(|symbol| symbol.address).collect();
+    let mut starts: Vec<u64> = symbols.iter().map(|symbol| symbol.address).collect();
     starts.sort_unstable();
     for index in unsized_objects {
-        let address = tables.symbols[*index].address;
-        let section = section_at(&tables.sections, Vaddr(address));
+        let address = symbols[*index].address;
+        let section = section_at(sections, Vaddr(address));
         let end = section.map_or(address, Section::end);
         let next = starts.get(starts.partition_point(|start| *start <= address)).copied();
-        tables.symbols[*index].size = next.unwrap_or(end).min(end) - address;
+        symbols[*index].size = next.unwrap_or(end).min(end) - address;
     }
 }
 
