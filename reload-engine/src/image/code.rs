@@ -10,10 +10,11 @@ use twox_hash::XxHash3_128;
 use super::{
     Image, NOBODY, RelocationKind, Resolves, SectionKind,
     approach::Approach,
+    are_same_symbols,
     entry::{self, Entry, Facts, Padding},
     local_exec::LocalExec,
     places::ascending,
-    recurring::{Field, FieldKind, Record, Recurring},
+    recurring::{At, Collector, FieldKind, Record, Recurring},
     stretch::{Part, Stretch},
     switches::{self, TableTracker},
     tls_block::{APPROACH, OPERAND_SIZE, TlsPairs, TlsTracker},
@@ -167,8 +168,11 @@ fn thread_locals_agree(one: &Image, other: &Image) -> bool {
 struct Scanner<'a> {
     image: &'a Image,
     before: Option<&'a Image>,
+    /// It has the same functions at the same indices.
+    same_symbols: bool,
     /// Which of its recurring functions follows the one that was found last.
-    expected: u32,
+    expected: At,
+    recurring: Collector,
     pairs: &'a TlsPairs,
     approach: &'a Approach,
     scan: Scan,
@@ -203,13 +207,14 @@ impl<'a> Scanner<'a> {
             mentions: vec![Vec::with_capacity(4 * stretches)],
             bodies: Vec::with_capacity(stretches),
             skeletons: Vec::with_capacity(stretches),
-            recurring: Recurring::with_room(stretches),
             ..Scan::default()
         };
         Scanner {
             image,
             before,
-            expected: 0,
+            same_symbols: before.is_some_and(|before| are_same_symbols(before, image)),
+            expected: At::default(),
+            recurring: Collector::default(),
             pairs,
             approach,
             scan,
@@ -233,16 +238,20 @@ impl<'a> Scanner<'a> {
     /// Takes over what is known of the same code in the file before, if there is such.
     fn recurs(&mut self, stretch: &Stretch<'_>) -> bool {
         let (Some(functions), Some(before)) = (&stretch.functions, self.before) else { return false };
-        let name = self.image.identities()[functions.start].key;
-        let Some(index) = before.recurring.named(before, name, self.expected) else { return false };
-        self.expected = index + 1;
+        let (index, known) = (functions.start as u32, &before.recurring);
+        let found = match self.same_symbols {
+            true => known.indexed(index, self.expected),
+            false => known.named(before, self.image.identities()[functions.start].key, self.expected),
+        };
+        let Some(at) = found else { return false };
+        self.expected = known.after(at);
         let pairs = &self.pairs.all;
         let is_pair = |target| !pairs.is_empty() && pairs.binary_search(&target).is_ok();
-        let Some(same) = before.recurring.same(before, index, stretch, is_pair) else { return false };
-        let owner = Some(functions.start as u32);
+        let Some(same) = known.same(before, at, stretch, is_pair) else { return false };
+        let owner = Some(index);
         let first = self.mentions().len();
         for field in same.fields {
-            let (at, next) = (stretch.start + u64::from(field.at), field.next_in(stretch));
+            let (site, next) = (Vaddr(stretch.start + u64::from(field.at)), field.next_in(stretch));
             let target = field.target_in(stretch);
             if field.kind == FieldKind::Branch {
                 self.mentions().push(Mention::Branch(target));
@@ -250,7 +259,7 @@ impl<'a> Scanner<'a> {
                 continue;
             }
             self.mentions().push(Mention::Memory(target));
-            let constant = self.memory(owner, Vaddr(at), next, target, field.kind != FieldKind::Memory);
+            let constant = self.memory(owner, site, next, target, field.kind != FieldKind::Memory);
             self.scan.constants.extend(constant.then_some(target));
             if field.kind == FieldKind::Table {
                 self.scan.relative_tables.push(target);
@@ -259,7 +268,8 @@ impl<'a> Scanner<'a> {
         let mut facts = same.facts;
         facts.alone = self.is_alone(functions);
         let body = self.body(first, false);
-        self.finish(stretch, facts, stretch.start + stretch.body as u64, (same.skeleton, body), Some(same.fields));
+        self.recurring.recurs(index, known, at);
+        self.finish(stretch, facts, stretch.start + stretch.body as u64, (same.skeleton, body));
         true
     }
 
@@ -277,24 +287,14 @@ impl<'a> Scanner<'a> {
         functions.len() == 1 && !function.auxiliary && !function.indirect
     }
 
-    /// Notes what is known of a stretch; from `padding_from` on it may be overwritten. With `fields` it recurs.
-    fn finish(
-        &mut self,
-        stretch: &Stretch<'_>,
-        facts: Facts,
-        padding_from: u64,
-        (skeleton, body): (u128, Body),
-        fields: Option<&[Field]>,
-    ) {
+    /// Notes what is known of a stretch; from `padding_from` on it may be overwritten.
+    fn finish(&mut self, stretch: &Stretch<'_>, facts: Facts, padding_from: u64, (skeleton, body): (u128, Body)) {
         let end = stretch.start + stretch.bytes.len() as u64;
         let padding_start = padding_from.max(facts.at.0 + entry::NEAR);
         if padding_start + entry::NEAR <= end {
             self.padding.0.push((Vaddr(padding_start), Vaddr(end)));
         }
         if let Some(functions) = &stretch.functions {
-            if let Some(fields) = fields {
-                self.scan.recurring.note(self.part, functions.start as u32, stretch, facts, fields);
-            }
             // Sections of a damaged file may overlap: what was found first stays. None is left out, as each lies in a section.
             for _ in functions.start.max(self.first + self.facts.len())..functions.end {
                 self.facts.push(facts);
@@ -470,9 +470,10 @@ impl<'a> Scanner<'a> {
             self.record.spoil();
         }
         let body = self.body(first_mention, opaque);
-        let record = std::mem::take(&mut self.record);
-        self.finish(stretch, facts, padding_from, (skeleton, body), record.fields());
-        self.record = record;
+        if let (Some(function), Some(fields)) = (owner, self.record.fields()) {
+            self.recurring.decoded(function, stretch, facts, fields);
+        }
+        self.finish(stretch, facts, padding_from, (skeleton, body));
     }
 
     /// A jump to a function's start lands inside no entry.
@@ -565,7 +566,7 @@ impl<'a> Scanner<'a> {
 
 /// What all parts found, in the order of the file, and what follows from the whole of it.
 fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) -> Scan {
-    let recurring = parts.iter_mut().map(|part| std::mem::take(&mut part.scan.recurring)).collect();
+    let recurring: Vec<Recurring> = parts.iter_mut().map(|part| std::mem::take(&mut part.recurring).finish()).collect();
     let references = lists(&mut parts, |part| &mut part.scan.references);
     // They are copied and put in order, which takes about as long as the rest.
     let ordered = || {
@@ -573,7 +574,7 @@ fn joined(image: &Image, mut parts: Vec<Scanner<'_>>, landing_pads: &[Vaddr]) ->
         references.sort_unstable_by_key(|reference| reference.site);
         references
     };
-    let rest = || (Recurring::joined(recurring), joined_findings(image, &mut parts, landing_pads));
+    let rest = || (Recurring::joined(recurring.into_iter()), joined_findings(image, &mut parts, landing_pads));
     let (references, (recurring, scan)) = image.hands.both(ordered, rest);
     Scan { recurring, references, ..scan }
 }

@@ -5,7 +5,10 @@
 //! length of an instruction, what it does and where control goes inside the function do not depend on those (Intel SDM, volume
 //! 2, 2.1 and 2.2.1.6). What an address that lies outside stands for is asked of the file anew.
 
-use std::{ops::Range, sync::OnceLock};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use foldhash::HashMap;
 
@@ -54,10 +57,42 @@ struct Known {
     function: u32,
     /// Bytes that are its own; padding follows.
     body: u32,
+    /// As if it began at 0.
     facts: Facts,
-    /// Which of the lists of fields, and where in it.
-    part: u32,
+    /// Where in the chunk's list.
     fields: Range<u32>,
+}
+
+/// Some functions that follow each other. As long as they all recur, generations share it.
+#[derive(Debug, Default)]
+struct Chunk {
+    known: Vec<Known>,
+    fields: Vec<Field>,
+}
+
+impl Chunk {
+    /// How many functions, at most.
+    const FUNCTIONS: usize = 512;
+
+    /// The first so many of them.
+    fn beginning(&self, count: usize) -> Chunk {
+        let known = self.known[..count].to_vec();
+        let fields = known.last().map_or(0, |last| last.fields.end as usize);
+        Chunk { known, fields: self.fields[..fields].to_vec() }
+    }
+
+    fn push(&mut self, function: u32, body: u32, facts: Facts, fields: &[Field]) {
+        let first = self.fields.len() as u32;
+        self.fields.extend_from_slice(fields);
+        self.known.push(Known { function, body, facts, fields: first..self.fields.len() as u32 });
+    }
+}
+
+/// Which of the functions that a file is known by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct At {
+    chunk: u32,
+    place: u32,
 }
 
 /// A function of the file before that is the same code.
@@ -68,56 +103,62 @@ pub struct Same<'a> {
     pub fields: &'a [Field],
 }
 
-/// All functions of a file whose decoding depends on nothing outside of them.
+/// All functions of a file whose decoding depends on nothing outside of them, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Recurring {
-    known: Vec<Known>,
-    /// By part of the file.
-    fields: Vec<Vec<Field>>,
-    by_name: OnceLock<HashMap<NameKey, u32>>,
+    /// None is empty.
+    chunks: Vec<Arc<Chunk>>,
+    by_name: OnceLock<HashMap<NameKey, At>>,
 }
 
 impl Recurring {
-    /// For so many functions.
-    pub fn with_room(functions: usize) -> Recurring {
-        let (known, fields) = (Vec::with_capacity(functions), Vec::with_capacity(4 * functions));
-        Recurring { known, fields: vec![fields], ..Recurring::default() }
-    }
-
-    /// Notes what was found of a function in this part of the file, which has one list while it is made.
-    pub fn note(&mut self, part: u32, function: u32, stretch: &Stretch<'_>, facts: Facts, fields: &[Field]) {
-        let list = &mut self.fields[0];
-        let first = list.len() as u32;
-        list.extend_from_slice(fields);
-        self.known.push(Known { function, body: stretch.body as u32, facts, part, fields: first..list.len() as u32 });
-    }
-
     /// What the parts of a file showed, which come in its order.
-    pub fn joined(parts: Vec<Recurring>) -> Recurring {
-        let mut all = Recurring::default();
-        all.known.reserve_exact(parts.iter().map(|part| part.known.len()).sum());
-        for mut part in parts {
-            all.known.append(&mut part.known);
-            part.fields.iter_mut().for_each(Vec::shrink_to_fit);
-            all.fields.extend(part.fields);
-        }
-        all
+    pub fn joined(parts: impl Iterator<Item = Recurring>) -> Recurring {
+        Recurring { chunks: parts.flat_map(|part| part.chunks).collect(), by_name: OnceLock::new() }
     }
 
-    /// Index of the function of `image`, whose functions these are, that has this name; `guess` is looked at first, which is right
-    /// where names come in the order that they had.
-    pub fn named(&self, image: &Analysis, name: NameKey, guess: u32) -> Option<u32> {
+    fn known(&self, at: At) -> Option<&Known> {
+        self.chunks.get(at.chunk as usize)?.known.get(at.place as usize)
+    }
+
+    /// The one after this one.
+    pub fn after(&self, at: At) -> At {
+        let next = At { place: at.place + 1, ..at };
+        if self.known(next).is_some() { next } else { At { chunk: at.chunk + 1, place: 0 } }
+    }
+
+    /// The one before this one.
+    fn before(&self, at: At) -> Option<&Known> {
+        match at.place.checked_sub(1) {
+            Some(place) => self.known(At { place, ..at }),
+            None => self.chunks.get(at.chunk.checked_sub(1)? as usize)?.known.last(),
+        }
+    }
+
+    /// The function of `image`, whose functions these are, that has this index; `guess` is looked at first.
+    pub fn indexed(&self, index: u32, guess: At) -> Option<At> {
+        if self.known(guess).is_some_and(|known| known.function == index) {
+            return Some(guess);
+        }
+        let begins_later = |chunk: &Arc<Chunk>| chunk.known[0].function > index;
+        let chunk = self.chunks.partition_point(|chunk| !begins_later(chunk)).checked_sub(1)?;
+        let place = self.chunks[chunk].known.binary_search_by_key(&index, |known| known.function).ok()?;
+        Some(At { chunk: chunk as u32, place: place as u32 })
+    }
+
+    /// The function of `image`, whose functions these are, that has this name; `guess` is looked at first, which is right where
+    /// names come in the order that they had.
+    pub fn named(&self, image: &Analysis, name: NameKey, guess: At) -> Option<At> {
         /// What is looked through of what lies between two that are known.
         const UNKNOWN: usize = 4;
-        let guess = guess as usize;
-        let end = match self.known.get(guess) {
-            Some(known) if image.identities()[known.function as usize].key == name => return Some(guess as u32),
+        let identities = image.identities();
+        let end = match self.known(guess) {
+            Some(known) if identities[known.function as usize].key == name => return Some(guess),
             Some(known) => known.function as usize,
-            None => image.functions.len(),
+            None => identities.len(),
         };
-        let start =
-            guess.checked_sub(1).and_then(|last| self.known.get(last)).map_or(0, |last| last.function as usize + 1);
-        let between = image.identities().get(start..end).unwrap_or_default();
+        let start = self.before(guess).map_or(0, |last| last.function as usize + 1);
+        let between = identities.get(start..end).unwrap_or_default();
         if between.iter().take(UNKNOWN).any(|function| function.key == name) {
             return None;
         }
@@ -125,28 +166,33 @@ impl Recurring {
     }
 
     /// Made when it is asked for first.
-    pub fn by_name(&self, image: &Analysis) -> &HashMap<NameKey, u32> {
+    pub fn by_name(&self, image: &Analysis) -> &HashMap<NameKey, At> {
         let name = |known: &Known| image.identities()[known.function as usize].key;
-        self.by_name.get_or_init(|| (0..).zip(&self.known).map(|(at, known)| (name(known), at)).collect())
+        let all = || {
+            (0..).zip(&self.chunks).flat_map(move |(chunk, functions)| {
+                (0..).zip(&functions.known).map(move |(place, known)| (name(known), At { chunk, place }))
+            })
+        };
+        self.by_name.get_or_init(|| all().collect())
     }
 
-    /// Whether `stretch` is the same code as the function of this index, of `image`, whose functions these are, and takes no address
-    /// that is `special`.
+    /// Whether `stretch` is the same code as this function of `image`, whose functions these are, and takes no address that is
+    /// `special`.
     pub fn same<'a>(
         &'a self,
         image: &Analysis,
-        index: u32,
+        at: At,
         stretch: &Stretch<'_>,
         special: impl Fn(Vaddr) -> bool,
     ) -> Option<Same<'a>> {
-        let known = &self.known[index as usize];
+        let known = self.known(at)?;
         let before = &image.functions[known.function as usize];
         let len = stretch.bytes.len();
         if before.end.0 - before.address.0 != len as u64 || known.body as usize != stretch.body {
             return None;
         }
         let old = image.bytes_from(before.address).get(..len)?;
-        let fields = &self.fields[known.part as usize][known.fields.start as usize..known.fields.end as usize];
+        let fields = &self.chunks[at.chunk as usize].fields[known.fields.start as usize..known.fields.end as usize];
         let own = stretch.start..stretch.start + len as u64;
         let mut at = 0;
         for field in fields {
@@ -165,8 +211,76 @@ impl Recurring {
             return None;
         }
         let mut facts = known.facts;
-        facts.at = Vaddr(facts.at.0 - before.address.0 + stretch.start);
+        facts.at.0 += stretch.start;
         Some(Same { skeleton: image.skeletons[known.function as usize], facts, fields })
+    }
+}
+
+/// Collects what is known of the functions of a part of a file, in their order.
+#[derive(Debug, Default)]
+pub struct Collector {
+    done: Vec<Arc<Chunk>>,
+    /// The first so many functions of a chunk of the file before: they all recur so far.
+    shared: Option<(Arc<Chunk>, usize)>,
+    /// What is not shared. One of the two is empty.
+    own: Chunk,
+}
+
+impl Collector {
+    /// The function of this index was decoded.
+    pub fn decoded(&mut self, function: u32, stretch: &Stretch<'_>, mut facts: Facts, fields: &[Field]) {
+        self.part_with_shared();
+        if self.own.known.len() >= Chunk::FUNCTIONS {
+            self.end_chunk();
+        }
+        facts.at.0 -= stretch.start;
+        self.own.push(function, stretch.body as u32, facts, fields);
+    }
+
+    /// The function of this index is the same code as one of the file before.
+    pub fn recurs(&mut self, function: u32, before: &Recurring, at: At) {
+        let chunk = &before.chunks[at.chunk as usize];
+        if at.place == 0 {
+            self.end_chunk();
+            self.shared = Some((Arc::clone(chunk), 0));
+        }
+        let known = &chunk.known[at.place as usize];
+        match &mut self.shared {
+            Some((shared, count))
+                if Arc::ptr_eq(shared, chunk) && *count == at.place as usize && known.function == function =>
+            {
+                *count += 1;
+            }
+            _ => {
+                self.part_with_shared();
+                let fields = &chunk.fields[known.fields.start as usize..known.fields.end as usize];
+                self.own.push(function, known.body, known.facts, fields);
+            }
+        }
+    }
+
+    /// Goes on with a chunk of its own.
+    fn part_with_shared(&mut self) {
+        match self.shared.take() {
+            Some((chunk, count)) if count == chunk.known.len() => self.done.push(chunk),
+            Some((chunk, count)) => self.own = chunk.beginning(count),
+            None => {}
+        }
+    }
+
+    fn end_chunk(&mut self) {
+        self.part_with_shared();
+        if !self.own.known.is_empty() {
+            let Chunk { mut known, mut fields } = std::mem::take(&mut self.own);
+            known.shrink_to_fit();
+            fields.shrink_to_fit();
+            self.done.push(Arc::new(Chunk { known, fields }));
+        }
+    }
+
+    pub fn finish(mut self) -> Recurring {
+        self.end_chunk();
+        Recurring { chunks: self.done, by_name: OnceLock::new() }
     }
 }
 
