@@ -11,7 +11,7 @@ use super::{
     Image, NOBODY, RelocationKind, Resolves, SectionKind,
     approach::Approach,
     are_same_symbols,
-    entry::{self, Entry, Facts, Padding},
+    entry::{self, Entries, Facts, Padding},
     local_exec::LocalExec,
     places::ascending,
     recurring::{At, Collector, FieldKind, Record, Recurring},
@@ -113,7 +113,7 @@ pub struct Scan {
     pub bodies: Vec<Body>,
     /// Hashes of their instructions with every position-dependent field zeroed.
     pub skeletons: Vec<u128>,
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     pub recurring: Recurring,
 }
 
@@ -622,7 +622,7 @@ fn joined_findings(image: &Image, parts: &mut [Scanner<'_>], landing_pads: &[Vad
         }
     }
     padding.0.sort_unstable();
-    scan.entries = entry::decide(&facts, &mut padding);
+    scan.entries = entry::decide(&facts, image.functions.iter().map(|function| function.address), &mut padding);
     scan.approaches.sort_unstable_by_key(|reference| reference.site);
     scan.relative_tables.sort_unstable();
     scan.relative_tables.dedup();

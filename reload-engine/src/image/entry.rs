@@ -42,6 +42,38 @@ pub enum Form {
     None,
 }
 
+/// The entries of all functions of a file. Nearly all have room for a jump where the function begins, so what is said of each is
+/// short, and what is to be said of the others stands apart.
+#[derive(Debug, Default)]
+pub struct Entries {
+    /// Parallel to the functions.
+    briefs: Vec<Brief>,
+    /// By index of the function, ascending: the forms of those that are not [`Form::Near`].
+    others: Vec<(u32, Form)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Brief {
+    /// Bytes from the function's start to what may be overwritten.
+    skipped: u8,
+    near: bool,
+}
+
+impl Entries {
+    /// Of the function of this index, which begins there.
+    pub fn of(&self, function: usize, address: Vaddr) -> Entry {
+        let Brief { skipped, near } = self.briefs[function];
+        let other = || self.others.binary_search_by_key(&function, |(other, _)| *other as usize);
+        let form = if near { Form::Near } else { other().map_or(Form::None, |other| self.others[other].1) };
+        Entry { at: Vaddr(address.0 + u64::from(skipped)), form }
+    }
+
+    /// Indices of those whose entry has no room of its own for a jump.
+    pub fn borrowers(&self) -> impl Iterator<Item = u32> {
+        self.others.iter().filter(|(_, form)| matches!(form, Form::Borrowed { .. })).map(|(function, _)| *function)
+    }
+}
+
 /// What the scan saw of a function's first bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
@@ -110,30 +142,29 @@ impl Padding {
     }
 }
 
-/// Decides the form of every entry; `facts` are in address order, so that the same file always gives the same answer.
-pub fn decide(facts: &[Facts], padding: &mut Padding) -> Vec<Entry> {
+/// Decides the form of every entry; `facts` are in address order, so that the same file always gives the same answer, and
+/// `starts` the functions' addresses.
+pub fn decide(facts: &[Facts], starts: impl Iterator<Item = Vaddr>, padding: &mut Padding) -> Entries {
+    let mut entries = Entries { briefs: Vec::with_capacity(facts.len()), others: Vec::new() };
     let mut lent = HashSet::new();
     let mut last: Option<Entry> = None;
-    facts
-        .iter()
-        .map(|fact| {
-            if let Some(entry) = last.filter(|entry| entry.at == fact.at) {
-                return entry;
-            }
-            let mut through = || {
-                let short = padding.take(fact.at).map(|padding| Form::Short { padding });
-                short.or_else(|| borrow(facts, fact.at, &mut lent)).unwrap_or(Form::None)
-            };
-            let form = match fact.free().into() {
-                NEAR.. => Form::Near,
-                SHORT.. => through(),
-                _ => Form::None,
-            };
-            let entry = Entry { at: fact.at, form };
-            last = Some(entry);
-            entry
-        })
-        .collect()
+    for (function, (fact, start)) in (0..).zip(facts.iter().zip(starts)) {
+        let mut through = || {
+            let short = padding.take(fact.at).map(|padding| Form::Short { padding });
+            short.or_else(|| borrow(facts, fact.at, &mut lent)).unwrap_or(Form::None)
+        };
+        let form = match (last.filter(|entry| entry.at == fact.at), fact.free().into()) {
+            (Some(same), _) => same.form,
+            (None, NEAR..) => Form::Near,
+            (None, SHORT..) => through(),
+            _ => Form::None,
+        };
+        last = Some(Entry { at: fact.at, form });
+        let near = form == Form::Near;
+        entries.briefs.push(Brief { skipped: fact.at.0.saturating_sub(start.0) as u8, near });
+        entries.others.extend((!near).then_some((function, form)));
+    }
+    entries
 }
 
 /// Whether a short jump at `at` reaches `to`.
@@ -167,10 +198,15 @@ mod tests {
         facts
     }
 
+    fn decided(facts: &[Facts], padding: &mut Padding) -> Vec<Form> {
+        let entries = decide(facts, facts.iter().map(|facts| facts.at), padding);
+        facts.iter().enumerate().map(|(index, facts)| entries.of(index, facts.at).form).collect()
+    }
+
     fn check(room: u64, landing: Option<u64>, padding: &[(u64, u64)], expected: Form) {
         let mut padding = Padding(padding.iter().map(|(start, end)| (Vaddr(*start), Vaddr(*end))).collect());
         let facts = fact(0x1000, room, landing, true);
-        assert_eq!(decide(&[facts], &mut padding)[0].form, expected);
+        assert_eq!(decided(&[facts], &mut padding), [expected]);
     }
 
     #[test]
@@ -185,8 +221,7 @@ mod tests {
     #[test]
     fn without_padding_a_neighbour_lends_what_its_own_jump_makes_unreachable() {
         let check = |facts: &[Facts], expected: &[Form]| {
-            let forms: Vec<Form> = decide(facts, &mut Padding::default()).iter().map(|entry| entry.form).collect();
-            assert_eq!(forms, expected);
+            assert_eq!(decided(facts, &mut Padding::default()), expected);
         };
         let tiny = fact(0x1000, 4, None, true);
         let borrowed = |from, at| Form::Borrowed { from, at: Vaddr(at) };

@@ -29,13 +29,12 @@ pub struct Identities {
     all: Vec<Identity>,
     /// Parallel to them, as [`content::entry_of`] says.
     meanings: Vec<u128>,
-    unique: OnceLock<Vec<bool>>,
 }
 
 impl Identities {
     pub fn new(all: Vec<Identity>, image: &Analysis) -> Identities {
         let meanings = image.hands.map(&all, content::entry_of);
-        Identities { all, meanings, unique: OnceLock::new() }
+        Identities { all, meanings }
     }
 
     pub fn all(&self) -> &[Identity] {
@@ -44,19 +43,6 @@ impl Identities {
 
     pub fn meanings(&self) -> &[u128] {
         &self.meanings
-    }
-
-    /// Parallel to them: whether no other one has the same name. Made when it is asked for first.
-    pub fn unique(&self) -> &[bool] {
-        self.unique.get_or_init(|| {
-            let mut names: Vec<(NameKey, u32)> = self.all.iter().map(|identity| identity.key).zip(0..).collect();
-            names.sort_unstable();
-            let mut unique = vec![false; names.len()];
-            for namesakes in names.chunk_by(|one, next| one.0 == next.0) {
-                unique[namesakes[0].1 as usize] = namesakes.len() == 1;
-            }
-            unique
-        })
     }
 }
 

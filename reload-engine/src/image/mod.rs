@@ -60,6 +60,7 @@ pub use switches::{MOST_CASES, code_led_to};
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};
 
 use elf::Tables;
+use entry::Entries;
 use identity::{Identities, Listed, Listing};
 use layout::Layouts;
 use places::{Places, Ranges};
@@ -165,6 +166,13 @@ impl Object {
     }
 }
 
+/// The names of these, ascending, and their indices.
+pub fn by_name(objects: &[Object]) -> Vec<(NameKey, u32)> {
+    let mut names: Vec<(NameKey, u32)> = objects.iter().map(|object| object.key).zip(0..).collect();
+    names.sort_unstable();
+    names
+}
+
 /// One file, read and analysed. Where the same content lies in several places, they share the analysis.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -192,9 +200,9 @@ pub struct Analysis {
     pub functions: Vec<Function>,
     identities: Arc<Identities>,
     listing: Arc<Listing>,
-    /// Parallel to the functions, as are the next two: what is asked of all of them stands close together.
-    pub entries: Vec<Entry>,
-    /// Hashes of their instructions with every field zeroed that depends on where something lies.
+    entries: Entries,
+    /// Parallel to the functions, as is the next: hashes of their instructions with every field zeroed that depends on where
+    /// something lies.
     pub skeletons: Vec<u128>,
     /// Of their instructions, everything they refer to and their exception tables. `None`: cannot be compared.
     pub contents: Vec<Option<Content>>,
@@ -220,6 +228,7 @@ pub struct Analysis {
     slot_places: Places,
     users: OnceLock<HashMap<u32, Users>>,
     uses_of_state: OnceLock<Vec<(u32, u32)>>,
+    objects_by_name: OnceLock<Vec<(NameKey, u32)>>,
     layouts: OnceLock<Layouts>,
     /// Hash of the bytes, where others may find this by it.
     found_by: Option<u128>,
@@ -257,7 +266,7 @@ impl Image {
             functions: Vec::new(),
             identities: Arc::default(),
             listing: Arc::default(),
-            entries: Vec::new(),
+            entries: Entries::default(),
             skeletons: Vec::new(),
             contents: Vec::new(),
             borrowers: Vec::new(),
@@ -275,6 +284,7 @@ impl Image {
             slot_places: Places::default(),
             users: OnceLock::new(),
             uses_of_state: OnceLock::new(),
+            objects_by_name: OnceLock::new(),
             layouts: OnceLock::new(),
             found_by: None,
             retired: false,
@@ -311,7 +321,6 @@ impl Image {
         let image = self.clone();
         // Without the thread all is made when it is asked for.
         let _ = std::thread::Builder::new().name("layouts".to_owned()).spawn(move || {
-            image.unique_names();
             image.listing.outside(&image);
             image.recurring.by_name(&image);
             let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,8 +331,7 @@ impl Image {
 
 impl Analysis {
     fn take_in(&mut self, scan: code::Scan, hashes: content::Hashes) {
-        let borrows = |entry: &Entry| matches!(entry.form, Form::Borrowed { .. });
-        self.borrowers = (0..).zip(&scan.entries).filter(|(_, it)| borrows(it)).map(|(index, _)| index).collect();
+        self.borrowers = scan.entries.borrowers().collect();
         self.entries = scan.entries;
         self.skeletons = scan.skeletons;
         self.contents = hashes.functions;
@@ -381,9 +389,9 @@ impl Analysis {
         &self.identities.all()[function.index as usize]
     }
 
-    /// Parallel to the functions: whether no other one has the name.
-    pub fn unique_names(&self) -> &[bool] {
-        self.identities.unique()
+    /// Where and how the function of this index can be made to jump elsewhere.
+    pub fn entry(&self, function: usize) -> Entry {
+        self.entries.of(function, self.functions[function].address)
     }
 
     /// Of all functions, parallel to them.
@@ -500,6 +508,11 @@ impl Analysis {
     pub fn state_meant(&self, target: Vaddr) -> Option<usize> {
         let object = self.object_meant(target)?;
         (self.objects[object].size > 0 && !self.objects[object].constant).then_some(object)
+    }
+
+    /// The names of the objects, ascending, and their indices.
+    pub fn objects_by_name(&self) -> &[(NameKey, u32)] {
+        self.objects_by_name.get_or_init(|| by_name(&self.objects))
     }
 
     /// Functions and the statics that they refer to, by their indices, once for each reference.

@@ -34,6 +34,7 @@ impl Image {
         analysis.layouts = OnceLock::new();
         analysis.users = OnceLock::new();
         analysis.uses_of_state = OnceLock::new();
+        analysis.objects_by_name = OnceLock::new();
         analysis.retired = true;
         Arc::into_inner(std::mem::replace(&mut analysis.bytes, Arc::new(bytes)))
     }

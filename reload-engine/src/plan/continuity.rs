@@ -42,15 +42,11 @@ fn match_same_symbols(lineage: &Lineage, parent: usize, image: &Image) -> (Vec<O
     if !are_same_symbols(&old.image, image) {
         return (partners, lasting.collect());
     }
-    let unique = image.unique_names();
-    let continues = |index: usize, family: u32| {
-        let only_one = unique[index] && lineage.is_only_one_called(family, image.identities()[index].key);
-        only_one && lineage.newest(family).generation == parent
-    };
+    let continues = |family: u32| lineage.families().is_settled(family) && lineage.newest(family).generation == parent;
     let mut others = Vec::new();
     for index in lasting {
         let family = old.families[index as usize];
-        if continues(index as usize, family) {
+        if continues(family) {
             partners[index as usize] = Some(family);
         } else {
             others.push(index);
@@ -70,12 +66,12 @@ fn match_by_name(
     // For each family the last new function of its name, which points at the one before it of that name. Tables full of that number
     // have been written to: of one full of zeroes the kernel gives a page to whoever reads it first, and another one to whoever
     // then writes.
-    let mut last = vec![NOBODY; lineage.families().len()];
+    let mut last = vec![NOBODY; lineage.families().count()];
     let mut before = vec![NOBODY; image.functions.len()];
     let mut known: Vec<(u32, u32)> = Vec::with_capacity(functions.len());
     for index in functions {
         let guess = known.last().map_or(0, |(_, family)| family + 1);
-        if let Some(family) = lineage.newest_of(image.identities()[index as usize].key, guess) {
+        if let Some(family) = lineage.families().newest_of(image.identities()[index as usize].key, guess) {
             before[index as usize] = std::mem::replace(&mut last[family as usize], index);
             known.push((index, family));
         }
@@ -95,7 +91,7 @@ fn match_by_name(
             continue;
         }
         let newest = |family: u32| lineage.function(lineage.newest(family));
-        let mut namesakes = lineage.namesakes(family).filter(|family| lasts(newest(*family)));
+        let mut namesakes = lineage.families().namesakes(family).filter(|family| lasts(newest(*family)));
         let Some(family) = namesakes.next() else { continue };
         let more = namesakes.next();
         // Nearly all names are the only ones of their kind.
@@ -160,7 +156,7 @@ fn pair_moved(lineage: &Lineage, image: &Image, candidates: &[(u32, u32)], partn
 
 /// By family: whether the new file continues it.
 pub fn partnered(lineage: &Lineage, partners: &[Option<u32>]) -> Vec<bool> {
-    let mut partnered = vec![false; lineage.families().len()];
+    let mut partnered = vec![false; lineage.families().count()];
     partners.iter().flatten().for_each(|family| partnered[*family as usize] = true);
     partnered
 }

@@ -28,17 +28,17 @@ pub struct Findings {
     pub unchecked: Option<String>,
 }
 
-/// Compares the running file with the new one; `matched` are the indices, in the old and the new file, of functions that
-/// continue each other, `running` all generations that may have frames on stacks.
-pub fn check(
+/// Compares the running file with the new one; `matched` gives the indices, in the old and the new file, of functions that
+/// continue each other, `running` are all generations that may have frames on stacks.
+pub fn check<M: Iterator<Item = (usize, usize)>>(
     old: &Image,
     new: &Image,
-    matched: &[(usize, usize)],
+    matched: impl Fn() -> M,
     homes: &PlannedHomes,
     running: &[&Image],
 ) -> Findings {
     let mut findings = Findings::default();
-    let touched = Touched::between(old, new, matched);
+    let touched = Touched::between(old, new, matched());
     let part = touched.units(old, new, homes);
     findings.unchecked = touched.unchecked(old, new, &part);
     if !old.layouts().is_known() || part.elsewhere.is_some() || touched.is_harmless(old, new, homes, &part) {
@@ -48,7 +48,7 @@ pub fn check(
     let statics = kept_statics(old, new, after, homes);
     let changed = changed_types(before, after);
     if !changed.is_empty() {
-        let mut harmful = harmful(before, &changed, &statics, touched.signatures());
+        let mut harmful = harmful(before, &changed, &statics, touched.signatures(matched()));
         let rest: HashSet<TypeKey> = changed.iter().copied().filter(|key| !harmful.contains(key)).collect();
         if !rest.is_empty() {
             let (lasting, unseen) = in_lasting_frames(running, before, &rest);
@@ -121,8 +121,6 @@ fn sorted(mut keys: Vec<TypeKey>) -> Vec<TypeKey> {
 /// What the new file brings: where no code differs nothing is misread, whatever a type has become.
 struct Touched<'a> {
     old: &'a Image,
-    /// Functions of both files that continue each other.
-    matched: &'a [(usize, usize)],
     /// Where the new functions begin that differ from the old ones or had no counterpart, ascending.
     after: Vec<Vaddr>,
     /// Those of them that had a counterpart, after it, by index.
@@ -136,15 +134,15 @@ struct Touched<'a> {
 }
 
 impl<'a> Touched<'a> {
-    fn between(old: &'a Image, new: &Image, matched: &'a [(usize, usize)]) -> Self {
+    fn between(old: &'a Image, new: &Image, matched: impl Iterator<Item = (usize, usize)>) -> Self {
         let mut same = vec![false; new.functions.len()];
         let mut differing = Vec::new();
         for (was, is) in matched {
-            let (content, now) = (old.contents[*was], new.contents[*is]);
-            if content.is_some() && content == now {
-                same[*is] = true;
+            let content = old.contents[was];
+            if content.is_some() && content == new.contents[is] {
+                same[is] = true;
             } else {
-                differing.push((*was, *is));
+                differing.push((was, is));
             }
         }
         let mut before: Vec<Vaddr> = differing.iter().map(|(was, _)| old.functions[*was].address).collect();
@@ -162,7 +160,7 @@ impl<'a> Touched<'a> {
         after.sort_unstable();
         continued.sort_unstable();
         before.sort_unstable();
-        Touched { old, matched, after, differing, continued, before, exposed: OnceCell::new() }
+        Touched { old, after, differing, continued, before, exposed: OnceCell::new() }
     }
 
     /// Of the new file the units that the touched code is in, or what it uses of the statics that stay.
@@ -249,9 +247,9 @@ impl<'a> Touched<'a> {
     }
 
     /// What old functions take and give that are continued.
-    fn signatures(&self) -> impl Iterator<Item = &'a Signature> {
+    fn signatures(&self, matched: impl Iterator<Item = (usize, usize)>) -> impl Iterator<Item = &'a Signature> {
         let old = self.old;
-        let matched = self.matched.iter().map(|(was, _)| old.functions[*was].address);
+        let matched = matched.map(|(was, _)| old.functions[was].address);
         matched.flat_map(|address| old.layouts().signatures_at(address))
     }
 

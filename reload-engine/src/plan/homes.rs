@@ -1,6 +1,7 @@
 //! Where each static and thread-local lives: in the storage of the generation that first had it, so that state stays.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     ops::Range,
 };
@@ -15,7 +16,7 @@ use super::{
     registration,
 };
 use crate::{
-    image::{Content, Image, NameKey, Object, demangle, without_hash},
+    image::{Content, Image, NameKey, Object, by_name, demangle, without_hash},
     model::{Addr, Details, LoadBias, Place},
 };
 
@@ -254,7 +255,7 @@ pub fn plan(
         return planned;
     }
     let mut paired = vec![false; image.thread_locals.len()];
-    for (placed, olds, news) in grouped(lineage, parent, image, |image| &image.thread_locals).groups {
+    for (placed, olds, news) in grouped(lineage, parent, image, Kind::ThreadLocal).groups {
         let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
             indices.iter().map(|index| Traits { file: image.thread_locals[*index].file, ..Traits::default() }).collect()
         };
@@ -430,17 +431,36 @@ pub struct Namesakes<'a> {
 
 /// Of the statics of `image`, which follows generation `parent`.
 pub fn namesakes<'a>(lineage: &'a Lineage, parent: usize, image: &Image) -> Namesakes<'a> {
-    grouped(lineage, parent, image, |image| &image.objects)
+    grouped(lineage, parent, image, Kind::Object)
 }
 
-fn grouped<'a>(
-    lineage: &'a Lineage,
-    parent: usize,
-    image: &Image,
-    table: impl Fn(&Image) -> &Vec<Object>,
-) -> Namesakes<'a> {
-    let new = table(image);
-    let sorted = by_name(new);
+/// Of what kind statics are.
+#[derive(Clone, Copy)]
+enum Kind {
+    Object,
+    ThreadLocal,
+}
+
+impl Kind {
+    /// Those that a file has.
+    fn of(self, image: &Image) -> &[Object] {
+        match self {
+            Kind::Object => &image.objects,
+            Kind::ThreadLocal => &image.thread_locals,
+        }
+    }
+
+    /// Their names, ascending, and their indices.
+    fn by_name(self, image: &Image) -> Cow<'_, [(NameKey, u32)]> {
+        match self {
+            Kind::Object => Cow::Borrowed(image.objects_by_name()),
+            Kind::ThreadLocal => Cow::Owned(by_name(&image.thread_locals)),
+        }
+    }
+}
+
+fn grouped<'a>(lineage: &'a Lineage, parent: usize, image: &Image, kind: Kind) -> Namesakes<'a> {
+    let sorted = kind.by_name(image);
     let mut left: Vec<&[(NameKey, u32)]> = sorted.chunk_by(|one, next| one.0 == next.0).collect();
     let mut result = Vec::with_capacity(left.len());
     let path = lineage.path(parent);
@@ -452,7 +472,7 @@ fn grouped<'a>(
             break;
         }
         let placed = lineage.placed(generation);
-        let olds = by_name(table(&placed.image));
+        let olds = kind.by_name(&placed.image);
         let mut at = 0;
         left.retain(|news| {
             let name = news[0].0;
@@ -465,18 +485,11 @@ fn grouped<'a>(
         });
     }
     let mut unknown = left.into_iter().map(|news| (news[0].0, indices(news))).collect();
-    result.extend(renamed(lineage, &generations, image, &table, &mut unknown));
+    result.extend(renamed(lineage, &generations, image, kind, &mut unknown));
     result.sort_by_cached_key(|(_, _, news)| news[0]);
     let mut unknown: Vec<usize> = unknown.into_values().flatten().collect();
     unknown.sort_unstable();
     Namesakes { groups: result, unknown }
-}
-
-/// The names of objects, ascending, and their indices.
-fn by_name(objects: &[Object]) -> Vec<(NameKey, u32)> {
-    let mut names: Vec<(NameKey, u32)> = objects.iter().map(|object| object.key).zip(0..).collect();
-    names.sort_unstable();
-    names
 }
 
 fn indices(of: &[(NameKey, u32)]) -> Indices {
@@ -489,10 +502,10 @@ fn renamed<'a>(
     lineage: &'a Lineage,
     generations: &[usize],
     image: &Image,
-    table: impl Fn(&Image) -> &Vec<Object>,
+    kind: Kind,
     unknown: &mut HashMap<NameKey, Indices>,
 ) -> Vec<Group<'a>> {
-    let new = table(image);
+    let new = kind.of(image);
     let mut by_path: HashMap<(&str, &str), Indices> = HashMap::new();
     for index in unknown.values().flatten() {
         if let Some(path) = without_hash(image.object_name(&new[*index])) {
@@ -506,7 +519,7 @@ fn renamed<'a>(
     let taken: HashSet<NameKey> = new.iter().map(|object| object.key).collect();
     for generation in generations {
         let placed = lineage.placed(*generation);
-        let old = table(&placed.image);
+        let old = kind.of(&placed.image);
         let mut here: HashMap<(&str, &str), Indices> = HashMap::new();
         for (index, object) in old.iter().enumerate().filter(|(_, object)| !taken.contains(&object.key)) {
             let path = without_hash(placed.image.object_name(object));

@@ -11,13 +11,14 @@ use reload_protocol::Segment;
 use super::{
     Plan,
     by_family::ByFamily,
+    families::Families,
     homes::{Homes, storage},
     hooks::Hooks,
     start_up::Known,
 };
 use crate::{
     error::{Error, Result},
-    image::{Content, Entry, Form, Function, Identity, Image, NEAR, NameKey},
+    image::{Content, Entry, Form, Function, Identity, Image, NEAR, NameKey, are_same_symbols},
     model::{Addr, Generation, LoadBias, Place, Vaddr},
 };
 
@@ -28,20 +29,6 @@ pub struct Instance {
     pub generation: usize,
     /// Index into its image's functions.
     pub function: u32,
-}
-
-/// The same function through the generations.
-#[derive(Clone, Debug)]
-pub struct Family {
-    pub key: NameKey,
-    /// The oldest and the newest of its instances.
-    ends: [Instance; 2],
-    /// What becomes of some entry of it depends on other families too: it is shared, or borrows room.
-    entangled: bool,
-    /// The family before this one in the chain of those with the same key.
-    namesake: Option<u32>,
-    /// It is the last of that chain.
-    newest: bool,
 }
 
 /// A generation that has been loaded into the target.
@@ -106,9 +93,7 @@ impl Implementers {
 #[derive(Debug)]
 pub struct Lineage {
     placed: Vec<Placed>,
-    families: Vec<Family>,
-    /// The last family of each key; the others follow in its chain.
-    by_key: HashMap<NameKey, u32>,
+    families: Families,
     /// Parallel to `placed`.
     parents: Vec<usize>,
     /// The executable segments of all generations, of whole pages.
@@ -124,15 +109,14 @@ impl Lineage {
         let count = image.functions.len();
         let mut lineage = Lineage {
             placed: Vec::new(),
-            families: Vec::with_capacity(count),
-            by_key: HashMap::with_capacity(count),
+            families: Families::with_capacity(count),
             parents: Vec::new(),
             text: Vec::new(),
             start_up: Known::default(),
             implementers: Vec::new(),
         };
         for (function, of) in (0..).zip(image.identities()) {
-            lineage.found(of.key, Instance { generation: 0, function });
+            lineage.families.found(of.key, Instance { generation: 0, function });
         }
         let (storage, hooks) = (storage(&image, &homes), Hooks::of(&image));
         let all = (0..image.functions.len() as u32).collect();
@@ -166,31 +150,27 @@ impl Lineage {
         self.placed.push(placed);
     }
 
-    /// Begins a family.
-    fn found(&mut self, key: NameKey, first: Instance) -> u32 {
-        let family = self.families.len() as u32;
-        let namesake = self.by_key.insert(key, family);
-        if let Some(namesake) = namesake {
-            self.families[namesake as usize].newest = false;
-        }
-        self.families.push(Family { key, ends: [first; 2], entangled: false, namesake, newest: true });
-        family
-    }
-
     /// Adds the next generation's functions to their families.
     fn complete_families(&mut self, next: &mut Placed) {
         let generation = self.placed.len();
         next.by_family = ByFamily::new(&next.families);
         next.runs = vec![generation as u32; next.families.len()];
-        for (function, family) in (0..).zip(&next.families) {
-            let before = self.newest(*family);
+        let parent = self.placed.get(next.parent).filter(|parent| are_same_symbols(&parent.image, &next.image));
+        // Parallel to the functions too: what continues one of these is called as that one.
+        let known = parent.map_or(&[][..], |parent| &parent.families);
+        for (function, family) in (0..).zip(next.families.iter().copied()) {
+            let before = self.newest(family);
             if before.generation != generation && alike(self.behaviour(before), behaviour(next, function)) {
                 next.runs[function as usize] = self.run_of(before);
             }
-            let of = &mut self.families[*family as usize];
-            of.ends[1] = Instance { generation, function };
+            self.families.continued(family, Instance { generation, function });
             let index = function as usize;
-            of.entangled |= !is_alone(&next.image, index) || !jumps_alone(&next.image.entries[index]);
+            if !is_alone(&next.image, index) || !jumps_alone(next.image.entry(index)) {
+                self.families.entangle(family);
+            }
+            if known.get(index) != Some(&family) {
+                self.families.called(family, next.image.identities()[index].key);
+            }
         }
     }
 
@@ -214,13 +194,12 @@ impl Lineage {
 
     /// Whether what becomes of an entry of the family depends on other families too.
     pub fn is_entangled(&self, family: u32) -> bool {
-        self.families[family as usize].entangled
+        self.families.is_entangled(family)
     }
 
-    /// Whether this family began with that name, and no other one did.
-    pub fn is_only_one_called(&self, family: u32, key: NameKey) -> bool {
-        let family = &self.families[family as usize];
-        family.key == key && family.newest && family.namesake.is_none()
+    /// Whether it is interchangeable with the one of the first generation, and with all in between.
+    pub fn is_as_in_the_first(&self, instance: Instance) -> bool {
+        self.run_of(instance) == 0
     }
 
     /// Whether no other function begins where this one does.
@@ -228,34 +207,19 @@ impl Lineage {
         is_alone(&self.placed[instance.generation].image, instance.function as usize)
     }
 
-    /// The newest family of this key. `guess` is looked at first: functions mostly come in the order that they had before, and
-    /// searching a large table misses the cache.
-    pub fn newest_of(&self, key: NameKey, guess: u32) -> Option<u32> {
-        match self.families.get(guess as usize) {
-            Some(family) if family.newest && family.key == key => Some(guess),
-            _ => self.by_key.get(&key).copied(),
-        }
-    }
-
     /// Whether a generation has a function that began with this name.
     pub fn has(&self, generation: usize, key: NameKey) -> bool {
-        let mut families = self.by_key.get(&key).into_iter().flat_map(|newest| self.namesakes(*newest));
-        families.any(|family| self.instance(family, generation).is_some())
-    }
-
-    /// The families of the same key as this one, from it on to older ones.
-    pub fn namesakes(&self, family: u32) -> impl Iterator<Item = u32> {
-        std::iter::successors(Some(family), |family| self.families[*family as usize].namesake)
+        self.families.called_at_first(key).any(|family| self.instance(family, generation).is_some())
     }
 
     /// Adds the planned generation where the loader put it, `code` being what [`super::bind::code`] found; returns its index.
     pub fn place(&mut self, plan: &Plan, number: Generation, place: Place, code: &[(Vaddr, [u8; 4])]) -> usize {
         let generation = self.placed.len();
-        let first_own = self.families.len() as u32;
+        let first_own = self.families.count() as u32;
         let mut families = Vec::with_capacity(plan.partners.len());
         for (function, partner) in plan.partners.iter().enumerate() {
             let instance = Instance { generation, function: function as u32 };
-            let begun = || self.found(plan.image.identities()[function].key, instance);
+            let begun = || self.families.found(plan.image.identities()[function].key, instance);
             families.push(partner.unwrap_or_else(begun));
         }
         let homes = plan.homes.placed(place, &plan.image);
@@ -278,7 +242,7 @@ impl Lineage {
             families,
             by_family: ByFamily::default(),
             runs: Vec::new(),
-            own_families: first_own..self.families.len() as u32,
+            own_families: first_own..self.families.count() as u32,
             implements,
             hooks: plan.hooks,
             storage,
@@ -339,13 +303,13 @@ impl Lineage {
         self.placed.binary_search_by_key(&number, |placed| placed.number).ok()
     }
 
-    pub fn families(&self) -> &[Family] {
+    pub fn families(&self) -> &Families {
         &self.families
     }
 
     /// Oldest first.
     pub fn instances(&self, family: u32) -> impl Iterator<Item = Instance> {
-        let [oldest, newest] = self.families[family as usize].ends;
+        let (oldest, newest) = (self.oldest(family), self.newest(family));
         (oldest.generation..=newest.generation).filter_map(move |generation| self.instance(family, generation))
     }
 
@@ -355,11 +319,11 @@ impl Lineage {
     }
 
     pub fn oldest(&self, family: u32) -> Instance {
-        self.families[family as usize].ends[0]
+        self.families.oldest(family)
     }
 
     pub fn newest(&self, family: u32) -> Instance {
-        self.families[family as usize].ends[1]
+        self.families.newest(family)
     }
 
     pub fn function(&self, instance: Instance) -> &Function {
@@ -380,7 +344,7 @@ impl Lineage {
     }
 
     pub fn entry(&self, instance: Instance) -> Entry {
-        self.placed[instance.generation].image.entries[instance.function as usize]
+        self.placed[instance.generation].image.entry(instance.function as usize)
     }
 
     /// Where the function begins in the process.
@@ -495,14 +459,14 @@ pub fn is_alone(image: &Image, function: usize) -> bool {
 }
 
 /// Whether the function's entry has room of its own for a jump.
-fn jumps_alone(entry: &Entry) -> bool {
+fn jumps_alone(entry: Entry) -> bool {
     matches!(entry.form, Form::Near | Form::Short { .. })
 }
 
 /// Those of the 32-bit fields that overlap bytes an entry's jump would replace, or one that borrows room behind it.
 fn at_entries(image: &Image, code: &[(Vaddr, [u8; 4])]) -> Vec<(Vaddr, [u8; 4])> {
     let touches = |site: Vaddr| {
-        image.function_covering(site).is_some_and(|function| site.0 < image.entries[function].at.0 + 2 * NEAR)
+        image.function_covering(site).is_some_and(|function| site.0 < image.entry(function).at.0 + 2 * NEAR)
     };
     code.iter().copied().filter(|(site, _)| touches(*site)).collect()
 }

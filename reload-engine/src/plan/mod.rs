@@ -12,6 +12,7 @@ mod by_family;
 mod continuity;
 mod detours;
 pub mod entries;
+mod families;
 mod guard;
 pub mod homes;
 pub mod hooks;
@@ -221,12 +222,10 @@ fn guard_layouts(
     partners: &[Option<u32>],
     homes: &PlannedHomes,
 ) -> guard::Findings {
-    let old = lineage.placed(parent);
     let was = |family: u32| Some(lineage.instance(family, parent)?.function as usize);
-    let matched = partners.iter().zip(0..).filter_map(|(family, index)| Some((was((*family)?)?, index)));
-    let matched: Vec<(usize, usize)> = matched.collect();
+    let matched = || partners.iter().zip(0..).filter_map(|(family, index)| Some((was((*family)?)?, index)));
     let running: Vec<&Image> = lineage.all().iter().map(|placed| &*placed.image).collect();
-    guard::check(&old.image, image, &matched, homes, &running)
+    guard::check(&lineage.placed(parent).image, image, matched, homes, &running)
 }
 
 const STRIPPED: &str = "the file has no symbol table (it was stripped): only what it exports is followed; whoever holds a \
@@ -327,6 +326,15 @@ fn difference(
     let path = lineage.path(parent);
     // Exact for functions that use no storage of their own, which are told apart anyway.
     let kept_storage = homes::storage(image, &homes.placed(Place::default(), image));
+    let old = lineage.placed(parent);
+    let running = |index: usize, family: u32| {
+        // Nearly all are what the file before was too, which is at hand.
+        let before = Instance { generation: parent, function: index as u32 };
+        let runs_on = old.families.get(index) == Some(&family)
+            && implementers.get(family).is_none()
+            && lineage.is_as_in_the_first(before);
+        if runs_on { Some(before) } else { lineage.implementer(&implementers, &path, family) }
+    };
     let (mut implements, mut changed) = (Vec::new(), Vec::new());
     let mut changed_names = Names::default();
     let mut oldest = Vec::new();
@@ -335,8 +343,7 @@ fn difference(
         if function.auxiliary || function.indirect {
             continue;
         }
-        let running = partners[index].and_then(|family| lineage.implementer(&implementers, &path, family));
-        match running {
+        match partners[index].and_then(|family| running(index, family)) {
             None => {
                 if partners[index].is_some() {
                     implements.push(index as u32);
@@ -361,7 +368,6 @@ fn difference(
         }
     }
     let partnered = partnered(lineage, partners);
-    let old = lineage.placed(parent);
     let mut removed = Names::default();
     for (index, function) in old.image.functions.iter().enumerate() {
         if !function.auxiliary && !function.indirect && !partnered[old.families[index] as usize] {
