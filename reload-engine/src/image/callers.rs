@@ -23,7 +23,8 @@ pub fn callers_of_each(image: &Image, callees: &HashSet<u32>) -> HashMap<u32, Ve
     let mut callers: HashMap<u32, Vec<u32>> = HashMap::new();
     let Ok(scan) = code::scan(image, Some(image), &[]) else { return callers };
     let called = |mention: &Mention| match *mention {
-        Mention::Branch(target) => image.function_starting_at(target).or_else(|| through(image, stub(image, target)?)),
+        Mention::Function { index, .. } => Some(index as usize),
+        Mention::Branch(target) => through(image, stub(image, target)?),
         Mention::Memory(target) => image.function_starting_at(target).or_else(|| through(image, target)),
         Mention::ThreadLocal(_) => None,
     };

@@ -78,10 +78,23 @@ pub struct TlsDisplacement {
 pub enum Mention {
     /// An address in this file: data, constant, GOT slot or code.
     Memory(Vaddr),
-    /// A branch out of the function.
+    /// A branch to where another function starts, which is the first of this index that does.
+    Function { index: u32, start: Vaddr },
+    /// A branch out of the function to anything else.
     Branch(Vaddr),
     /// An offset inside the module's TLS block.
     ThreadLocal(u64),
+}
+
+impl Mention {
+    pub fn address(self) -> Option<Vaddr> {
+        match self {
+            Mention::Memory(address) | Mention::Function { start: address, .. } | Mention::Branch(address) => {
+                Some(address)
+            }
+            Mention::ThreadLocal(_) => None,
+        }
+    }
 }
 
 /// What stood in the position-dependent fields of one function's instructions.
@@ -254,8 +267,8 @@ impl<'a> Scanner<'a> {
             let (site, next) = (Vaddr(stretch.start + u64::from(field.at)), field.next_in(stretch));
             let target = field.target_in(stretch);
             if field.kind == FieldKind::Branch {
-                self.mentions().push(Mention::Branch(target));
-                self.stray(target);
+                let mention = self.branch(target);
+                self.mentions().push(mention);
                 continue;
             }
             self.mentions().push(Mention::Memory(target));
@@ -408,14 +421,15 @@ impl<'a> Scanner<'a> {
                     if is_near_branch(&instruction) =>
                 {
                     let target = Vaddr(instruction.near_branch_target());
-                    if inside(target) {
+                    let mention = if inside(target) {
                         facts.lands(target);
+                        Mention::Branch(target)
                     } else {
-                        self.stray(target);
-                    }
+                        self.branch(target)
+                    };
                     if in_body && !(target.0 >= start && target.0 < body_end) {
                         let offsets = offsets();
-                        self.mentions().push(Mention::Branch(target));
+                        self.mentions().push(mention);
                         let at = local + offsets.immediate_offset();
                         self.blank(at, offsets.immediate_size());
                         self.record.field(start, at, instruction.next_ip(), FieldKind::Branch);
@@ -476,10 +490,14 @@ impl<'a> Scanner<'a> {
         self.finish(stretch, facts, padding_from, (skeleton, body));
     }
 
-    /// A jump to a function's start lands inside no entry.
-    fn stray(&mut self, target: Vaddr) {
-        if self.image.function_starting_at(target).is_none() {
-            self.stray_targets.push(target);
+    /// Notes where a branch out of a function leads. At a function's start it lands inside no entry.
+    fn branch(&mut self, target: Vaddr) -> Mention {
+        match self.image.function_starting_at(target) {
+            Some(index) => Mention::Function { index: index as u32, start: target },
+            None => {
+                self.stray_targets.push(target);
+                Mention::Branch(target)
+            }
         }
     }
 
@@ -490,9 +508,7 @@ impl<'a> Scanner<'a> {
             Some(kind) if kind.is_state() => true,
             Some(SectionKind::Code) => {
                 let entry = self.image.function_starting_at(target).is_some();
-                if !entry {
-                    self.stray(target);
-                }
+                self.stray_targets.extend((!entry).then_some(target));
                 address_taken && entry
             }
             Some(SectionKind::Constant) if address_taken && target.0.is_multiple_of(4) => {

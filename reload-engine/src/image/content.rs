@@ -4,7 +4,7 @@
 //! same constants by value, same handling of exceptions. The other direction does not hold, and need not: patching an
 //! unchanged function is harmless.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use foldhash::{HashMap, HashMapExt as _};
 use twox_hash::XxHash3_128;
@@ -75,7 +75,7 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
     let part = |index: usize| {
         let mut meaning = meaning(boundaries, &resolvers);
         let functions = functions.get(index).into_iter().flat_map(Range::clone);
-        let functions: Vec<_> = functions.map(|function| meaning.function(function, scan)).collect();
+        let functions: Vec<_> = functions.map(|function| meaning.content(function, scan)).collect();
         let objects = objects.get(index).into_iter().flat_map(Range::clone);
         let objects: Vec<_> = objects.map(|object| meaning.static_of(object)).collect();
         (functions, objects, meaning.reaching)
@@ -91,19 +91,16 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
         }
         hands => hands.map(0..count, part),
     };
-    let (mut own, mut objects, mut reaching) = (Vec::with_capacity(image.functions.len()), Vec::new(), Vec::new());
-    for (functions, statics, of_part) in hashed {
-        own.extend(functions);
-        objects.extend(statics);
+    let mut functions = Vec::with_capacity(image.functions.len());
+    let (mut objects, mut reaching) = (Vec::with_capacity(image.objects.len()), Vec::new());
+    for (of_functions, of_statics, of_part) in hashed {
+        functions.extend(of_functions);
+        objects.extend(of_statics);
         reaching.extend(of_part);
     }
-    let comparable = |index: usize| !scan.bodies[index].opaque && image.tables.has_local_symbols;
-    let content = |index: usize| own[index].filter(|_| comparable(index)).map(Content::of);
-    let mut functions: Vec<Option<Content>> = (0..own.len()).map(content).collect();
-    reaching.retain(|index| functions[*index].is_some());
-    let together = image.hands.map(&reaching, |index| with_clones(image, scan, &own, &clones, *index));
+    let together = image.hands.map(&reaching, |index| with_clones(image, scan, &functions, &clones, *index));
     for (index, content) in reaching.into_iter().zip(together) {
-        functions[index] = content.map(Content::of);
+        functions[index] = content;
     }
     Hashes { functions, objects }
 }
@@ -134,7 +131,7 @@ impl Clones {
 
     /// Whether what is mentioned lies in one of them.
     fn hold(&self, mention: Mention) -> bool {
-        let (Mention::Branch(target) | Mention::Memory(target)) = mention else { return false };
+        let Some(target) = mention.address() else { return false };
         let (Some((first, _)), Some((_, last))) = (self.0.first(), self.0.last()) else { return false };
         // Most of what code refers to is far from all of them.
         if target < *first || target >= *last {
@@ -146,13 +143,18 @@ impl Clones {
 }
 
 /// A function's hash together with those of the clones it reaches: they have no entry of their own.
-fn with_clones(image: &Image, scan: &Scan, own: &[Option<u128>], clones: &Clones, function: usize) -> Option<u128> {
+fn with_clones(
+    image: &Image,
+    scan: &Scan,
+    own: &[Option<Content>],
+    clones: &Clones,
+    function: usize,
+) -> Option<Content> {
     let mut reached: Vec<usize> = Vec::new();
     let mut open = vec![function];
     while let Some(index) = open.pop() {
         for mention in scan.mentions(index).iter().copied().filter(|mention| clones.hold(*mention)) {
-            let (Mention::Branch(target) | Mention::Memory(target)) = mention else { continue };
-            if let Some(callee) = image.function_covering(target)
+            if let Some(callee) = mention.address().and_then(|address| image.function_covering(address))
                 && image.functions[callee].auxiliary
                 && callee != function
                 && !reached.contains(&callee)
@@ -165,11 +167,11 @@ fn with_clones(image: &Image, scan: &Scan, own: &[Option<u128>], clones: &Clones
     if reached.is_empty() {
         return own[function];
     }
-    let mut parts = reached.iter().map(|index| own[*index]).collect::<Option<Vec<u128>>>()?;
+    let mut parts = reached.iter().map(|index| own[*index]).collect::<Option<Vec<Content>>>()?;
     parts.sort_unstable();
     parts.push(own[function]?);
-    let parts: Vec<_> = parts.into_iter().map(u128::to_le_bytes).collect();
-    Some(digest_of(&parts))
+    let parts: Vec<_> = parts.into_iter().map(|Content(hash)| hash.get().to_le_bytes()).collect();
+    Some(Content::of(digest_of(&parts)))
 }
 
 /// What the address of a function stands for that has no other name: its name.
@@ -180,11 +182,15 @@ pub fn entry_of(identity: &Identity) -> u128 {
 /// By function, what its address stands for. Of several names for one address the smallest, so that the order of the
 /// symbol table does not matter. A local name says little without its source file: of another file it may well be another
 /// function.
-fn entries(image: &Image) -> Vec<u128> {
-    let identities = image.identities();
-    let mut entries = image.identities.meanings().to_vec();
+fn entries(image: &Image) -> Cow<'_, [u128]> {
+    let (identities, meanings) = (image.identities(), image.identities.meanings());
+    let addresses = image.function_places.all();
+    if addresses.is_sorted_by(|one, next| one < next) {
+        return Cow::Borrowed(meanings);
+    }
+    let mut entries = meanings.to_vec();
     let mut end = 0;
-    for addresses in image.function_places.all().chunk_by(|one, next| one == next) {
+    for addresses in addresses.chunk_by(|one, next| one == next) {
         let aliases = end..end + addresses.len();
         end = aliases.end;
         let name = |alias: &usize| (identities[*alias].key, identities[*alias].file);
@@ -195,7 +201,7 @@ fn entries(image: &Image) -> Vec<u128> {
             entries[aliases].fill(meaning);
         }
     }
-    entries
+    Cow::Owned(entries)
 }
 
 /// Every address at which something else may begin: an anonymous constant ends at the next one.
@@ -238,6 +244,12 @@ struct Meaning<'a> {
 }
 
 impl Meaning<'_> {
+    /// Of a function without its clones; `None`: it cannot be compared.
+    fn content(&mut self, index: usize, scan: &Scan) -> Option<Content> {
+        let comparable = !scan.bodies[index].opaque && self.image.tables.has_local_symbols;
+        self.function(index, scan).filter(|_| comparable).map(Content::of)
+    }
+
     fn function(&mut self, index: usize, scan: &Scan) -> Option<u128> {
         self.incomplete = false;
         let body = &scan.bodies[index];
@@ -248,7 +260,8 @@ impl Meaning<'_> {
         for mention in scan.mentions_of(body) {
             reaches_clones |= self.clones.hold(*mention);
             let meaning = match *mention {
-                Mention::Branch(target) => self.code(target),
+                Mention::Function { index, .. } if self.resolvers.is_empty() => self.entries[index as usize],
+                Mention::Function { start: target, .. } | Mention::Branch(target) => self.code(target),
                 Mention::ThreadLocal(offset) => self.thread_local(offset),
                 Mention::Memory(target) => self.mentioned(index, target),
             };

@@ -89,19 +89,24 @@ impl Listing {
     }
 }
 
-/// A file's functions, not yet cut where the next one begins.
+/// A file's functions, and what its symbols say of them.
 pub struct Listed {
     pub functions: Vec<Function>,
     pub identities: Arc<Identities>,
     pub listing: Arc<Listing>,
 }
 
-/// Those of `image`, where they have the identities that those of `before` have.
-pub fn moved(image: &Analysis, before: &Analysis) -> Option<Listed> {
+/// Where `image` has the functions of `before`, if its symbols are the same.
+pub fn listed(image: &Analysis, before: &Analysis) -> Option<Arc<Listing>> {
     if image.tables.defines_versions || before.tables.defines_versions {
         return None;
     }
-    let listing = if is_moved(image, before) { Arc::clone(&before.listing) } else { Arc::new(matched(image, before)?) };
+    if is_moved(image, before) { Some(Arc::clone(&before.listing)) } else { matched(image, before).map(Arc::new) }
+}
+
+/// The functions of `image`, which has those of `before` there, if they are in the same order; not yet cut where the next one
+/// begins.
+pub fn moved(image: &Analysis, before: &Analysis, listing: &Listing) -> Option<Vec<Function>> {
     let table = table(image);
     let mut functions = Vec::with_capacity(before.functions.len());
     let mut last = None;
@@ -115,7 +120,7 @@ pub fn moved(image: &Analysis, before: &Analysis) -> Option<Listed> {
         }
         functions.push(Function { address, size, end: Vaddr(end), ..*was });
     }
-    Some(Listed { functions, identities: Arc::clone(&before.identities), listing })
+    Some(functions)
 }
 
 fn table(image: &Analysis) -> Entries<'_> {

@@ -28,6 +28,17 @@ enum Kind {
     ThreadLocal,
 }
 
+impl Kind {
+    /// The one whose symbols come next.
+    fn next(self) -> Option<Kind> {
+        match self {
+            Kind::Function => Some(Kind::Object),
+            Kind::Object => Some(Kind::ThreadLocal),
+            Kind::ThreadLocal => None,
+        }
+    }
+}
+
 /// What symbols are sorted by: what each stands for, its address, which one it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key(u128);
@@ -60,35 +71,78 @@ impl Key {
 /// # Errors
 /// As [`elf::symbols`].
 pub fn collect(image: &Analysis, before: Option<&Analysis>, path: &Path) -> Result<Symbols> {
-    let hands = image.hands;
-    let moved = before.and_then(|before| identity::moved(image, before));
-    let left_out = |address| moved.is_some() && image.code_at(address).is_some();
-    let symbols = elf::symbols(path, &image.bytes, &image.tables, left_out)?;
-    let mut keys = hands.map(0..symbols.len(), |index| key(image, index, &symbols[index]));
-    hands.sort(&mut keys);
-    keys.truncate(keys.partition_point(|key| *key < Key::NOTHING));
-    for aliases in keys.chunk_by_mut(|one, next| one.is_alias_of(*next)) {
-        if aliases.len() > 1 {
-            aliases.sort_by_key(|key| Extent::of(image, &symbols[key.index()]).size);
+    let read = |left_out: &dyn Fn(Vaddr) -> bool| elf::symbols(path, &image.bytes, &image.tables, left_out);
+    let known = before.and_then(|before| Some((before, identity::listed(image, before)?)));
+    if let Some((before, listing)) = known {
+        let functions = || identity::moved(image, before, &listing);
+        let others =
+            || read(&|address| image.code_at(address).is_some()).map(|symbols| Sorted::of(image, &symbols).data());
+        let (functions, others) = image.hands.both(functions, others);
+        let [objects, thread_locals] = others?;
+        if let Some(mut functions) = functions {
+            end_at_next(&mut functions);
+            let functions = Listed { functions, identities: Arc::clone(&before.identities), listing };
+            return Ok(Symbols { functions, objects, thread_locals });
         }
     }
-    let (functions, others) = keys.split_at(keys.partition_point(|key| *key < Key::first(Kind::Object)));
-    let (objects, thread_locals) = others.split_at(others.partition_point(|key| *key < Key::first(Kind::ThreadLocal)));
-    let names = || Names { image, symbols: &symbols, last_file: None };
-    let mut functions = moved.unwrap_or_else(|| {
-        let identities = hands.map_with(functions, names, Names::identity);
-        let entries = hands.map(functions, |key| symbols[key.index()].index);
-        let function = |index: usize| function(image, &symbols[functions[index].index()], index, &identities[index]);
-        let functions = hands.map(0..functions.len(), function);
-        let (identities, listing) = (Identities::new(identities, image), Listing::new(entries));
-        Listed { functions, identities: Arc::new(identities), listing: Arc::new(listing) }
-    });
+    let symbols = read(&|_| false)?;
+    let sorted = Sorted::of(image, &symbols);
+    let mut functions = sorted.functions();
     end_at_next(&mut functions.functions);
-    Ok(Symbols {
-        functions,
-        objects: hands.map_with(objects, names, Names::object),
-        thread_locals: hands.map_with(thread_locals, names, Names::object),
-    })
+    let [objects, thread_locals] = sorted.data();
+    Ok(Symbols { functions, objects, thread_locals })
+}
+
+/// Symbols by what they stand for, ascending by address and size.
+struct Sorted<'a> {
+    image: &'a Analysis,
+    symbols: &'a [RawSymbol],
+    keys: Vec<Key>,
+}
+
+impl<'a> Sorted<'a> {
+    fn of(image: &'a Analysis, symbols: &'a [RawSymbol]) -> Sorted<'a> {
+        let hands = image.hands;
+        let mut keys = hands.map(0..symbols.len(), |index| key(image, index, &symbols[index]));
+        hands.sort(&mut keys);
+        keys.truncate(keys.partition_point(|key| *key < Key::NOTHING));
+        for aliases in keys.chunk_by_mut(|one, next| one.is_alias_of(*next)) {
+            if aliases.len() > 1 {
+                aliases.sort_by_key(|key| Extent::of(image, &symbols[key.index()]).size);
+            }
+        }
+        Sorted { image, symbols, keys }
+    }
+
+    /// Those of a kind.
+    fn kind(&self, kind: Kind) -> &[Key] {
+        let from = |kind: Option<Kind>| {
+            kind.map_or(self.keys.len(), |kind| self.keys.partition_point(|key| *key < Key::first(kind)))
+        };
+        &self.keys[from(Some(kind))..from(kind.next())]
+    }
+
+    fn names(&self) -> Names<'a> {
+        Names { image: self.image, symbols: self.symbols, last_file: None }
+    }
+
+    /// Not yet cut where the next one begins.
+    fn functions(&self) -> Listed {
+        let (hands, keys) = (self.image.hands, self.kind(Kind::Function));
+        let symbol = |key: &Key| &self.symbols[key.index()];
+        let identities = hands.map_with(keys, || self.names(), Names::identity);
+        let entries = hands.map(keys, |key| symbol(key).index);
+        let function = |index: usize| function(self.image, symbol(&keys[index]), index, &identities[index]);
+        let functions = hands.map(0..keys.len(), function);
+        let (identities, listing) = (Identities::new(identities, self.image), Listing::new(entries));
+        Listed { functions, identities: Arc::new(identities), listing: Arc::new(listing) }
+    }
+
+    /// Objects and thread-locals.
+    fn data(&self) -> [Vec<Object>; 2] {
+        [Kind::Object, Kind::ThreadLocal]
+            .map(|kind| self.image.hands.map_with(self.kind(kind), || self.names(), Names::object))
+    }
 }
 
 fn key(image: &Analysis, index: usize, symbol: &RawSymbol) -> Key {
