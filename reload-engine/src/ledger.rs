@@ -132,7 +132,7 @@ pub struct GenerationRecord {
     pub tls_base: u64,
     /// The file on disk it was made from.
     pub stamp: FileStamp,
-    /// 128-bit xxh3 of that file's content, as hexadecimal.
+    /// Of that file's content, as [`content_hash`](crate::watcher::content_hash).
     pub content: String,
     /// Homes of the statics that took their initial values of it. They keep those when it is left.
     #[serde(default)]

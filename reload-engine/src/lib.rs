@@ -7,6 +7,7 @@
 pub mod classes;
 pub mod discovery;
 pub mod error;
+mod fingerprint;
 mod hands;
 pub mod image;
 pub mod ledger;

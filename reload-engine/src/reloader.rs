@@ -154,7 +154,7 @@ impl Engine {
         let (mut image, shared) =
             uninterrupted(Stage::Parse, module, || match u128::from_str_radix(&candidate.content, 16) {
                 Ok(content) => image::analyse_known(&path, bytes, content, Some(&lineage.placed(parent).image)),
-                Err(_) => image::analyse(&path, bytes),
+                Err(_) => image::analyse(&path, bytes, Some(&lineage.placed(parent).image)),
             })?;
         image.path = shadow_file::path(&shadows, &name, number);
         clock.lap(|timings| &mut timings.parse);

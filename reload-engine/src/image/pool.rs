@@ -9,27 +9,25 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use twox_hash::XxHash3_128;
-
 use super::{Analysis, Image};
-use crate::error::Result;
+use crate::{error::Result, fingerprint};
 
 /// The analysis of one content. Who finds it locked waits for the one who makes it.
 type Slot = Arc<Mutex<Weak<Analysis>>>;
 
 static KNOWN: Mutex<Option<HashMap<u128, Slot>>> = Mutex::new(None);
 
-/// As [`Image::parse`], or what somebody else has made of the same bytes; whether that was so.
+/// As [`Image::parse_after`], or what somebody else has made of the same bytes; whether that was so.
 ///
 /// # Errors
 /// As [`Image::parse`].
-pub fn analyse(path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<(Image, bool)> {
+pub fn analyse(path: &Path, bytes: impl Into<Arc<Vec<u8>>>, before: Option<&Image>) -> Result<(Image, bool)> {
     let bytes = bytes.into();
-    let content = XxHash3_128::oneshot(&bytes);
-    analyse_known(path, bytes, content, None)
+    let content = fingerprint::of(&bytes);
+    analyse_known(path, bytes, content, before)
 }
 
-/// The same of bytes whose xxh3-128 is known to be `content`, as [`Image::parse_after`].
+/// The same of bytes whose fingerprint is known to be `content`.
 ///
 /// # Errors
 /// As [`Image::parse`].
@@ -79,7 +77,7 @@ mod tests {
         let others: Vec<_> = (0..4)
             .map(|index| {
                 let bytes = bytes.clone();
-                thread::spawn(move || analyse(Path::new(&format!("/{index}")), bytes).unwrap())
+                thread::spawn(move || analyse(Path::new(&format!("/{index}")), bytes, None).unwrap())
             })
             .collect();
         let images: Vec<_> = others.into_iter().map(|other| other.join().unwrap()).collect();
@@ -88,6 +86,6 @@ mod tests {
         let paths: Vec<_> = images.iter().map(|(image, _)| image.path.clone()).collect();
         assert_eq!(paths, ["/0", "/1", "/2", "/3"].map(Path::new));
         drop(images);
-        assert!(!analyse(Path::new("/5"), bytes).unwrap().1, "nobody keeps it");
+        assert!(!analyse(Path::new("/5"), bytes, None).unwrap().1, "nobody keeps it");
     }
 }

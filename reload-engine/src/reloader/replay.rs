@@ -25,20 +25,20 @@ use crate::{
 /// # Errors
 /// A kept file cannot be read any more, or does not give what it gave.
 pub fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<Lineage> {
-    let parse = |record: &GenerationRecord| {
+    let parse = |record: &GenerationRecord, before: Option<&Image>| {
         let bytes = fs::read(&record.file).map_err(|source| Error::File {
             path: record.file.clone(),
             doing: "reading the kept copy of a generation",
             source,
         })?;
-        Ok::<_, Error>(Arc::new(image::analyse(&record.file, bytes)?.0))
+        Ok::<_, Error>(Arc::new(image::analyse(&record.file, bytes, before)?.0))
     };
     let mut records = entry.generations.iter();
     let first = records.next().ok_or_else(|| Error::Unsuitable {
         module: name.to_owned(),
         reason: "no copy of the file the program loaded could be kept, so there is nothing to compare with".into(),
     })?;
-    let image = parse(first)?;
+    let image = parse(first, None)?;
     let elsewhere = exported_elsewhere(link, &image, first.bias)?;
     let homes = Homes::of_original(&image, first.bias, first.tls_module, &elsewhere);
     let mut lineage = Lineage::new(image, first.bias, first.tls_module, homes);
@@ -46,8 +46,12 @@ pub fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<
         let parent = index_of(&lineage, record.parent, name)?;
         lineage.revive(parent)?;
         // What was decided once is decided again; force only turned reasons into warnings.
-        let plan = plan::plan(&lineage, parent, parse(record)?, Objections::Settled).map_err(|reasons| {
-            Error::Refused { module: name.to_owned(), stage: Stage::Plan, reasons, remedy: "restart the target".into() }
+        let image = parse(record, Some(&lineage.placed(parent).image))?;
+        let plan = plan::plan(&lineage, parent, image, Objections::Settled).map_err(|reasons| Error::Refused {
+            module: name.to_owned(),
+            stage: Stage::Plan,
+            reasons,
+            remedy: "restart the target".into(),
         })?;
         let functions = FunctionIdentities::new(&plan, &lineage);
         let residents = Residents::of(&plan, &lineage, &functions);

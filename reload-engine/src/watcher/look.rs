@@ -12,17 +12,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use nix::libc;
-use twox_hash::{XxHash3_128, xxhash3_128};
-
 use super::{
     completeness::{Completeness, HEADER_LEN, completeness, header},
     lease::{Writers, writers},
 };
 use crate::{
+    fingerprint::{self, BLOCK},
     hands::Hands,
     model::{FileStamp, Stage},
 };
+use nix::libc;
 
 /// How long a file must stay unchanged before it counts as unusable or gone.
 pub const PATIENCE: Duration = Duration::from_millis(500);
@@ -38,7 +37,7 @@ const LARGE: u64 = 4 << 20;
 pub struct Reading {
     pub bytes: Vec<u8>,
     pub stamp: FileStamp,
-    /// 128-bit xxh3 of `bytes` as hexadecimal.
+    /// As [`content_hash`] of `bytes`.
     pub content: String,
 }
 
@@ -193,9 +192,9 @@ pub fn stamp_of(metadata: &std::fs::Metadata) -> FileStamp {
     }
 }
 
-/// What the ledger and the watcher compare contents by.
+/// What the ledger and the watcher compare contents by: the [fingerprint](fingerprint::of) as hexadecimal.
 pub fn content_hash(bytes: &[u8]) -> String {
-    format!("{:032x}", XxHash3_128::oneshot(bytes))
+    fingerprint::hexadecimal(fingerprint::of(bytes))
 }
 
 struct Seen {
@@ -279,33 +278,43 @@ fn read_and_hash(file: &File, size: u64, memory: &mut Vec<u8>) -> io::Result<(Ve
     }
     // Whatever stood there is as good as anything.
     bytes.resize(size as usize, 0);
-    let mut hasher = xxhash3_128::Hasher::new();
-    let (hands, shared) = if size >= LARGE { (Hands::All, bytes.len() / 2) } else { (Hands::One, bytes.len()) };
+    let half = bytes.len() / 2 / BLOCK * BLOCK;
+    let (hands, shared) = if size >= LARGE { (Hands::All, half) } else { (Hands::One, bytes.len()) };
     let (own, other) = bytes.split_at_mut(shared);
-    let (first, rest) = hands.both(
-        || read_at(file, 0, own, |stretch| hasher.write(stretch)),
-        || read_at(file, shared as u64, other, |_| ()),
-    );
-    let first = first?;
-    let second = if first == shared { rest? } else { 0 };
-    bytes.truncate(first + second);
-    hasher.write(&bytes[first..]);
-    Ok((bytes, format!("{:032x}", hasher.finish_128())))
+    let (first, rest) = hands.both(|| read_blocks(file, 0, own), || read_blocks(file, shared as u64, other));
+    let (mut read, mut blocks) = first?;
+    if read == shared {
+        let (more, others) = rest?;
+        read += more;
+        blocks.extend(others);
+    }
+    bytes.truncate(read);
+    Ok((bytes, fingerprint::hexadecimal(fingerprint::of_blocks(blocks))))
 }
 
-/// Fills `bytes` with what stands in the file from `offset` on, and shows each stretch of it while the processor's cache has it;
-/// how many there were.
-fn read_at(file: &File, offset: u64, bytes: &mut [u8], mut look: impl FnMut(&[u8])) -> io::Result<usize> {
-    const STRETCH: usize = 256 << 10;
+/// Fills `bytes` with what stands in the file from `offset` on; how many there were, and the fingerprints of their blocks.
+fn read_blocks(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<(usize, Vec<u128>)> {
+    let (mut filled, mut blocks) = (0, Vec::with_capacity(bytes.len().div_ceil(BLOCK)));
+    for block in bytes.chunks_mut(BLOCK) {
+        let read = read_at(file, offset + filled as u64, block)?;
+        if read > 0 {
+            blocks.push(fingerprint::of_block(&block[..read]));
+        }
+        filled += read;
+        if read < block.len() {
+            break;
+        }
+    }
+    Ok((filled, blocks))
+}
+
+/// Fills `bytes` as far as the file goes; how many there were.
+fn read_at(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < bytes.len() {
-        let end = bytes.len().min(filled + STRETCH);
-        match file.read_at(&mut bytes[filled..end], offset + filled as u64) {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
             Ok(0) => break,
-            Ok(got) => {
-                look(&bytes[filled..filled + got]);
-                filled += got;
-            }
+            Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
