@@ -68,9 +68,9 @@ impl Entries {
         Entry { at: Vaddr(address.0 + u64::from(skipped)), form }
     }
 
-    /// Indices of those whose entry has no room of its own for a jump.
-    pub fn borrowers(&self) -> impl Iterator<Item = u32> {
-        self.others.iter().filter(|(_, form)| matches!(form, Form::Borrowed { .. })).map(|(function, _)| *function)
+    /// Indices of the functions whose entries are not [`Form::Near`], and what they are.
+    pub fn others(&self) -> &[(u32, Form)] {
+        &self.others
     }
 }
 

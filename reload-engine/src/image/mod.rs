@@ -331,7 +331,8 @@ impl Image {
 
 impl Analysis {
     fn take_in(&mut self, scan: code::Scan, hashes: content::Hashes) {
-        self.borrowers = scan.entries.borrowers().collect();
+        let borrowers = scan.entries.others().iter().filter(|(_, form)| matches!(form, Form::Borrowed { .. }));
+        self.borrowers = borrowers.map(|(function, _)| *function).collect();
         self.entries = scan.entries;
         self.skeletons = scan.skeletons;
         self.contents = hashes.functions;
@@ -392,6 +393,15 @@ impl Analysis {
     /// Where and how the function of this index can be made to jump elsewhere.
     pub fn entry(&self, function: usize) -> Entry {
         self.entries.of(function, self.functions[function].address)
+    }
+
+    /// Indices of functions whose entry others share, or that has no room of its own for a jump; some more than once.
+    pub fn entangled(&self) -> impl Iterator<Item = u32> {
+        let addresses = self.function_places.all();
+        let shared =
+            (1..addresses.len() as u32).filter(|index| addresses[*index as usize] == addresses[*index as usize - 1]);
+        let roomless = self.entries.others().iter().filter(|(_, form)| !matches!(form, Form::Short { .. }));
+        shared.flat_map(|index| [index - 1, index]).chain(roomless.map(|(function, _)| *function))
     }
 
     /// Of all functions, parallel to them.

@@ -70,6 +70,12 @@ pub struct PlannedHomes {
 }
 
 impl PlannedHomes {
+    /// Whether no static but constants lives in the new generation.
+    pub fn keep_all_state(&self, image: &Image) -> bool {
+        let new = |(home, object): (&Home, &Object)| *home == Home::Own && !object.constant && object.size > 0;
+        !self.objects.iter().zip(&image.objects).any(new)
+    }
+
     /// The same once the generation has been loaded.
     pub fn placed(&self, place: Place, image: &Image) -> Homes {
         let object = |(home, object): (&Home, &Object)| match home {

@@ -164,13 +164,12 @@ impl Lineage {
                 next.runs[function as usize] = self.run_of(before);
             }
             self.families.continued(family, Instance { generation, function });
-            let index = function as usize;
-            if !is_alone(&next.image, index) || !jumps_alone(next.image.entry(index)) {
-                self.families.entangle(family);
+            if known.get(function as usize) != Some(&family) {
+                self.families.called(family, next.image.identities()[function as usize].key);
             }
-            if known.get(index) != Some(&family) {
-                self.families.called(family, next.image.identities()[index].key);
-            }
+        }
+        for function in next.image.entangled() {
+            self.families.entangle(next.families[function as usize]);
         }
     }
 
@@ -224,7 +223,10 @@ impl Lineage {
         }
         let homes = plan.homes.placed(place, &plan.image);
         let Place { bias, tls_module, .. } = place;
-        let mut storage = storage(&plan.image, &homes);
+        let mut storage = match plan.homes.keep_all_state(&plan.image) {
+            true => plan.storage.clone(),
+            false => storage(&plan.image, &homes),
+        };
         for function in &plan.distinct {
             storage[*function as usize] = bias.0;
         }
@@ -456,11 +458,6 @@ pub fn is_alone(image: &Image, function: usize) -> bool {
     let here = |index: Option<usize>| index.and_then(|index| functions.get(index)).map(|other| other.address);
     let address = functions[function].address;
     here(function.checked_sub(1)) != Some(address) && here(Some(function + 1)) != Some(address)
-}
-
-/// Whether the function's entry has room of its own for a jump.
-fn jumps_alone(entry: Entry) -> bool {
-    matches!(entry.form, Form::Near | Form::Short { .. })
 }
 
 /// Those of the 32-bit fields that overlap bytes an entry's jump would replace, or one that borrows room behind it.

@@ -53,6 +53,8 @@ pub struct Plan {
     /// Indices of functions that exist already and do something else.
     pub changed: Vec<u32>,
     pub homes: PlannedHomes,
+    /// As [`homes::storage`], where the new generation lies at 0.
+    pub storage: Vec<u64>,
     pub decisions: Decisions,
     /// Indices of functions that use state of their own generation, or must run in it: not to be replaced by one of the same
     /// content.
@@ -185,6 +187,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         partners,
         implements: difference.implements,
         changed: difference.changed,
+        storage: difference.storage,
         distinct,
         lenders: HashSet::new(),
         homes,
@@ -305,9 +308,10 @@ fn never_constructed(image: &Image, homes: &PlannedHomes) -> Vec<String> {
 
 /// How the functions of a new file differ from those that run.
 struct Difference {
-    /// As [`Plan::implements`] and [`Plan::changed`].
+    /// As [`Plan::implements`], [`Plan::changed`] and [`Plan::storage`].
     implements: Vec<u32>,
     changed: Vec<u32>,
+    storage: Vec<u64>,
     counts: FunctionCounts,
     /// Names of functions.
     details: Details,
@@ -383,7 +387,7 @@ fn difference(
     let details =
         Details { changed: changed_names.names, added: added.names, removed: removed.names, ..Details::default() };
     let lasting = if objections == Objections::Settled { Vec::new() } else { lasting::warnings(lineage, &oldest) };
-    Difference { implements, changed, counts, details, lasting }
+    Difference { implements, changed, storage: kept_storage, counts, details, lasting }
 }
 
 /// Where an old entry cannot be made to jump, the functions that call it run in the new generation instead, where their
