@@ -133,6 +133,7 @@ pub struct GenerationRecord {
     /// The file on disk it was made from.
     pub stamp: FileStamp,
     /// Of that file's content, as [`content_hash`](crate::watcher::content_hash).
+    #[serde(rename = "fingerprint")]
     pub content: String,
     /// Homes of the statics that took their initial values of it. They keep those when it is left.
     #[serde(default)]
@@ -149,6 +150,7 @@ impl GenerationRecord {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Rejected {
     pub stamp: Option<FileStamp>,
+    #[serde(rename = "fingerprint")]
     pub content: Option<String>,
     /// [`Status::Refused`], [`Status::Failed`], or [`Status::Changed`] after a rollback.
     pub status: Status,

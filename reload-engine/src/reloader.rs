@@ -51,7 +51,7 @@ pub struct Candidate {
     pub path: PathBuf,
     pub bytes: Arc<Vec<u8>>,
     pub stamp: FileStamp,
-    /// xxh3-128 of `bytes`, hexadecimal.
+    /// As [`content_hash`](crate::watcher::content_hash) of `bytes`.
     pub content: String,
 }
 

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path, process::Command, sync::Arc};
 
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use reload_engine::{
     image::{Image, are_same_symbols},
-    model::LoadBias,
+    model::{Generation, LoadBias, Place},
     plan::{self, Objections, Plan, bind::FunctionIdentities, homes::Homes, lineage::Lineage, residents::Residents},
 };
 
@@ -114,6 +115,80 @@ fn builds_whose_functions_have_only_moved_share_what_their_symbols_say() {
         !share_symbols(&[one, two].concat(), &[one, two].concat(), &["-O2", &script]),
         "one name can have versions"
     );
+}
+
+/// Goes through generations, each with its parent and source, twice: with files that share what they have in common with their
+/// parent's, and with files that share nothing. In how many of them something was shared.
+fn go_through(compiler: &str, flags: &[&str], first: &str, steps: &[(usize, &str)]) -> usize {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bias = |generation: usize| LoadBias(0x1000_0000 * (generation as u64 + 1));
+    let first = build(folder.path(), compiler, first, flags);
+    let homes = Homes::of_original(&first, bias(0), 1, &BTreeMap::new());
+    let [mut alone, mut sharing] = [(); 2].map(|()| Lineage::new(Arc::clone(&first), bias(0), 1, homes.clone()));
+    let mut shared = 0;
+    for (number, (parent, source)) in (1..).zip(steps) {
+        let own = build(folder.path(), compiler, source, flags);
+        let before = &sharing.placed(*parent).image;
+        let after = Image::parse_after(Some(before), &own.path, own.bytes.clone()).expect("it has been read before");
+        shared += usize::from(are_same_symbols(before, &after));
+        let place = Place { bias: bias(number), tls_module: number as u64 + 1, tls_base: 0 };
+        let said = [(&mut alone, own), (&mut sharing, Arc::new(after))].map(|(lineage, image)| {
+            let plan = plan::plan(lineage, *parent, image, Objections::Warn).expect("a plan");
+            let placed = lineage.place(&plan, Generation(number as u32), place, &[]);
+            let placed = lineage.placed(placed);
+            (agree::said(&plan), placed.families.clone(), placed.storage.clone(), placed.implements.clone())
+        });
+        assert_eq!(said[0], said[1], "generation {number}");
+    }
+    shared
+}
+
+#[test]
+fn what_files_share_changes_no_plan_of_any_generation() {
+    let edited = BASE.replace("* 2", "* 3 + x");
+    let longer = format!("{edited} int more(int x) {{ static int seen; return seen += x; }}");
+    let without = BASE.replace("const char *word(int i) { return words[i & 1]; }", "");
+    let other = longer.replace("seen += x", "seen -= x");
+    for level in ["-O0", "-O2"] {
+        // On, twice back by one, to the start and on from there.
+        let steps = [
+            (0, &*edited),
+            (1, &*longer),
+            (1, BASE),
+            (2, &*other),
+            (0, &*edited),
+            (5, &*without),
+            (6, BASE),
+            (4, &*longer),
+        ];
+        assert_eq!(go_through("gcc", &[level], BASE, &steps), 5, "{level}");
+    }
+    let closures = |all: &str| {
+        let code = "use std::hint::black_box; #[unsafe(no_mangle)] pub extern \"C\" fn work(x: i64) -> i64";
+        format!("{code} {{ [{all}].iter().map(|of| black_box(of)(black_box(x))).sum() }}")
+    };
+    let sources =
+        ["|y: i64| y + 1, |y| y * 7", "|y: i64| y - 5, |y| y + 1, |y| y * 7", "|y: i64| y - 5, |y| y + 1, |y| y * 9"];
+    let [first, inserted, edited] = sources.map(closures);
+    let steps = [(0, &*inserted), (1, &*edited), (2, &*inserted), (1, &*first), (0, &*first), (2, &*edited)];
+    assert_eq!(go_through("rustc", &[], &first, &steps), 4);
+}
+
+#[test]
+fn what_was_no_function_and_lies_in_code_now_is_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = build(folder.path(), "gcc", BASE, &["-O1"]);
+    let file = object::File::parse(&**old.bytes).expect("a library");
+    let section = file.section_by_name(".symtab").expect("not stripped");
+    let (start, _) = section.file_range().expect("in the file");
+    let init = file.symbols().find(|symbol| symbol.name() == Ok("_init")).expect("of the start-up code");
+    let place = start as usize + 24 * init.index().0 + 8;
+    let mut bytes = old.bytes.to_vec();
+    assert_eq!(bytes[place..place + 8], init.address().to_le_bytes());
+    bytes[place..place + 8].copy_from_slice(&(old.functions[0].address.0 + 1).to_le_bytes());
+    let new = Arc::new(Image::parse(&old.path, bytes).expect("parse"));
+    assert_eq!(new.functions.len(), old.functions.len() + 1);
+    agree::assert_read_the_same(&old, &new);
 }
 
 /// As [`plan_of`], and the new source has another name.

@@ -75,7 +75,8 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
     let part = |index: usize| {
         let mut meaning = meaning(boundaries, &resolvers);
         let functions = functions.get(index).into_iter().flat_map(Range::clone);
-        let functions: Vec<_> = functions.map(|function| meaning.content(function, scan)).collect();
+        let own = |function: usize| meaning.function(function, scan).map(Content::of);
+        let functions: Vec<_> = functions.map(own).collect();
         let objects = objects.get(index).into_iter().flat_map(Range::clone);
         let objects: Vec<_> = objects.map(|object| meaning.static_of(object)).collect();
         (functions, objects, meaning.reaching)
@@ -101,6 +102,11 @@ pub fn hash(image: &Image, scan: &Scan, exceptions: &exceptions::Tables) -> Hash
     let together = image.hands.map(&reaching, |index| with_clones(image, scan, &functions, &clones, *index));
     for (index, content) in reaching.into_iter().zip(together) {
         functions[index] = content;
+    }
+    for (content, body) in functions.iter_mut().zip(&scan.bodies) {
+        if body.opaque || !image.tables.has_local_symbols {
+            *content = None;
+        }
     }
     Hashes { functions, objects }
 }
@@ -245,11 +251,6 @@ struct Meaning<'a> {
 
 impl Meaning<'_> {
     /// Of a function without its clones; `None`: it cannot be compared.
-    fn content(&mut self, index: usize, scan: &Scan) -> Option<Content> {
-        let comparable = !scan.bodies[index].opaque && self.image.tables.has_local_symbols;
-        self.function(index, scan).filter(|_| comparable).map(Content::of)
-    }
-
     fn function(&mut self, index: usize, scan: &Scan) -> Option<u128> {
         self.incomplete = false;
         let body = &scan.bodies[index];

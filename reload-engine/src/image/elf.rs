@@ -11,7 +11,7 @@ use crate::model::Vaddr;
 
 mod reader;
 
-pub use reader::{Entries, read, symbols};
+pub use reader::{SymbolEntries, read, symbols};
 
 /// `DF_1_PIE`: glibc's `dlopen` takes no file that says it is a program.
 pub const PIE: u64 = 0x0800_0000;

@@ -8,7 +8,7 @@ use std::{
 
 use memchr::memmem;
 
-use super::{Analysis, Function, NameKey, TextKey, content, elf::Entries};
+use super::{Analysis, Function, NameKey, TextKey, content, elf::SymbolEntries};
 use crate::model::Vaddr;
 
 /// Which function a symbol stands for.
@@ -123,8 +123,8 @@ pub fn moved(image: &Analysis, before: &Analysis, listing: &Listing) -> Option<V
     Some(functions)
 }
 
-fn table(image: &Analysis) -> Entries<'_> {
-    Entries::of(&image.bytes, &image.tables)
+fn table(image: &Analysis) -> SymbolEntries<'_> {
+    SymbolEntries::of(&image.bytes, &image.tables)
 }
 
 /// Whether the tables differ in nothing but where symbols lie, and the same ones are functions.
@@ -136,10 +136,10 @@ fn is_moved(image: &Analysis, before: &Analysis) -> bool {
 
 /// Where the table has the functions of `before`, if it has the same ones in the same order.
 fn matched(image: &Analysis, before: &Analysis) -> Option<Listing> {
-    let of_code =
-        |entry: &u32| table(image).may_be_function(*entry) && image.code_at(table(image).place(*entry).0).is_some();
+    let entries = table(image);
+    let of_code = |entry: &u32| entries.may_be_function(*entry) && image.code_at(entries.place(*entry).0).is_some();
     // Soon told, and mostly the difference.
-    if (0..table(image).count()).filter(of_code).count() != before.functions.len() {
+    if (0..entries.count()).filter(of_code).count() != before.functions.len() {
         return None;
     }
     let (mut is, mut was) = (named_functions(image), named_functions(before));

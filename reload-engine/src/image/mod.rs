@@ -107,7 +107,7 @@ pub struct Function {
     pub size: u64,
     /// Start of the next function, or the section's end.
     pub end: Vaddr,
-    /// Of this function.
+    /// Which of the file's functions this is.
     index: u32,
     /// A piece split off or specialised by the compiler, or start-up code: never an entry of its own.
     pub auxiliary: bool,
@@ -252,7 +252,7 @@ impl Image {
     pub fn parse_after(before: Option<&Image>, path: &Path, bytes: impl Into<Arc<Vec<u8>>>) -> Result<Image> {
         let bytes = bytes.into();
         let tables = elf::read(path, &bytes)?;
-        let hands = Hands::for_file(elf::Entries::of(&bytes, &tables).count() as usize, tables.code_size());
+        let hands = Hands::for_file(elf::SymbolEntries::of(&bytes, &tables).count() as usize, tables.code_size());
         hands.run(|| Image::parsed(before, path, bytes, tables, hands))
     }
 
@@ -315,7 +315,7 @@ impl Image {
     }
 
     /// Has what the next file is compared with made ready by a thread of its own, so that whoever asks first need not wait:
-    /// functions by name, and [`Analysis::layouts`], of one file at a time.
+    /// functions by name, symbols that are none, and [`Analysis::layouts`], of one file at a time.
     pub fn make_ready(&self) {
         static TURN: Mutex<()> = Mutex::new(());
         let image = self.clone();
@@ -382,7 +382,7 @@ impl Analysis {
 
     /// As [`Analysis::function_name`], for comparing only.
     pub fn function_name_bytes(&self, function: &Function) -> &[u8] {
-        elf::Entries::of(&self.bytes, &self.tables).name(self.listing.entry(function.index as usize))
+        elf::SymbolEntries::of(&self.bytes, &self.tables).name(self.listing.entry(function.index as usize))
     }
 
     /// Which function it is, whatever build of the file this is.

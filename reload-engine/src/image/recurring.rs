@@ -229,34 +229,36 @@ pub struct Collector {
 impl Collector {
     /// The function of this index was decoded.
     pub fn decoded(&mut self, function: u32, stretch: &Stretch<'_>, mut facts: Facts, fields: &[Field]) {
-        self.part_with_shared();
-        if self.own.known.len() >= Chunk::FUNCTIONS {
-            self.end_chunk();
-        }
         facts.at.0 -= stretch.start;
-        self.own.push(function, stretch.body as u32, facts, fields);
+        self.push(function, stretch.body as u32, facts, fields);
     }
 
     /// The function of this index is the same code as one of the file before.
     pub fn recurs(&mut self, function: u32, before: &Recurring, at: At) {
         let chunk = &before.chunks[at.chunk as usize];
-        if at.place == 0 {
+        let known = &chunk.known[at.place as usize];
+        let same_index = known.function == function;
+        if at.place == 0 && same_index {
             self.end_chunk();
             self.shared = Some((Arc::clone(chunk), 0));
         }
-        let known = &chunk.known[at.place as usize];
         match &mut self.shared {
-            Some((shared, count))
-                if Arc::ptr_eq(shared, chunk) && *count == at.place as usize && known.function == function =>
-            {
+            Some((shared, count)) if Arc::ptr_eq(shared, chunk) && *count == at.place as usize && same_index => {
                 *count += 1;
             }
             _ => {
-                self.part_with_shared();
                 let fields = &chunk.fields[known.fields.start as usize..known.fields.end as usize];
-                self.own.push(function, known.body, known.facts, fields);
+                self.push(function, known.body, known.facts, fields);
             }
         }
+    }
+
+    fn push(&mut self, function: u32, body: u32, facts: Facts, fields: &[Field]) {
+        self.part_with_shared();
+        if self.own.known.len() >= Chunk::FUNCTIONS {
+            self.end_chunk();
+        }
+        self.own.push(function, body, facts, fields);
     }
 
     /// Goes on with a chunk of its own.
@@ -322,5 +324,70 @@ impl Record {
             Some(field) if field.kind != FieldKind::Branch => field.kind = FieldKind::Table,
             _ => self.spoil(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Chunk, Collector, Recurring};
+    use crate::{
+        image::{entry::Facts, stretch::Stretch},
+        model::Vaddr,
+    };
+
+    /// A file with these functions, by index; those that are in `before` at the index that it gives recur.
+    fn read(functions: u32, before: Option<&Recurring>, was: impl Fn(u32) -> Option<u32>) -> Recurring {
+        let mut collector = Collector::default();
+        for function in 0..functions {
+            let known = before.and_then(|before| Some((before, before.indexed(was(function)?, Default::default())?)));
+            match known {
+                Some((before, at)) => collector.recurs(function, before, at),
+                None => {
+                    let start = 0x1000 + u64::from(function) * 16;
+                    let stretch = Stretch { functions: None, start, bytes: &[0; 16], body: 16 };
+                    collector.decoded(function, &stretch, Facts::at(Vaddr(start)), &[]);
+                }
+            }
+        }
+        let read = collector.finish();
+        let indices = read.chunks.iter().flat_map(|chunk| chunk.known.iter().map(|known| known.function));
+        assert_eq!(indices.collect::<Vec<_>>(), (0..functions).collect::<Vec<_>>());
+        assert!(read.chunks.iter().all(|chunk| (1..=Chunk::FUNCTIONS).contains(&chunk.known.len())));
+        read
+    }
+
+    fn shared(one: &Recurring, other: &Recurring) -> usize {
+        one.chunks.iter().filter(|chunk| other.chunks.iter().any(|known| Arc::ptr_eq(chunk, known))).count()
+    }
+
+    #[test]
+    fn only_the_chunk_with_the_edit_is_copied() {
+        const COUNT: u32 = 5 * Chunk::FUNCTIONS as u32 + 7;
+        let first = read(COUNT, None, |_| None);
+        assert_eq!(first.chunks.len(), 6);
+        assert_eq!(shared(&read(COUNT, Some(&first), Some), &first), 6);
+        // Anywhere in it, and over and over.
+        for edited in [0, 1, 511, 512, 700, 1023, COUNT - 1] {
+            let mut last = read(COUNT, Some(&first), |function| Some(function).filter(|it| *it != edited));
+            assert_eq!((shared(&last, &first), last.chunks.len()), (5, 6), "{edited}");
+            for _ in 0..3 {
+                let next = read(COUNT, Some(&last), |function| Some(function).filter(|it| *it != edited));
+                assert_eq!((shared(&next, &last), next.chunks.len()), (5, 6), "{edited}");
+                last = next;
+            }
+        }
+    }
+
+    #[test]
+    fn functions_that_come_and_go_do_not_break_chunks_up() {
+        let mut last = read(3000, None, |_| None);
+        for generation in 1..600 {
+            last = read(3000 + generation, Some(&last), |function| function.checked_sub(1));
+        }
+        assert_eq!(last.chunks.len(), 3599_usize.div_ceil(Chunk::FUNCTIONS));
+        last = read(3000, Some(&last), |function| Some(function + 599));
+        assert_eq!(last.chunks.len(), 6);
     }
 }

@@ -71,7 +71,7 @@ pub struct PlannedHomes {
 
 impl PlannedHomes {
     /// Whether no static but constants lives in the new generation.
-    pub fn keep_all_state(&self, image: &Image) -> bool {
+    pub fn keeps_all_state(&self, image: &Image) -> bool {
         let new = |(home, object): (&Home, &Object)| *home == Home::Own && !object.constant && object.size > 0;
         !self.objects.iter().zip(&image.objects).any(new)
     }
@@ -238,13 +238,10 @@ pub fn plan(
             None => unknown.push(index),
         }
     }
-    for index in 0..image.objects.len() {
-        let object = &image.objects[index];
-        if std_backtrace_cache(image, object) {
-            // A cache of this generation's own mappings: shared, it would name every frame `<unknown>`.
-            planned.objects[index] = Home::Own;
-            planned.kept.retain(|kept| *kept != index);
-        }
+    for index in std_backtrace_caches(image) {
+        // A cache of this generation's own mappings: shared, it would name every frame `<unknown>`.
+        planned.objects[index] = Home::Own;
+        planned.kept.retain(|kept| *kept != index);
     }
     planned.new.extend(unknown.into_iter().filter(|index| {
         let object = &image.objects[*index];
@@ -459,8 +456,9 @@ impl Kind {
     /// Their names, ascending, and their indices.
     fn by_name(self, image: &Image) -> Cow<'_, [(NameKey, u32)]> {
         match self {
-            Kind::Object => Cow::Borrowed(image.objects_by_name()),
-            Kind::ThreadLocal => Cow::Owned(by_name(&image.thread_locals)),
+            // What is retired keeps nothing for the next file; there may be a thousand of those.
+            Kind::Object if !image.is_retired() => Cow::Borrowed(image.objects_by_name()),
+            _ => Cow::Owned(by_name(self.of(image))),
         }
     }
 }
@@ -564,7 +562,11 @@ fn only(of: &[usize], table: &[Object], size: u64) -> Option<usize> {
 /// In a file whose backtraces are written by Rust's standard library or its `backtrace` package.
 pub const BACKTRACE_CACHE: &str = "MAPPINGS_CACHE";
 
-/// `std::backtrace_rs::symbolize::gimli::Cache::with_global::MAPPINGS_CACHE`.
-pub fn std_backtrace_cache(image: &Image, object: &Object) -> bool {
-    !object.constant && image.names_contain(&[BACKTRACE_CACHE]) && image.object_name(object).contains(BACKTRACE_CACHE)
+/// Indices of `std::backtrace_rs::symbolize::gimli::Cache::with_global::MAPPINGS_CACHE`, which a file has once or not at all.
+pub fn std_backtrace_caches(image: &Image) -> Vec<usize> {
+    if !image.names_contain(&[BACKTRACE_CACHE]) {
+        return Vec::new();
+    }
+    let is_one = |object: &Object| !object.constant && image.object_name(object).contains(BACKTRACE_CACHE);
+    (0..image.objects.len()).filter(|index| is_one(&image.objects[*index])).collect()
 }

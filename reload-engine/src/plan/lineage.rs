@@ -223,7 +223,7 @@ impl Lineage {
         }
         let homes = plan.homes.placed(place, &plan.image);
         let Place { bias, tls_module, .. } = place;
-        let mut storage = match plan.homes.keep_all_state(&plan.image) {
+        let mut storage = match plan.homes.keeps_all_state(&plan.image) {
             true => plan.storage.clone(),
             false => storage(&plan.image, &homes),
         };

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use nix::libc;
+
 use super::{
     completeness::{Completeness, HEADER_LEN, completeness, header},
     lease::{Writers, writers},
@@ -21,7 +23,6 @@ use crate::{
     hands::Hands,
     model::{FileStamp, Stage},
 };
-use nix::libc;
 
 /// How long a file must stay unchanged before it counts as unusable or gone.
 pub const PATIENCE: Duration = Duration::from_millis(500);

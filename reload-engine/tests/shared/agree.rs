@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 use reload_engine::{
     image::Image,
     model::LoadBias,
-    plan::{self, Objections, homes::Homes, lineage::Lineage},
+    plan::{self, Objections, Plan, homes::Homes, lineage::Lineage},
 };
 
 /// What reading `new` as what follows `old` gave.
@@ -32,14 +32,16 @@ pub fn assert_read_the_same(old: &Arc<Image>, new: &Arc<Image>) -> Arc<Image> {
     after
 }
 
-/// What a plan says that depends on nothing but the two files.
 fn planned(old: &Arc<Image>, new: &Arc<Image>) -> impl Debug {
     let homes = Homes::of_original(old, LoadBias(0x10_0000), 1, &BTreeMap::new());
     let lineage = Lineage::new(Arc::clone(old), LoadBias(0x10_0000), 1, homes);
-    plan::plan(&lineage, 0, Arc::clone(new), Objections::Warn).map(|plan| {
-        let functions = (plan.partners, plan.implements, plan.changed, plan.functions);
-        (functions, plan.homes, plan.statics, plan.details, plan.warnings)
-    })
+    plan::plan(&lineage, 0, Arc::clone(new), Objections::Warn).map(|plan| said(&plan))
+}
+
+/// What a plan says of functions and statics, in words.
+pub fn said(plan: &Plan) -> String {
+    let functions = (&plan.partners, &plan.implements, &plan.changed, &plan.functions);
+    format!("{:?}", (functions, &plan.homes, &plan.storage, &plan.statics, &plan.details, &plan.warnings))
 }
 
 fn same<T: Debug>(what: &str, alone: &[T], after: &[T]) {

@@ -78,7 +78,7 @@ pub fn symbols(path: &Path, bytes: &[u8], tables: &Tables, left_out: impl Fn(Vad
     let dynamic = sections.symbols(LE, bytes, elf::SHT_DYNSYM).map_err(broken(path, "dynamic symbol table"))?;
     let versions = symbol_versions(&sections, bytes, &dynamic);
     let reader = Reader { path, bytes, header, sections };
-    let entries = Entries::of(bytes, tables);
+    let entries = SymbolEntries::of(bytes, tables);
     let strings = StringTable::new(bytes, tables.names.start.into(), tables.names.end.into());
     let mut file = None;
     let mut unsized_objects = Vec::new();
@@ -131,16 +131,16 @@ pub fn symbols(path: &Path, bytes: &[u8], tables: &Tables, left_out: impl Fn(Vad
 
 /// The entries of a file's symbol table.
 #[derive(Clone, Copy)]
-pub struct Entries<'a> {
+pub struct SymbolEntries<'a> {
     all: &'a [elf::Sym64<LittleEndian>],
     names: &'a [u8],
 }
 
-impl<'a> Entries<'a> {
-    pub fn of(bytes: &'a [u8], tables: &Tables) -> Entries<'a> {
+impl<'a> SymbolEntries<'a> {
+    pub fn of(bytes: &'a [u8], tables: &Tables) -> SymbolEntries<'a> {
         let part = |range: &Range<u32>| bytes.get(range.start as usize..range.end as usize).unwrap_or_default();
         let all = object::pod::slice_from_all_bytes(part(&tables.symbols)).unwrap_or_default();
-        Entries { all, names: part(&tables.names) }
+        SymbolEntries { all, names: part(&tables.names) }
     }
 
     /// How many there are.
@@ -184,7 +184,7 @@ impl<'a> Entries<'a> {
         (self.entry(index).st_type() == elf::STT_FILE).then(|| self.text(index))
     }
 
-    /// Whether the entry stands for a function if it has a name and its address is one of code.
+    /// Whether the entry stands for a function if it has a name and its address is one of code: as [`symbols`] has it.
     pub fn may_be_function(self, index: u32) -> bool {
         let entry = self.entry(index);
         let kind = entry.st_type();
@@ -193,7 +193,7 @@ impl<'a> Entries<'a> {
     }
 
     /// Whether those of `other` say the same but for addresses and sizes.
-    pub fn are_moved(self, other: Entries<'_>) -> bool {
+    pub fn are_moved(self, other: SymbolEntries<'_>) -> bool {
         // All that stands before the place: the index of the name, type and binding, visibility, the section's index.
         let identity = |entry: &elf::Sym64<LittleEndian>| object::pod::bytes_of(entry).first_chunk::<8>().copied();
         self.all.len() == other.all.len()

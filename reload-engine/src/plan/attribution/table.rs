@@ -3,7 +3,7 @@
 use crate::{
     image::{Access, CodeReference, Image, Object},
     model::Vaddr,
-    plan::homes::{Home, PlannedHomes, TlsHome, std_backtrace_cache},
+    plan::homes::{Home, PlannedHomes, TlsHome, std_backtrace_caches},
 };
 
 /// How far before an object an address may lie that counts up to it: an index that begins with 1, or a little higher.
@@ -63,15 +63,17 @@ impl<'a> Table<'a> {
     /// Per object; none for markers and constants, which nothing moves. Module 0 is the new generation's own.
     pub fn shifts(&self, homes: &PlannedHomes) -> Vec<Option<Shift>> {
         match self.kind {
-            Kind::Objects => (self.objects().iter().zip(&homes.objects))
-                .map(|(object, home)| match home {
+            Kind::Objects => {
+                let shift = |(object, home): (&Object, &Home)| match home {
                     _ if object.constant || object.size == 0 => None,
-                    // The standard library's own; nothing in it looks beyond its end.
-                    _ if std_backtrace_cache(self.image, object) => None,
                     Home::At(home) => Some((1, home.0.wrapping_sub(object.address.0))),
                     Home::Own => Some((0, 0)),
-                })
-                .collect(),
+                };
+                let mut shifts: Vec<Option<Shift>> = self.objects().iter().zip(&homes.objects).map(shift).collect();
+                // The standard library's own; nothing in it looks beyond its end.
+                std_backtrace_caches(self.image).into_iter().for_each(|cache| shifts[cache] = None);
+                shifts
+            }
             Kind::ThreadLocals => (self.objects().iter().zip(&homes.thread_locals))
                 .map(|(object, home)| match home {
                     TlsHome::At { module, offset } => Some((*module, offset.wrapping_sub(object.address.0))),
