@@ -10,8 +10,10 @@ use object::{LittleEndian, U64};
 use crate::model::Vaddr;
 
 mod reader;
+mod symbols;
 
-pub use reader::{SymbolEntries, read, symbols};
+pub use reader::read;
+pub use symbols::{SymbolEntries, symbols};
 
 /// `DF_1_PIE`: glibc's `dlopen` takes no file that says it is a program.
 pub const PIE: u64 = 0x0800_0000;
