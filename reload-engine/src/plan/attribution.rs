@@ -11,7 +11,7 @@ use foldhash::HashMap;
 use tracing::debug;
 
 use super::{
-    homes::{Home, PlannedHomes},
+    homes::{Home, Kind, PlannedHomes},
     lineage::{Instance, Lineage, Placed},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 
 mod table;
 
-use table::{BIAS, Kind, Reading, Reference, Shift, Table};
+use table::{BIAS, Reading, Reference, Shift, Table};
 
 /// The references from code that could mean several objects which part ways.
 #[derive(Clone, Debug, Default)]

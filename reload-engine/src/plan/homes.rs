@@ -258,7 +258,7 @@ pub fn plan(
         return planned;
     }
     let mut paired = vec![false; image.thread_locals.len()];
-    for (placed, olds, news) in grouped(lineage, parent, image, Kind::ThreadLocal).groups {
+    for (placed, olds, news) in grouped(lineage, parent, image, Kind::ThreadLocals).groups {
         let traits = |image: &Image, indices: &[usize]| -> Vec<Traits> {
             indices.iter().map(|index| Traits { file: image.thread_locals[*index].file, ..Traits::default() }).collect()
         };
@@ -434,22 +434,22 @@ pub struct Namesakes<'a> {
 
 /// Of the statics of `image`, which follows generation `parent`.
 pub fn namesakes<'a>(lineage: &'a Lineage, parent: usize, image: &Image) -> Namesakes<'a> {
-    grouped(lineage, parent, image, Kind::Object)
+    grouped(lineage, parent, image, Kind::Objects)
 }
 
 /// Of what kind statics are.
-#[derive(Clone, Copy)]
-enum Kind {
-    Object,
-    ThreadLocal,
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Objects,
+    ThreadLocals,
 }
 
 impl Kind {
     /// Those that a file has.
-    fn of(self, image: &Image) -> &[Object] {
+    pub fn of(self, image: &Image) -> &[Object] {
         match self {
-            Kind::Object => &image.objects,
-            Kind::ThreadLocal => &image.thread_locals,
+            Kind::Objects => &image.objects,
+            Kind::ThreadLocals => &image.thread_locals,
         }
     }
 
@@ -457,7 +457,7 @@ impl Kind {
     fn by_name(self, image: &Image) -> Cow<'_, [(NameKey, u32)]> {
         match self {
             // What is retired keeps nothing for the next file; there may be a thousand of those.
-            Kind::Object if !image.is_retired() => Cow::Borrowed(image.objects_by_name()),
+            Kind::Objects if !image.is_retired() => Cow::Borrowed(image.objects_by_name()),
             _ => Cow::Owned(by_name(self.of(image))),
         }
     }

@@ -3,17 +3,11 @@
 use crate::{
     image::{Access, CodeReference, Image, Object},
     model::Vaddr,
-    plan::homes::{Home, PlannedHomes, TlsHome, std_backtrace_caches},
+    plan::homes::{Home, Kind, PlannedHomes, TlsHome, std_backtrace_caches},
 };
 
 /// How far before an object an address may lie that counts up to it: an index that begins with 1, or a little higher.
 pub const BIAS: u64 = 64;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Objects,
-    ThreadLocals,
-}
 
 /// The statics or the thread-locals of a file.
 #[derive(Clone, Copy)]
@@ -54,10 +48,7 @@ pub type Reading = (usize, i64);
 
 impl<'a> Table<'a> {
     pub fn objects(&self) -> &'a [Object] {
-        match self.kind {
-            Kind::Objects => &self.image.objects,
-            Kind::ThreadLocals => &self.image.thread_locals,
-        }
+        self.kind.of(self.image)
     }
 
     /// Per object; none for markers and constants, which nothing moves. Module 0 is the new generation's own.
