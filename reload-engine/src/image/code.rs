@@ -252,9 +252,10 @@ impl<'a> Scanner<'a> {
     fn recurs(&mut self, stretch: &Stretch<'_>) -> bool {
         let (Some(functions), Some(before)) = (&stretch.functions, self.before) else { return false };
         let (index, known) = (functions.start as u32, &before.recurring);
-        let found = match self.same_symbols {
-            true => known.indexed(index, self.expected),
-            false => known.named(before, self.image.identities()[functions.start].key, self.expected),
+        let found = if self.same_symbols {
+            known.indexed(index, self.expected)
+        } else {
+            known.named(before, self.image.identities()[functions.start].key, self.expected)
         };
         let Some(at) = found else { return false };
         self.expected = known.after(at);

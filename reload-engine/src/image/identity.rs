@@ -52,6 +52,7 @@ impl Identities {
 pub struct Listing {
     /// Parallel to the functions: their entries.
     entries: Vec<u32>,
+    /// As [`Listing::outside`] says.
     outside: OnceLock<Vec<u32>>,
     /// What has been searched for among the names, and whether it is there.
     marks: Mutex<Vec<(&'static str, bool)>>,

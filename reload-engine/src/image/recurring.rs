@@ -81,6 +81,11 @@ impl Chunk {
         Chunk { known, fields: self.fields[..fields].to_vec() }
     }
 
+    /// Of one of them.
+    fn fields(&self, of: &Known) -> &[Field] {
+        &self.fields[of.fields.start as usize..of.fields.end as usize]
+    }
+
     fn push(&mut self, function: u32, body: u32, facts: Facts, fields: &[Field]) {
         let first = self.fields.len() as u32;
         self.fields.extend_from_slice(fields);
@@ -192,7 +197,7 @@ impl Recurring {
             return None;
         }
         let old = image.bytes_from(before.address).get(..len)?;
-        let fields = &self.chunks[at.chunk as usize].fields[known.fields.start as usize..known.fields.end as usize];
+        let fields = self.chunks[at.chunk as usize].fields(known);
         let own = stretch.start..stretch.start + len as u64;
         let mut at = 0;
         for field in fields {
@@ -247,8 +252,7 @@ impl Collector {
                 *count += 1;
             }
             _ => {
-                let fields = &chunk.fields[known.fields.start as usize..known.fields.end as usize];
-                self.push(function, known.body, known.facts, fields);
+                self.push(function, known.body, known.facts, chunk.fields(known));
             }
         }
     }

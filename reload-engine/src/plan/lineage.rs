@@ -223,10 +223,8 @@ impl Lineage {
         }
         let homes = plan.homes.placed(place, &plan.image);
         let Place { bias, tls_module, .. } = place;
-        let mut storage = match plan.homes.keeps_all_state(&plan.image) {
-            true => plan.storage.clone(),
-            false => storage(&plan.image, &homes),
-        };
+        let as_planned = plan.homes.keeps_all_state(&plan.image);
+        let mut storage = if as_planned { plan.storage.clone() } else { storage(&plan.image, &homes) };
         for function in &plan.distinct {
             storage[*function as usize] = bias.0;
         }
