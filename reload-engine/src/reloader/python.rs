@@ -4,9 +4,7 @@
 //! a `PyInit_` function.
 
 use std::{
-    fs,
     ops::Range,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -20,7 +18,7 @@ use crate::{
     ledger::GenerationRecord,
     model::{Generation, LoadBias, Outcome, Receipt, Stage},
     plan::{Plan, bind::FunctionIdentities, homes::Home, lineage::Lineage, registration},
-    target::link::AgentLink,
+    target::{link::AgentLink, store},
 };
 
 const LIBRARY: &[u8] = include_bytes!(env!("RELOAD_PYTHON_LIBRARY"));
@@ -29,14 +27,7 @@ const LIBRARY: &[u8] = include_bytes!(env!("RELOAD_PYTHON_LIBRARY"));
 pub fn install(folder: &Path) -> Result<PathBuf> {
     let path = folder.join(format!("libreload-python-{:032x}.so", XxHash3_128::oneshot(LIBRARY)));
     if !path.exists() {
-        let unfinished = folder.join(format!(".libreload-python-{}", std::process::id()));
-        let write = || {
-            let mut options = fs::OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o700).open(&unfinished)?;
-            std::io::Write::write_all(&mut file, LIBRARY)?;
-            fs::rename(&unfinished, &path)
-        };
-        write().map_err(|source| Error::File {
+        store::put(&path, LIBRARY).map_err(|source| Error::File {
             path: path.clone(),
             doing: "writing the adapter for Python",
             source,

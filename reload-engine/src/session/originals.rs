@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -16,7 +16,10 @@ use crate::{
     error::{Error, Result},
     ledger::GenerationRecord,
     model::{Addr, FileStamp, Generation, LoadBias, file_name},
-    target::maps::{self, MappedFile, Mapping},
+    target::{
+        maps::{self, MappedFile, Mapping},
+        store,
+    },
     watcher::{content_hash, stamp_of},
 };
 
@@ -43,25 +46,25 @@ pub fn keep(module: Mapped<'_>, mappings: &[Mapping], folder: &Path) -> Result<G
     let place =
         folder.join(format!("{:016x}", XxHash3_128::oneshot(module.path.as_os_str().as_encoded_bytes()) as u64));
     let file = place.join(file_name(module.path));
-    write_copy(&place, &file, &bytes)?;
+    write_copy(&file, &bytes)?;
     Ok(record(module, file, stamp, content_hash(&bytes)))
 }
 
-/// Writes `file`, which lies in `place`: whole or not at all, and never into what somebody has mapped under its name.
+/// Puts `file` into the store with the folder that it lies in. Where another controller was quicker, its copy stays: the target
+/// may run in it already.
 ///
 /// # Errors
 /// [`Error::File`]: it cannot be written.
-pub fn write_copy(place: &Path, file: &Path, bytes: &[u8]) -> Result<()> {
-    let unfinished = place.join(".unfinished");
+pub fn write_copy(file: &Path, bytes: &[u8]) -> Result<()> {
+    let is_there = || fs::read(file).is_ok_and(|there| there == bytes);
     let write = || {
-        fs::create_dir_all(place)?;
-        fs::write(&unfinished, bytes)?;
-        fs::rename(&unfinished, file)
+        file.parent().map_or(Ok(()), fs::create_dir_all)?;
+        if is_there() { Ok(()) } else { store::put(file, bytes) }
     };
-    write().map_err(|source| {
-        // Half a copy must not take the room of the next one.
-        let _ = fs::remove_file(&unfinished);
-        Error::File { path: file.to_owned(), doing: "keeping a copy of the original in the store", source }
+    write().map_err(|source| Error::File {
+        path: file.to_owned(),
+        doing: "keeping a copy of the original in the store",
+        source,
     })
 }
 
@@ -95,7 +98,10 @@ pub fn take_over(file: &Path, pid: u32, folder: &Path) -> Result<Option<PathBuf>
     let copy = || {
         fs::create_dir_all(own.parent().unwrap_or(folder))?;
         // What has two names is never written to: another name for it will do, where the file system has such.
-        if own.exists() { Ok(()) } else { fs::hard_link(file, &own).or_else(|_| fs::copy(file, &own).map(drop)) }
+        match fs::hard_link(file, &own) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => store::put(&own, &fs::read(file)?),
+            _ => Ok(()),
+        }
     };
     copy().map_err(|source| Error::File {
         path: file.to_owned(),
@@ -144,7 +150,7 @@ fn is_the_mapped(mapped: &MappedFile, stamp: &FileStamp) -> bool {
 }
 
 /// A file that is not being written: its stamp is the same before and after.
-fn read_whole(path: &Path) -> std::io::Result<(Vec<u8>, FileStamp)> {
+fn read_whole(path: &Path) -> io::Result<(Vec<u8>, FileStamp)> {
     const TRIES: u32 = 3;
     let mut tries = 0;
     loop {
@@ -165,7 +171,7 @@ fn refused(module: Mapped<'_>, reason: &str) -> Error {
     Error::Unsuitable { module: file_name(module.path), reason: reason.into() }
 }
 
-fn failed(path: &Path, source: std::io::Error) -> Error {
+fn failed(path: &Path, source: io::Error) -> Error {
     Error::File { path: path.to_owned(), doing: "reading the original", source }
 }
 

@@ -129,7 +129,7 @@ impl Worker {
             if memmem::find(&program, BACKTRACE_CACHE.as_bytes()).is_none() {
                 return Ok(None);
             }
-            originals::write_copy(&folder, &copy, &program)?;
+            originals::write_copy(&copy, &program)?;
         }
         Ok(Some((record.stamp.clone(), copy)))
     }

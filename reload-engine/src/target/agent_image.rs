@@ -1,9 +1,8 @@
 //! The agent's library, embedded, and its copy in the store that targets preload.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::Write,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,7 +10,7 @@ use std::{
 use nix::unistd::geteuid;
 use twox_hash::XxHash3_128;
 
-use super::{maps, process::Process};
+use super::{maps, process::Process, store};
 use crate::error::{Error, Result};
 
 const PREFIX: &str = "libreload-agent-";
@@ -28,22 +27,11 @@ pub fn install(root: &Path) -> Result<PathBuf> {
     {
         return Ok(path);
     }
-    let unfinished = root.join(format!(".{PREFIX}{}.so", std::process::id()));
-    let failed = |doing| {
-        let path = unfinished.clone();
-        move |source| Error::File { path, doing, source }
-    };
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(failed("removing an unfinished copy")(error));
-        }
-        _ => {}
-    }
-    let write = |mut file: File| file.write_all(IMAGE);
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o700);
-    options.open(&unfinished).and_then(write).map_err(failed("writing the agent"))?;
-    fs::rename(&unfinished, &path).map_err(failed("moving the agent into place"))?;
+    store::put(&path, IMAGE).map_err(|source| Error::File {
+        path: path.clone(),
+        doing: "writing the agent into the store",
+        source,
+    })?;
     sweep(root, &path);
     Ok(path)
 }

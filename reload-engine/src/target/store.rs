@@ -6,7 +6,7 @@ use std::{
     collections::HashSet,
     ffi::OsStr,
     fs::{self, DirBuilder},
-    io,
+    io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, MetadataExt, PermissionsExt},
@@ -170,6 +170,20 @@ impl TargetFolder {
     }
 }
 
+/// Puts `bytes` into the store as `path`, whole or not at all, for this user only. Several controllers may be at it at once, so
+/// until it is whole the file has a name that is nobody else's: who truncates a file takes even the pages away that those who
+/// have it mapped have made their own (`unmap_mapping_range` with `even_cows`, mm/memory.c). What had the name before is not
+/// written to.
+///
+/// # Errors
+/// The folder is missing or cannot be written to, or there is no room.
+pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
 fn candidates() -> Vec<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let of_user = format!("reload-dashboard-{}", geteuid());
@@ -212,9 +226,40 @@ mod tests {
     use std::{
         fs,
         os::unix::fs::{MetadataExt, symlink},
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
     };
 
-    use super::StoreRoot;
+    use super::{StoreRoot, put};
+
+    #[test]
+    fn file_that_two_put_at_once_is_always_one_of_theirs() {
+        const LEN: usize = 64 << 10;
+        let temporary = tempfile::tempdir().expect("temporary folder");
+        let path = temporary.path().join("x.so");
+        put(&path, &[0; LEN]).expect("put");
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for content in [1, 2] {
+                let (path, done) = (&path, &done);
+                scope.spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        put(path, &[content; LEN]).expect("put");
+                    }
+                });
+            }
+            for _ in 0..2000 {
+                let found = fs::read(&path).expect("it is there");
+                let is_whole = found.len() == LEN && found.iter().all(|byte| *byte == found[0]);
+                if !is_whole {
+                    done.store(true, Ordering::Relaxed);
+                }
+                assert!(is_whole, "{} bytes, of both", found.len());
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(fs::read_dir(temporary.path()).expect("folder").count(), 1, "unfinished files stay behind");
+    }
 
     #[test]
     fn folders_are_private_and_swept() {
