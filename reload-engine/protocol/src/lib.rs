@@ -22,6 +22,8 @@ pub const VERSION: u32 = 6;
 
 /// Largest accepted frame in bytes. A larger length prefix is an error, not an allocation.
 pub const MAX_FRAME: usize = 256 << 20;
+/// So much of a frame gets memory before it has arrived.
+const AT_ONCE: usize = 64 << 10;
 
 /// Environment variable with the store's root folder. The agent starts only where it is set.
 pub const STORE_VARIABLE: &str = "RELOAD_DASHBOARD_STORE";
@@ -369,8 +371,8 @@ pub fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
     let mut prefix = [0; 4];
     stream.read_exact(&mut prefix)?;
     let len = length(prefix)?;
-    // Grow with what arrives: a hostile prefix alone allocates nothing.
-    let mut frame = Vec::new();
+    // Large ones grow with what arrives: a hostile prefix alone allocates little.
+    let mut frame = Vec::with_capacity(len.min(AT_ONCE));
     stream.take(len as u64).read_to_end(&mut frame)?;
     if frame.len() < len {
         return Err(io::ErrorKind::UnexpectedEof.into());

@@ -29,6 +29,7 @@ use super::{
     space::Space,
     threads::{Obstacle, Threads},
 };
+use crate::memory;
 
 /// The hidden first argument.
 pub(super) const ARGUMENT: &str = "__stop-target";
@@ -41,6 +42,8 @@ const STOPPING: Duration = Duration::from_millis(60);
 const WATCHDOG: libc::suseconds_t = 250_000;
 /// How often a stop is tried where a thread stands in the way.
 const ATTEMPTS: u32 = 100;
+/// For what the agent tells of a commit of some thousand patches, and for the list of threads.
+const FUNCTIONS: usize = 1000;
 /// For the agent's answers outside a stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -94,6 +97,7 @@ pub(super) enum Outcome {
 /// Carries out orders until there are none, or none can be taken.
 pub(super) fn serve(controller: &mut Controller) -> io::Result<()> {
     moment::prepare();
+    memory::ready_for(FUNCTIONS);
     let mut prepared: Option<(Job, Result<Ready, Outcome>)> = None;
     while let Some(order) = controller.next_order()? {
         match order {

@@ -26,7 +26,7 @@ use reload_protocol::signal_frame;
 use super::{process::Status, registers::Registers};
 
 /// Room for threads that are started while the others are being stopped.
-const SPARE: usize = 2048;
+const SPARE: usize = 1024;
 /// After so long without an answer it is looked whether a thread sleeps uninterruptibly.
 const ANSWER: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
@@ -102,13 +102,14 @@ impl Threads {
         let path = format!("/proc/{process}/task");
         let listing = Dir::open(path.as_str(), OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(|errno| Obstacle::Kernel { doing: "listing its threads", errno })?;
-        let stack = Box::new([0; signal_frame::WINDOW]);
-        Ok(Threads { process, agent, listing, seized: Vec::with_capacity(SPARE), handles_signals: true, stack })
+        let (seized, stack) = (Vec::with_capacity(2 * SPARE), Box::new([0; signal_frame::WINDOW]));
+        Ok(Threads { process, agent, listing, seized, handles_signals: handles_signals(process), stack })
     }
 
     /// Seizes every thread that is not yet; they run on. Whether there was any.
     pub fn seize(&mut self) -> Result<bool, Obstacle> {
-        self.handles_signals = handles_signals(self.process);
+        // Who has had a handler is taken to have one still: all that costs is a look at the stacks.
+        self.handles_signals = self.handles_signals || handles_signals(self.process);
         self.seized.retain(|thread| thread.state != State::Gone);
         self.seized.reserve(SPARE);
         let mut any = false;
@@ -267,10 +268,11 @@ impl Stopped<'_> {
 }
 
 impl Drop for Stopped<'_> {
+    /// Those that were at work first: for the others, which wait in the kernel, it makes no difference.
     fn drop(&mut self) {
-        for thread in &mut self.threads.seized {
-            thread.release();
-        }
+        let seized = &mut self.threads.seized;
+        seized.iter_mut().filter(|thread| thread.is_at_work()).for_each(Thread::release);
+        seized.iter_mut().for_each(Thread::release);
     }
 }
 
@@ -282,6 +284,10 @@ impl Thread {
             let _ = ptrace::interrupt(self.id);
             self.state = State::Interrupted;
         }
+    }
+
+    fn is_at_work(&self) -> bool {
+        matches!(self.state, State::Stopped { movable: true, .. })
     }
 
     /// Detaches it if it is stopped: only then can that be done, and only then is no answer of its lost.
