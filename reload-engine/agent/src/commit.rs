@@ -34,7 +34,8 @@ pub enum Ended {
 /// Speaks the bytes of [`commit`]. Threads are stopped in between: no allocation, no locks.
 pub fn drive(fd: RawFd, staged: &Arc<Staged>) -> Ended {
     let deadline = Instant::now() + COMMIT_TIMEOUT;
-    match next_byte(fd, deadline) {
+    // The threads that are being stopped may have to run here first.
+    match awaited_byte(fd, deadline) {
         Some(commit::CLOSE) => {}
         Some(commit::ABORT) => return answered(fd, commit::ABORTED, Ended::Aborted),
         _ => return Ended::Lost { committed: false },
@@ -78,10 +79,15 @@ fn answered(fd: RawFd, byte: u8, ended: Ended) -> Ended {
     ended
 }
 
-/// Waits for one byte without allocating; `None` for the end of the connection, an error or the deadline.
+/// The answer of a helper that keeps everybody stopped meanwhile; otherwise as [`awaited_byte`].
 fn next_byte(fd: RawFd, deadline: Instant) -> Option<u8> {
+    moment::look(|| take_byte(fd)).unwrap_or_else(|| awaited_byte(fd, deadline))
+}
+
+/// Waits for one byte without allocating; `None` for the end of the connection, an error or the deadline.
+fn awaited_byte(fd: RawFd, deadline: Instant) -> Option<u8> {
     loop {
-        if let Some(answer) = moment::look(|| take_byte(fd)) {
+        if let Some(answer) = take_byte(fd) {
             return answer;
         }
         let left = deadline.saturating_duration_since(Instant::now());

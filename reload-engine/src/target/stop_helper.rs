@@ -265,19 +265,17 @@ fn stop_and_commit(
     halt.at(Step::Stopped);
     let count = stopped.count();
     agent.write_all(&[commit::CLOSE])?;
+    // While the agent is at it.
+    let in_the_way = stopped.any_at(|pc| contains(forbidden, pc));
+    let in_handler = !in_the_way && stopped.any_returns_to(|pc| contains(forbidden, pc));
     if answer(agent)? != commit::CLOSED {
         return Ok(count);
     }
     halt.at(Step::Closed);
-    if stopped.any_at(|pc| contains(forbidden, pc)) {
+    if in_the_way || in_handler {
         agent.write_all(&[commit::ABORT])?;
         answer(agent)?;
-        return Ok(count);
-    }
-    if stopped.any_returns_to(|pc| contains(forbidden, pc)) {
-        agent.write_all(&[commit::ABORT])?;
-        answer(agent)?;
-        return Err(Stop::InHandler);
+        return if in_handler { Err(Stop::InHandler) } else { Ok(count) };
     }
     agent.write_all(&[commit::GO])?;
     halt.at(Step::Gone);
