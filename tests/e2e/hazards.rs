@@ -1,11 +1,14 @@
-//! Hazards that need more than a script: many threads, waits that must not notice, a dashboard killed at its worst moment, a
-//! full disk, a file without permissions.
+//! Hazards that need more than a script: many threads, waits that must not notice, a dashboard killed at its worst moment,
+//! several controllers at once, a full disk, a file without permissions.
 
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
 };
 
 use reload_tests::{
@@ -321,6 +324,40 @@ fn one_reload_while_another_stands_still() {
     assert!(status.success(), "{status}");
     assert_eq!(target.ask("call together 0"), "222");
     assert_eq!(target.module(Greek::NAME)["generation"], 1);
+    assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
+fn verbs_beside_auto_mode() {
+    const SAVES: u16 = 60;
+    let room = Room::new();
+    let (mut target, installed, first) = hammered(&room, &[]);
+    assert_eq!(target.ask("go 4"), "ok");
+    let (pid, saved) = (target.pid.to_string(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for verbs in [["list", "rollback"], ["reload", "list"]] {
+            let (room, pid, saved) = (&room, &pid, &saved);
+            scope.spawn(move || {
+                for verb in verbs.into_iter().cycle().take_while(|_| !saved.load(Ordering::Relaxed)) {
+                    let module = (verb != "list").then_some("libhammer.so");
+                    let words: Vec<&str> = [verb, "--pid", pid].into_iter().chain(module).collect();
+                    let output = room.verb(&words);
+                    // Whoever was quicker may have left nothing to do: then that is said.
+                    assert!(matches!(output.status.code(), Some(0 | 1)), "{words:?}: {}", told(&output));
+                }
+            });
+        }
+        for version in 2..=SAVES {
+            install::bytes(&stamped(&first, version), &installed);
+            thread::sleep(Duration::from_millis(50));
+        }
+        saved.store(true, Ordering::Relaxed);
+    });
+    install::bytes(&stamped(&first, SAVES + 1), &installed);
+    target.ask_until("version", &(SAVES + 1).to_string());
+    let told = target.ask("stop");
+    // A rollback goes backwards.
+    assert!(told.starts_with("wrong 0 ") && told.ends_with(" miscounted 0 lost 0"), "{told}");
     assert_eq!(target.finish(), Some(0));
 }
 
