@@ -270,12 +270,12 @@ impl Worker {
             self.folder.originals().and_then(|folder| originals::keep(mapped, mappings, &folder))
         };
         let path = mapped.path.to_owned();
-        let seen = self.first_record(mapped.path).map(|record| record.bias);
+        let seen = self.first_record(mapped.path).map(identity);
         let changed = match kept {
             Ok(record) => self.record.change(&mut self.link, |ledger| {
                 let module = ledger.entry(&path);
                 // Another controller was quicker, and may have reloaded it already.
-                if module.generations.first().map(|first| first.bias) != seen {
+                if module.generations.first().map(|first| identity(first)) != seen {
                     return;
                 }
                 module.generations = vec![Arc::new(record.clone())];
@@ -302,7 +302,7 @@ impl Worker {
                     Rejected { stamp: on_disk, content: None, status: Status::Refused, failure: Some(failure) };
                 self.record.change(&mut self.link, |ledger| {
                     let module = ledger.entry(&path);
-                    if module.generations.first().map(|first| first.bias) != seen {
+                    if module.generations.first().map(|first| identity(first)) != seen {
                         return;
                     }
                     module.generations.clear();
@@ -320,6 +320,10 @@ impl Worker {
         if let Err(error) = changed {
             // Another controller is in the middle of something: the next listing tries again.
             tracing::debug!("{}: not noted yet: {error}", path.display());
+        } else if let Some((_, before)) = seen
+            && self.first_record(&path).is_none_or(|record| record.file != before)
+        {
+            originals::remove(&before, self.folder.path());
         }
     }
 
@@ -456,4 +460,9 @@ impl Worker {
             .collect();
         crate::policy::resolve_module(wanted, &names)
     }
+}
+
+/// What tells one life of a module from another.
+fn identity(first: &GenerationRecord) -> (LoadBias, PathBuf) {
+    (first.bias, first.file.clone())
 }

@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -42,30 +42,39 @@ pub struct Mapped<'a> {
 /// written.
 pub fn keep(module: Mapped<'_>, mappings: &[Mapping], folder: &Path) -> Result<GenerationRecord> {
     let (bytes, stamp) = read_mapped(module, mappings)?;
-    // A folder of its own keeps the name that debuggers and backtraces show.
-    let place =
-        folder.join(format!("{:016x}", XxHash3_128::oneshot(module.path.as_os_str().as_encoded_bytes()) as u64));
-    let file = place.join(file_name(module.path));
+    let content = content_hash(&bytes);
+    // A folder of its own keeps the name that debuggers and backtraces show. Closed and opened again from another file, the
+    // library has another copy: somebody may still be at the one before.
+    let path = XxHash3_128::oneshot(module.path.as_os_str().as_encoded_bytes()) as u64;
+    let file = folder.join(format!("{path:016x}-{content}")).join(file_name(module.path));
     write_copy(&file, &bytes)?;
-    Ok(record(module, file, stamp, content_hash(&bytes)))
+    Ok(record(module, file, stamp, content))
 }
 
-/// Puts `file` into the store with the folder that it lies in. Where another controller was quicker, its copy stays: the target
-/// may run in it already.
+/// Puts `file`, whose path says what is in it, into the store with the folder that it lies in. Where another controller was
+/// quicker, its copy stays: the target may run in it already.
 ///
 /// # Errors
 /// [`Error::File`]: it cannot be written.
 pub fn write_copy(file: &Path, bytes: &[u8]) -> Result<()> {
-    let is_there = || fs::read(file).is_ok_and(|there| there == bytes);
     let write = || {
         file.parent().map_or(Ok(()), fs::create_dir_all)?;
-        if is_there() { Ok(()) } else { store::put(file, bytes) }
+        store::put(file, bytes)
     };
     write().map_err(|source| Error::File {
         path: file.to_owned(),
         doing: "keeping a copy of the original in the store",
         source,
     })
+}
+
+/// Removes a copy that [`keep`] has made in the target's `folder`, with its own folder. Whoever has it mapped keeps it.
+pub fn remove(copy: &Path, folder: &Path) {
+    let is_inside = |place: &&Path| place.parent().is_some_and(|above| above.starts_with(folder));
+    if let Some(place) = copy.parent().filter(is_inside) {
+        // What stays only takes room until the target ends.
+        let _ = fs::remove_dir_all(place);
+    }
 }
 
 /// The executable's record. The kernel keeps the original reachable for as long as the target runs, so no copy is needed to
@@ -99,7 +108,8 @@ pub fn take_over(file: &Path, pid: u32, folder: &Path) -> Result<Option<PathBuf>
         fs::create_dir_all(own.parent().unwrap_or(folder))?;
         // What has two names is never written to: another name for it will do, where the file system has such.
         match fs::hard_link(file, &own) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => store::put(&own, &fs::read(file)?),
+            // Also where the parent's has gone since somebody took it over.
+            Err(_) if !own.exists() => store::put(&own, &fs::read(file)?),
             _ => Ok(()),
         }
     };
@@ -150,7 +160,7 @@ fn is_the_mapped(mapped: &MappedFile, stamp: &FileStamp) -> bool {
 }
 
 /// A file that is not being written: its stamp is the same before and after.
-fn read_whole(path: &Path) -> io::Result<(Vec<u8>, FileStamp)> {
+fn read_whole(path: &Path) -> std::io::Result<(Vec<u8>, FileStamp)> {
     const TRIES: u32 = 3;
     let mut tries = 0;
     loop {
@@ -171,7 +181,7 @@ fn refused(module: Mapped<'_>, reason: &str) -> Error {
     Error::Unsuitable { module: file_name(module.path), reason: reason.into() }
 }
 
-fn failed(path: &Path, source: io::Error) -> Error {
+fn failed(path: &Path, source: std::io::Error) -> Error {
     Error::File { path: path.to_owned(), doing: "reading the original", source }
 }
 
@@ -193,7 +203,7 @@ pub fn soname(file: &Path) -> Option<String> {
 mod tests {
     use std::{fs, path::Path};
 
-    use super::{Mapped, keep, of_executable, soname, take_over};
+    use super::{Mapped, keep, of_executable, remove, soname, take_over};
     use crate::{
         model::{Addr, LoadBias},
         target::maps,
@@ -223,7 +233,9 @@ mod tests {
         fs::create_dir_all(&child).unwrap();
         fs::write(parent.join("x.so"), b"x").unwrap();
         let taken = take_over(&parent.join("x.so"), 8, &child).unwrap().unwrap();
+        assert_eq!(take_over(&parent.join("x.so"), 8, &child).unwrap(), Some(taken.clone()));
         fs::remove_dir_all(&parent).unwrap();
+        assert_eq!(take_over(&parent.join("x.so"), 8, &child).unwrap(), Some(taken.clone()));
         assert_eq!((fs::read(&taken).unwrap(), taken.starts_with(&child)), (b"x".to_vec(), true));
         assert_eq!(take_over(&taken, 8, &child).unwrap(), None);
         assert_eq!(take_over(Path::new("/proc/8/root/tmp/store/8/x.so"), 8, &child).unwrap(), None);
@@ -239,6 +251,13 @@ mod tests {
         assert_eq!(fs::read(&record.file).unwrap(), fs::read(&path).unwrap());
         assert_eq!(record.stamp, stamp(&path).unwrap());
         assert_eq!(soname(&record.file), None);
+        let again = keep(mapped(&path, &path, &mappings), &mappings, folder.path()).unwrap();
+        assert_eq!(again, record);
+        remove(Path::new("/proc/self/exe"), folder.path());
+        remove(&folder.path().join("x.so"), folder.path());
+        assert!(record.file.exists());
+        remove(&record.file, folder.path());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

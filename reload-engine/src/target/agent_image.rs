@@ -27,7 +27,7 @@ pub fn install(root: &Path) -> Result<PathBuf> {
     {
         return Ok(path);
     }
-    store::put(&path, IMAGE).map_err(|source| Error::File {
+    store::replace(&path, IMAGE).map_err(|source| Error::File {
         path: path.clone(),
         doing: "writing the agent into the store",
         source,
@@ -71,7 +71,7 @@ fn sweep(root: &Path, current: &Path) {
 /// Finished or not.
 fn is_agent(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.trim_start_matches('.').starts_with(PREFIX) && name.ends_with(".so")
+    name.trim_start_matches('.').starts_with(PREFIX)
 }
 
 fn owned(metadata: &fs::Metadata) -> bool {

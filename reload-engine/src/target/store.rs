@@ -20,6 +20,7 @@ use nix::{
     unistd::geteuid,
 };
 use reload_protocol::{SOCKET_NAME, STORE_VARIABLE};
+use tempfile::NamedTempFile;
 
 use super::{
     link::within_reach,
@@ -170,18 +171,35 @@ impl TargetFolder {
     }
 }
 
-/// Puts `bytes` into the store as `path`, whole or not at all, for this user only. Several controllers may be at it at once, so
-/// until it is whole the file has a name that is nobody else's: who truncates a file takes even the pages away that those who
-/// have it mapped have made their own (`unmap_mapping_range` with `even_cows`, mm/memory.c). What had the name before is not
-/// written to.
+/// Puts `bytes` into the store as `path`, whole or not at all, for this user only. What has that name already stays.
 ///
 /// # Errors
 /// The folder is missing or cannot be written to, or there is no room.
 pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
-    file.write_all(bytes)?;
-    file.persist(path)?;
+    match unnamed(path, bytes)?.persist_noclobber(path) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
+        _ => Ok(()),
+    }
+}
+
+/// The same in the place of what has that name, which is not written to.
+///
+/// # Errors
+/// As for [`put`].
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    unnamed(path, bytes)?.persist(path)?;
     Ok(())
+}
+
+/// What is to be called `path`, beside it. Several controllers may be at it at once, so until it is whole the file has a name that
+/// is nobody else's: who truncates a file takes even the pages away that those who have it mapped have made their own
+/// (`unmap_mapping_range` with `even_cows`, mm/memory.c).
+fn unnamed(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    Ok(file)
 }
 
 fn candidates() -> Vec<PathBuf> {
@@ -230,10 +248,22 @@ mod tests {
         thread,
     };
 
-    use super::{StoreRoot, put};
+    use super::{StoreRoot, put, replace};
 
     #[test]
-    fn file_that_two_put_at_once_is_always_one_of_theirs() {
+    fn what_is_there_stays_unless_it_is_to_be_replaced() {
+        let temporary = tempfile::tempdir().expect("temporary folder");
+        let path = temporary.path().join("x.so");
+        put(&path, b"first").expect("put");
+        put(&path, b"second").expect("it is there");
+        assert_eq!(fs::read(&path).expect("it is there"), b"first");
+        replace(&path, b"third").expect("replaced");
+        assert_eq!(fs::read(&path).expect("it is there"), b"third");
+        assert!(put(&temporary.path().join("missing/x.so"), b"").is_err());
+    }
+
+    #[test]
+    fn file_that_two_replace_at_once_is_always_one_of_theirs() {
         const LEN: usize = 64 << 10;
         let temporary = tempfile::tempdir().expect("temporary folder");
         let path = temporary.path().join("x.so");
@@ -244,7 +274,7 @@ mod tests {
                 let (path, done) = (&path, &done);
                 scope.spawn(move || {
                     while !done.load(Ordering::Relaxed) {
-                        put(path, &[content; LEN]).expect("put");
+                        replace(path, &[content; LEN]).expect("replaced");
                     }
                 });
             }
