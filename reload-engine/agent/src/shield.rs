@@ -56,9 +56,10 @@ pub struct Cover {
 impl Cover {
     /// Maps the copy elsewhere; `passed` are the descriptors that came along.
     pub fn prepare(replacement: &Replacement, mappings: &[Mapping], passed: &[GuestFd]) -> Result<Cover, String> {
-        let Replacement { segment, file, offset } = replacement;
-        let range = range_of(segment);
-        let same = |mapping: &Mapping| mapping.range == range && mapping.protection == segment.protection as c_int;
+        let Replacement { segment, inode, file, offset } = replacement;
+        let (range, protection) = (range_of(segment), segment.protection as c_int);
+        let same =
+            |mapping: &Mapping| (&mapping.range, mapping.protection, mapping.inode) == (&range, protection, *inode);
         let Some(covered) = mappings.iter().find(|mapping| same(mapping)) else {
             return Err(format!("the mapping at {:#x} has changed meanwhile", range.start));
         };
@@ -98,7 +99,7 @@ impl Cover {
         }
         let pages = (0..len / PAGE).map(|_| AtomicU64::new(0)).collect();
         let pagemap = GuestFd::adopt(OwnedFd::from(pagemap)).map_err(|error| format!("{PAGEMAP}: {error}"))?;
-        let (place, protection) = (place as u64, segment.protection as c_int);
+        let place = place as u64;
         let cover = Cover { range, place, protection, pagemap, pages, gone: AtomicBool::new(false) };
         // Once in advance: the stop should find no page that has to be fetched.
         if !cover.carry_over() {
@@ -226,7 +227,11 @@ fn keep_inode(mapping: &Mapping) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::fd::AsRawFd, ptr};
+    use std::{
+        fs,
+        os::{fd::AsRawFd, unix::fs::MetadataExt},
+        ptr,
+    };
 
     use reload_protocol::{Range, Replacement, Segment};
 
@@ -264,7 +269,10 @@ mod tests {
         let segment = Segment { range: Range { start: at as u64, len: 4 * 4096 }, protection: 3 };
         let file = reload_protocol::File::Path(copy.to_str().expect("UTF-8").to_owned());
         let mappings = memory::mappings().expect("maps");
-        let cover = Cover::prepare(&Replacement { segment, file, offset: 0 }, &mappings, &[]).expect("a cover");
+        let inode = opened.metadata().expect("file").ino();
+        let other = Replacement { segment, inode: inode + 1, file: file.clone(), offset: 0 };
+        assert!(Cover::prepare(&other, &mappings, &[]).is_err_and(|message| message.contains("changed meanwhile")));
+        let cover = Cover::prepare(&Replacement { segment, inode, file, offset: 0 }, &mappings, &[]).expect("a cover");
         cover.put_on_stopped();
         // Without the shield every one of these pages would be gone (SIGBUS).
         fs::write(folder.join("file"), b"").expect("file");

@@ -18,7 +18,7 @@ pub mod signal_frame;
 
 /// Version of this protocol and of how generations are bound, which a controller predicts from the ledger; controller and agent
 /// must agree exactly.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// Largest accepted frame in bytes. A larger length prefix is an error, not an allocation.
 pub const MAX_FRAME: usize = 256 << 20;
@@ -299,6 +299,8 @@ pub struct Patch {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replacement {
     pub segment: Segment,
+    /// Of the file that is mapped there (`/proc/PID/maps`), else it has been closed meanwhile, and something else opened.
+    pub inode: u64,
     pub file: File,
     /// Where the segment's part of the file begins, in bytes.
     pub offset: u64,
@@ -341,7 +343,7 @@ pub struct SignalStop {
 pub mod commit {
     /// Helper: all threads are stopped, close the text to execution.
     pub const CLOSE: u8 = b'c';
-    /// Agent: closed; program counters may be checked now.
+    /// Agent: closed; nothing has been written yet.
     pub const CLOSED: u8 = b'C';
     /// Helper: no thread stands in the way, write.
     pub const GO: u8 = b'g';

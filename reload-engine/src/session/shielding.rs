@@ -3,7 +3,7 @@
 //! How it is done is the agent's business; that it cannot be done is no failure, but told. Of a program only the first mapping
 //! is exchanged, and only for its name.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{collections::HashMap, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
 use memchr::memmem;
 use reload_protocol::{File, Range, Replacement, Segment};
@@ -12,7 +12,7 @@ use super::{Event, modules::Tracked, originals, worker::Worker};
 use crate::{
     error::{Error, Result},
     ledger::GenerationRecord,
-    model::{Addr, Class, FileStamp, LoadBias, Mark, Shield, file_name},
+    model::{Addr, Class, LoadBias, Mark, Shield, file_name},
     plan::homes::BACKTRACE_CACHE,
     target::maps::{self, Mapping},
 };
@@ -96,10 +96,10 @@ impl Worker {
     }
 
     fn map_header_from_copy(&mut self, index: usize) -> Result<()> {
-        let Some((program, copy)) = self.copy_of_program(index)? else { return Ok(()) };
+        let Some((inode, copy)) = self.copy_of_program(index)? else { return Ok(()) };
         let bias = self.modules[index].bias.0;
         let is_header = |mapping: &&Mapping| {
-            let of_program = mapping.file.as_ref().is_some_and(|file| file.inode == program.inode);
+            let of_program = mapping.file.as_ref().is_some_and(|file| file.inode == inode);
             of_program && mapping.start.0 == bias && mapping.offset == 0 && mapping.readable
         };
         let mappings = maps::read(self.pid)?;
@@ -111,27 +111,27 @@ impl Worker {
         Ok(())
     }
 
-    /// The file that the program began with, and where a copy of it lies in the store, made by the first who asks; `None` where
-    /// nobody would look for it.
+    /// The inode of the file that the program began with, and where a copy of it lies in the store, made by the first who asks;
+    /// `None` where nobody would look for it.
     ///
     /// # Errors
     /// [`Error::File`]: the program cannot be read, or the copy not be written.
-    pub fn copy_of_program(&self, index: usize) -> Result<Option<(FileStamp, PathBuf)>> {
+    pub fn copy_of_program(&self, index: usize) -> Result<Option<(u64, PathBuf)>> {
         let Some(record) = self.program_to_copy(index) else { return Ok(None) };
-        let folder = self.folder.originals()?.join("program");
+        let unreadable = |source| Error::File { path: record.file.clone(), doing: "reading the program", source };
+        let program = fs::metadata(&record.file).map_err(unreadable)?;
+        let (inode, written) = (program.ino(), (program.mtime(), program.mtime_nsec()));
+        // A process may go over to another build of its program and stay the same process (`execve(2)`).
+        let folder = self.folder.originals()?.join(format!("program-{inode}-{}.{}", written.0, written.1));
         let copy = folder.join(file_name(&self.modules[index].path));
         if !copy.exists() {
-            let program = fs::read(&record.file).map_err(|source| Error::File {
-                path: record.file.clone(),
-                doing: "reading the program",
-                source,
-            })?;
+            let program = fs::read(&record.file).map_err(unreadable)?;
             if memmem::find(&program, BACKTRACE_CACHE.as_bytes()).is_none() {
                 return Ok(None);
             }
             originals::write_copy(&copy, &program)?;
         }
-        Ok(Some((record.stamp.clone(), copy)))
+        Ok(Some((inode, copy)))
     }
 
     /// What is known of the file of a program that has not been reloaded yet and may be shielded.
@@ -182,5 +182,7 @@ fn replacement(mapping: &Mapping, copy: &str) -> Replacement {
     let bits = [(mapping.readable, 1), (mapping.writable, 2), (mapping.executable, 4)];
     let range = Range { start: mapping.start.0, len: mapping.end.0 - mapping.start.0 };
     let protection = bits.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
-    Replacement { segment: Segment { range, protection }, file: File::Path(copy.to_owned()), offset: mapping.offset }
+    let inode = mapping.file.as_ref().map_or(0, |file| file.inode);
+    let file = File::Path(copy.to_owned());
+    Replacement { segment: Segment { range, protection }, inode, file, offset: mapping.offset }
 }
