@@ -119,17 +119,23 @@ impl Worker {
     pub fn copy_of_program(&self, index: usize) -> Result<Option<(u64, PathBuf)>> {
         let Some(record) = self.program_to_copy(index) else { return Ok(None) };
         let unreadable = |source| Error::File { path: record.file.clone(), doing: "reading the program", source };
-        let program = fs::metadata(&record.file).map_err(unreadable)?;
-        let (inode, written) = (program.ino(), (program.mtime(), program.mtime_nsec()));
+        let running = fs::metadata(&record.file).map_err(unreadable)?;
+        let (inode, seconds, nanoseconds) = (running.ino(), running.mtime(), running.mtime_nsec());
         // A process may go over to another build of its program and stay the same process (`execve(2)`).
-        let folder = self.folder.originals()?.join(format!("program-{inode}-{}.{}", written.0, written.1));
-        let copy = folder.join(file_name(&self.modules[index].path));
+        let builds = self.folder.originals()?.join("program");
+        let build = builds.join(format!("{inode}-{seconds}.{nanoseconds}"));
+        let copy = build.join(file_name(&self.modules[index].path));
         if !copy.exists() {
             let program = fs::read(&record.file).map_err(unreadable)?;
             if memmem::find(&program, BACKTRACE_CACHE.as_bytes()).is_none() {
                 return Ok(None);
             }
             originals::write_copy(&copy, &program)?;
+            // Of those before nothing runs any more.
+            let before = fs::read_dir(&builds).into_iter().flatten().flatten().map(|entry| entry.path());
+            for before in before.filter(|folder| *folder != build) {
+                let _ = fs::remove_dir_all(before);
+            }
         }
         Ok(Some((inode, copy)))
     }

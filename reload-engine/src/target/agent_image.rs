@@ -68,10 +68,13 @@ fn sweep(root: &Path, current: &Path) {
     }
 }
 
-/// Finished or not.
+/// Finished or not: then [`store::replace`] has added to its name.
 fn is_agent(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.trim_start_matches('.').starts_with(PREFIX)
+    match name.strip_prefix('.') {
+        Some(unfinished) => unfinished.starts_with(PREFIX),
+        None => name.starts_with(PREFIX) && name.ends_with(".so"),
+    }
 }
 
 fn owned(metadata: &fs::Metadata) -> bool {
@@ -102,6 +105,7 @@ mod tests {
         };
         let (old, young) = (file("libreload-agent-1.so", 90_000), file("libreload-agent-2.so", 60));
         let (used, other) = (file("libreload-agent-3.so", 90_000), file("notes.so", 90_000));
+        let (unfinished, notes) = (file(".libreload-agent-4.so.a1B2c3", 90_000), file("libreload-agent-notes", 90_000));
         let mut user =
             Command::new("cat").env("LD_PRELOAD", &used).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let user = user.as_mut().expect("starts");
@@ -113,5 +117,6 @@ mod tests {
         user.kill().and_then(|()| user.wait()).expect("ends");
         let left = [&old, &young, &used, &other, &current].map(|path| path.exists());
         assert_eq!(left, [false, true, true, true, true]);
+        assert_eq!([&unfinished, &notes].map(|path| path.exists()), [false, true]);
     }
 }
