@@ -10,7 +10,7 @@ use reload_protocol::{Merge, Range};
 use super::{
     Clock, commit, elsewhere, in_stage, note_entries,
     participation::{self, Hook},
-    python, shadow_file, stage, take_back, uninterrupted, unknown, with_what_stays,
+    python, stage, take_back, uninterrupted, unknown, with_what_stays,
 };
 use crate::{
     error::{Error, Result},
@@ -25,7 +25,7 @@ use crate::{
         merge,
         residents::Residents,
     },
-    target::{link::AgentLink, stop::StopHelper},
+    target::{link::AgentLink, stop::StopHelper, store},
 };
 
 /// How far a shadow may lie from generation 0, so that any two generations reach each other with 32-bit displacements.
@@ -229,7 +229,7 @@ impl Attempt<'_> {
             return Ok((receipt, ledger, revision));
         }
         // The agent closes the uncommitted shadow; its file is of no use any more.
-        shadow_file::remove(&record.file);
+        store::remove_with_folder(&record.file);
         Err(error)
     }
 }

@@ -26,13 +26,11 @@ const LIBRARY: &[u8] = include_bytes!(env!("RELOAD_PYTHON_LIBRARY"));
 /// Writes the adapter into `folder`, of the target's store, if it is not there yet.
 pub fn install(folder: &Path) -> Result<PathBuf> {
     let path = folder.join(format!("libreload-python-{:032x}.so", XxHash3_128::oneshot(LIBRARY)));
-    if !path.exists() {
-        store::put(&path, LIBRARY).map_err(|source| Error::File {
-            path: path.clone(),
-            doing: "writing the adapter for Python",
-            source,
-        })?;
-    }
+    store::put(&path, LIBRARY).map_err(|source| Error::File {
+        path: path.clone(),
+        doing: "writing the adapter for Python",
+        source,
+    })?;
     Ok(path)
 }
 

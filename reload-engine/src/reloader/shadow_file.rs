@@ -24,7 +24,7 @@ use crate::{
     image::Image,
     model::Generation,
     plan::shadow::Edit,
-    target::process,
+    target::{process, store},
 };
 
 /// Less debugging information is not worth a second visit, in bytes.
@@ -148,7 +148,7 @@ impl Writing {
             Some(Err(_)) | None => spare.with_room(|| write(image, self.visits)),
         };
         finished.and_then(|()| spare.with_room(edit)).map_err(|source| {
-            remove(&image.path);
+            store::remove_with_folder(&image.path);
             Error::File { path: image.path.clone(), doing: "writing the shadow into the store", source }
         })
     }
@@ -158,7 +158,7 @@ impl Drop for Writing {
     fn drop(&mut self) {
         if let Some(written) = &self.written {
             let _ = written.recv();
-            remove(&self.image.path);
+            store::remove_with_folder(&self.image.path);
         }
     }
 }
@@ -191,13 +191,6 @@ pub fn complete(image: &Image, visits: Visits, spare: &mut Spare) -> io::Result<
         // Where even that fails, the file cannot be used for anything.
         let _ = strip(image);
     })
-}
-
-/// Removes a shadow and the folder made for it.
-pub fn remove(path: &Path) {
-    if let Some(folder) = path.parent() {
-        let _ = fs::remove_dir_all(folder);
-    }
 }
 
 /// All debugging information or none: a part of it without the rest would mislead whoever reads it in between.

@@ -68,12 +68,11 @@ pub fn write_copy(file: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// Removes a copy that [`keep`] has made in the target's `folder`, with its own folder. Whoever has it mapped keeps it.
+/// Removes the copy of a record, if it is one that [`keep`] has made in the target's `folder`.
 pub fn remove(copy: &Path, folder: &Path) {
-    let is_inside = |place: &&Path| place.parent().is_some_and(|above| above.starts_with(folder));
-    if let Some(place) = copy.parent().filter(is_inside) {
-        // What stays only takes room until the target ends.
-        let _ = fs::remove_dir_all(place);
+    let place = copy.parent().and_then(Path::parent);
+    if place.is_some_and(|place| place.starts_with(folder)) {
+        store::remove_with_folder(copy);
     }
 }
 

@@ -42,7 +42,8 @@ const STOPPING: Duration = Duration::from_millis(60);
 const WATCHDOG: libc::suseconds_t = 250_000;
 /// How often a stop is tried where a thread stands in the way.
 const ATTEMPTS: u32 = 100;
-/// For what the agent tells of a commit of some thousand patches, and for the list of threads.
+/// The memory that a file with so many functions takes is at hand: for what the agent tells of a commit of some thousand
+/// patches, and for the list of threads.
 const FUNCTIONS: usize = 1000;
 /// For the agent's answers outside a stop.
 const PATIENCE: Duration = Duration::from_secs(10);

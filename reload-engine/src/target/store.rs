@@ -176,6 +176,9 @@ impl TargetFolder {
 /// # Errors
 /// The folder is missing or cannot be written to, or there is no room.
 pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
     match unnamed(path, bytes)?.persist_noclobber(path) {
         Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
         _ => Ok(()),
@@ -189,6 +192,14 @@ pub fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     unnamed(path, bytes)?.persist(path)?;
     Ok(())
+}
+
+/// Removes a file of the store with the folder that was made for it. Whoever has it mapped keeps it.
+pub fn remove_with_folder(path: &Path) {
+    if let Some(folder) = path.parent() {
+        // What stays only takes room until the target ends.
+        let _ = fs::remove_dir_all(folder);
+    }
 }
 
 /// What is to be called `path`, beside it. Several controllers may be at it at once, so until it is whole the file has a name that
