@@ -58,6 +58,10 @@ pub enum Error {
     #[error("another dashboard changed this target in the meantime")]
     Stale,
 
+    /// A library may lie where another one did.
+    #[error("process {pid} has closed a library in the meantime")]
+    ModuleClosed { pid: u32 },
+
     /// The user did not want it any more, and nothing had been done yet.
     #[error("the reload of {module} was cancelled; nothing has changed")]
     Cancelled { module: String },

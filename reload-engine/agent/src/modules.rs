@@ -23,25 +23,46 @@ struct Walk {
     entries: Vec<Entry>,
     names: Vec<u8>,
     overflow: bool,
+    closed: u64,
 }
 
 /// Every module of the process, in load order, the executable (with an empty path) first.
 pub fn loaded() -> Vec<LoadedModule> {
+    link_map().0
+}
+
+/// The same, and how many modules the process has closed before.
+pub fn link_map() -> (Vec<LoadedModule>, u64) {
     let mut scale = 1;
     loop {
         let mut walk = Walk {
             entries: Vec::with_capacity(FIRST_MODULES * scale),
             names: Vec::with_capacity(FIRST_NAMES * scale),
             overflow: false,
+            closed: 0,
         };
         // SAFETY: `visit` has the expected type, and `walk` outlives the call.
         unsafe { libc::dl_iterate_phdr(Some(visit), ptr::from_mut(&mut walk).cast()) };
         if !walk.overflow {
-            let Walk { entries, names, .. } = walk;
-            return entries.into_iter().map(|entry| module(entry, &names)).collect();
+            let Walk { entries, names, closed, .. } = walk;
+            return (entries.into_iter().map(|entry| module(entry, &names)).collect(), closed);
         }
         scale *= 2;
     }
+}
+
+/// How many modules the process has closed.
+pub fn closed() -> u64 {
+    unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
+        // SAFETY: `data` is the number that `closed` passed; the loader passes a valid description.
+        unsafe { *data.cast::<u64>() = (*info).dlpi_subs };
+        // Every module's description has it.
+        1
+    }
+    let mut closed = 0u64;
+    // SAFETY: `note` has the expected type, and `closed` outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(note), ptr::from_mut(&mut closed).cast()) };
+    closed
 }
 
 fn module(entry: Entry, names: &[u8]) -> LoadedModule {
@@ -80,6 +101,7 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _size: usize, data: *m
         start = start.min(from);
         end = end.max(from.wrapping_add(header.p_memsz));
     }
+    walk.closed = info.dlpi_subs;
     let from = walk.names.len();
     walk.names.extend_from_slice(name);
     walk.entries.push(Entry {

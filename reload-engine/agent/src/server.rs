@@ -285,13 +285,16 @@ impl Server {
         }
         Answer::Reply(match request {
             Request::Hello { version } => self.hello(id, version),
-            Request::Modules => Reply::Modules(modules::loaded()),
+            Request::Modules => {
+                let (modules, closed) = modules::link_map();
+                Reply::Modules { modules, closed }
+            }
             Request::Ledger { since } => {
                 let (whole, parts) = ledger::changed_since(since);
                 Reply::Ledger { revision: ledger::revision(), whole, parts }
             }
             Request::SetLedger { expected, parts } => self.set_ledger(id, expected, parts),
-            Request::Begin { expected } => self.begin(id, peer, expected),
+            Request::Begin { expected, closed } => self.begin(id, peer, expected, closed),
             Request::End => {
                 if self.owner.as_ref().is_some_and(|owner| owner.connection == id) {
                     self.release();
@@ -347,6 +350,7 @@ impl Server {
                 let number = self.next_transaction;
                 match self.owned(id) {
                     Err(reply) => reply,
+                    Ok(owner) if owner.closed != modules::closed() => Reply::Closed,
                     Ok(owner) => match Staged::prepare(number, transaction, &passed) {
                         Err(message) => Reply::Failed { message },
                         Ok(staged) => {
@@ -359,12 +363,12 @@ impl Server {
             }
             Request::Unmerged => Reply::Unmerged(self.unmerged.clone()),
             Request::Commit { transaction } => match self.staged(transaction) {
-                Some(staged) => return Answer::Commit(staged),
-                None => failed("no such transaction is staged"),
+                Ok(staged) => return Answer::Commit(staged),
+                Err(reply) => reply,
             },
             Request::CommitBySignal { transaction } => match self.staged(transaction) {
-                Some(staged) => self.commit_by_signal(id, &staged),
-                None => failed("no such transaction is staged"),
+                Ok(staged) => self.commit_by_signal(id, &staged),
+                Err(reply) => reply,
             },
             Request::AllowTracer { pid } => match self.busy_for(id) {
                 Some(busy) => busy,
@@ -391,6 +395,7 @@ impl Server {
             agent_threads: vec![self.thread, self.errands.thread],
             revision: ledger::revision(),
             wants_descriptors: self.root.is_none(),
+            closed: modules::closed(),
         })
     }
 

@@ -18,7 +18,7 @@ pub mod signal_frame;
 
 /// Version of this protocol and of how generations are bound, which a controller predicts from the ledger; controller and agent
 /// must agree exactly.
-pub const VERSION: u32 = 7;
+pub const VERSION: u32 = 8;
 
 /// Largest accepted frame in bytes. A larger length prefix is an error, not an allocation.
 pub const MAX_FRAME: usize = 256 << 20;
@@ -52,9 +52,10 @@ pub enum Request {
     /// Changes parts of the ledger if its revision is still `expected`, and notifies the other connections. [`Reply::Busy`]
     /// while another connection holds the right of [`Request::Begin`]: its commit changes the ledger too.
     SetLedger { expected: u64, parts: Vec<Part> },
-    /// Takes the exclusive right to load and stage, if the ledger's revision is still `expected`. Ends with
-    /// [`Request::End`] or the connection. `Load`, `Bind`, `SafePoint`, `Call` and `Stage` need it.
-    Begin { expected: u64 },
+    /// Takes the exclusive right to load and stage, if the ledger's revision is still `expected` and no module was closed
+    /// since [`Reply::Modules`] told `closed`. Ends with [`Request::End`] or the connection. `Load`, `Bind`, `SafePoint`,
+    /// `Call` and `Stage` need it.
+    Begin { expected: u64, closed: u64 },
     /// Gives that right back; a shadow loaded but not committed is closed again.
     End,
     /// Reserves address space (`PROT_NONE`) of `size` bytes, wholly within 1 GiB of `near`, for later shadows;
@@ -119,7 +120,11 @@ impl Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     Welcome(Welcome),
-    Modules(Vec<LoadedModule>),
+    Modules {
+        modules: Vec<LoadedModule>,
+        /// How many the process has closed in its life (`dlpi_subs`, `dl_iterate_phdr(3)`).
+        closed: u64,
+    },
     Ledger {
         revision: u64,
         /// These are all parts there are, and not only those that have changed.
@@ -135,6 +140,8 @@ pub enum Reply {
     Stale {
         revision: u64,
     },
+    /// A module was closed since the link map was read, and may be open again as something else: read it again.
+    Closed,
     /// Another connection holds the right to load; its process id.
     Busy {
         pid: u32,
@@ -211,6 +218,8 @@ pub struct Welcome {
     pub revision: u64,
     /// Its files are not ours: [`File::Passed`] is what it understands.
     pub wants_descriptors: bool,
+    /// As in [`Reply::Modules`].
+    pub closed: u64,
 }
 
 /// Whether a module's name is one under which a file of ours was opened by its descriptor: nobody else puts a `.` in there.

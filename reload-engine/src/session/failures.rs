@@ -42,6 +42,7 @@ pub fn is_transient(error: &Error) -> bool {
         error,
         Error::Busy { .. }
             | Error::Stale
+            | Error::ModuleClosed { .. }
             | Error::Cancelled { .. }
             | Error::LinkLost { .. }
             | Error::LinkTimeout { .. }

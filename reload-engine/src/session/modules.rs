@@ -111,8 +111,9 @@ pub enum Verdict {
 impl Worker {
     /// Reads the link map again and takes up what came and went.
     pub fn list_modules(&mut self) -> Result<()> {
+        self.outlived = false;
         self.pages = self.vitals.size_in_pages().map_err(|_| Error::NoSuchProcess { pid: self.pid })?;
-        let loaded = self.link.modules()?;
+        let loaded = self.link.take_stock()?;
         let mappings = maps::read(self.pid)?;
         let place = |entry: &LoadedModule| (LoadBias(entry.bias), (Addr(entry.start), Addr(entry.end)));
         let places: HashMap<LoadBias, (Addr, Addr)> = loaded.iter().rev().map(place).collect();
@@ -246,14 +247,26 @@ impl Worker {
     fn is_another_life(&self, mapped: Mapped<'_>, mappings: &[maps::Mapping]) -> bool {
         let Some(record) = self.first_record(mapped.path) else { return false };
         let Some(file) = maps::file_in(mappings, mapped.start, mapped.end) else { return false };
-        // A shielded module lies in its copy.
-        if file.deleted || file.inode == record.stamp.inode || file.path == record.file {
+        if self.lies_in_store(file) || stamp(&record.file).is_ok_and(|copy| copy.inode == file.inode) {
+            return false;
+        }
+        // What has been made independent of its file stays so for life.
+        if self.record.module(mapped.path).is_some_and(|ledger| ledger.shield.is_some()) {
+            return true;
+        }
+        if file.deleted || file.inode == record.stamp.inode {
             return false;
         }
         // A file found to mean the same takes the place of the original in the record, so the inode alone proves nothing.
         let is_there = || stamp(mapped.path).is_ok_and(|now| now.inode == file.inode);
         let differs = || std::fs::read(mapped.path).is_ok_and(|bytes| content_hash(&bytes) != record.content);
         is_there() && differs() && is_there()
+    }
+
+    fn lies_in_store(&self, file: &maps::MappedFile) -> bool {
+        // As the kernel tells paths.
+        let store = self.folder.path().parent().and_then(|store| std::fs::canonicalize(store).ok());
+        store.is_some_and(|store| file.path.starts_with(store))
     }
 
     /// Puts generation 0 into the ledger, or the reason why this module cannot be reloaded.

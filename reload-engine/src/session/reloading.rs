@@ -2,18 +2,23 @@
 //!
 //! How a reload is done is the reloader's business.
 
-use std::{sync::Arc, thread, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Instant,
+};
 
 use super::{
     Event, failures,
     modules::Verdict,
     record::{BUSY_PATIENCE, BUSY_PAUSE, Record, remember, told},
-    worker::{Role, Worker},
+    worker::{CLOSED_AGAIN, Role, Worker},
 };
 use crate::{
     error::{Error, Result},
     ledger::{ModuleLedger, Rejected},
-    model::{Change, Generation, Outcome, Receipt, Stage, Status},
+    model::{Change, Generation, Outcome, Receipt, Stage, Status, file_name},
     policy::{Decision, Disk, Trigger, concerns_reload_now, decide},
     reloader::{Candidate, Reloaded},
     watcher::Reading,
@@ -93,48 +98,71 @@ impl Worker {
             (0..self.modules.len()).filter(concerns).collect()
         });
         let mut found: Vec<(usize, Verdict)> = self.settle(&indexes, trigger == Trigger::Named);
-        let mut receipts = Vec::new();
-        for index in indexes {
-            let verdict = found.iter().position(|(of, _)| *of == index).map(|at| found.swap_remove(at).1);
-            if let Some(Verdict::Missing) = verdict {
-                self.act(index, Verdict::Missing);
-            }
-            let name = self.modules[index].name.clone();
-            let nothing = |outcome| Receipt::empty(&name, outcome, self.active(index));
-            let receipt = match self.decision(trigger, index) {
-                Decision::Reload => {
-                    let found = match verdict {
-                        Some(Verdict::News(reading)) => Some(Found::File(reading)),
-                        Some(Verdict::Unusable { stage, reason }) => Some(Found::Unusable { stage, reason }),
-                        _ => None,
-                    };
-                    self.attempt(index, found, force)
-                }
-                Decision::Unchanged => {
-                    self.forgive(index);
-                    Receipt::empty(&name, Outcome::Unchanged, self.active(index))
-                }
-                Decision::Missing if trigger == Trigger::Named => self.missing(index),
-                Decision::Missing => {
-                    with_warning(nothing(Outcome::Skipped), "its file is gone from disk; the loaded code runs on")
-                }
-                Decision::LeaveAlone => {
-                    with_warning(nothing(Outcome::Skipped), "left alone until its file changes; name it to try again")
-                }
-                Decision::Skip | Decision::Wait => nothing(Outcome::Skipped),
-                Decision::Protected => {
-                    let error = Error::Refused {
-                        module: name.clone(),
-                        stage: Stage::Validate,
-                        reasons: vec!["the loader, libc and what they need can never be reloaded".to_owned()],
-                        remedy: "restart the target after updating it".to_owned(),
-                    };
-                    failures::receipt(&self.modules[index].path, self.active(index), &error, None, self.folder.path())
-                }
+        let verdicts: Vec<(PathBuf, Option<Verdict>)> = indexes
+            .into_iter()
+            .map(|index| {
+                let verdict = found.iter().position(|(of, _)| *of == index).map(|at| found.swap_remove(at).1);
+                (self.modules[index].path.clone(), verdict)
+            })
+            .collect();
+        verdicts.into_iter().map(|(path, verdict)| self.reload_one(&path, verdict, trigger, force)).collect()
+    }
+
+    /// Begins anew where the target has closed a library meanwhile.
+    fn reload_one(&mut self, path: &Path, verdict: Option<Verdict>, trigger: Trigger, force: bool) -> Receipt {
+        let mut verdict = verdict;
+        loop {
+            let Some(index) = self.modules.iter().position(|module| module.path == path) else {
+                let closed = Receipt::empty(file_name(path), Outcome::Skipped, Generation(0));
+                return with_warning(closed, "the target has closed it");
             };
-            receipts.push(receipt);
+            let receipt = self.reload_as_it_is(index, verdict, trigger, force);
+            if !self.outlived {
+                return receipt;
+            }
+            self.relist();
+            let again = self.modules.iter().position(|module| module.path == path);
+            verdict = again.and_then(|index| self.settle(&[index], false).pop()).map(|(_, verdict)| verdict);
         }
-        receipts
+    }
+
+    fn reload_as_it_is(&mut self, index: usize, verdict: Option<Verdict>, trigger: Trigger, force: bool) -> Receipt {
+        if let Some(Verdict::Missing) = verdict {
+            self.act(index, Verdict::Missing);
+        }
+        let name = self.modules[index].name.clone();
+        let nothing = |outcome| Receipt::empty(&name, outcome, self.active(index));
+        match self.decision(trigger, index) {
+            Decision::Reload => {
+                let found = match verdict {
+                    Some(Verdict::News(reading)) => Some(Found::File(reading)),
+                    Some(Verdict::Unusable { stage, reason }) => Some(Found::Unusable { stage, reason }),
+                    _ => None,
+                };
+                self.attempt(index, found, force)
+            }
+            Decision::Unchanged => {
+                self.forgive(index);
+                Receipt::empty(&name, Outcome::Unchanged, self.active(index))
+            }
+            Decision::Missing if trigger == Trigger::Named => self.missing(index),
+            Decision::Missing => {
+                with_warning(nothing(Outcome::Skipped), "its file is gone from disk; the loaded code runs on")
+            }
+            Decision::LeaveAlone => {
+                with_warning(nothing(Outcome::Skipped), "left alone until its file changes; name it to try again")
+            }
+            Decision::Skip | Decision::Wait => nothing(Outcome::Skipped),
+            Decision::Protected => {
+                let error = Error::Refused {
+                    module: name.clone(),
+                    stage: Stage::Validate,
+                    reasons: vec!["the loader, libc and what they need can never be reloaded".to_owned()],
+                    remedy: "restart the target after updating it".to_owned(),
+                };
+                failures::receipt(&self.modules[index].path, self.active(index), &error, None, self.folder.path())
+            }
+        }
     }
 
     fn missing(&self, index: usize) -> Receipt {
@@ -189,6 +217,9 @@ impl Worker {
         let result = self.carry_out(index, found, force);
         self.modules[index].reloading = false;
         self.dirty = true;
+        let closed = matches!(result, Err(Error::ModuleClosed { .. }));
+        self.closed_again = if closed { self.closed_again + 1 } else { 0 };
+        self.outlived |= closed && self.closed_again < CLOSED_AGAIN;
         match result {
             Ok(receipt) => {
                 self.tell_finished(&receipt);
@@ -205,7 +236,9 @@ impl Worker {
                     let status = if receipt.outcome == Outcome::Refused { Status::Refused } else { Status::Failed };
                     self.reject(index, Rejected { stamp, content, status, failure: receipt.failure.clone() }, &receipt);
                 }
-                self.tell_finished(&receipt);
+                if !self.outlived {
+                    self.tell_finished(&receipt);
+                }
                 self.lost_if(&error);
                 receipt
             }

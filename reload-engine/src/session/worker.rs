@@ -56,6 +56,8 @@ const PREPARED_SIZE: u64 = 64 << 20;
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// After so much of it the agent is brought in.
 const EXEC_PATIENCE: Duration = Duration::from_millis(300);
+/// Reloads in a row that are begun anew because the target has closed a library meanwhile.
+pub const CLOSED_AGAIN: u32 = 5;
 
 /// Whether a session acts by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,10 @@ pub struct Worker {
     pub connection: Connection,
     /// Something that a snapshot shows has changed.
     pub dirty: bool,
+    /// The target has closed a library while one was being reloaded, which waits for the modules to be listed anew.
+    pub outlived: bool,
+    /// How often in a row.
+    pub closed_again: u32,
     /// Of the target, at the last listing.
     pub pages: u64,
     /// The target's page faults and the fingerprint of what it executes, when these were looked at last.
@@ -121,6 +127,8 @@ impl Worker {
             watcher: crate::watcher::Watcher::new(),
             connection: Connection::Attached,
             dirty: true,
+            outlived: false,
+            closed_again: 0,
             pages: 0,
             mapped: (0, 0),
             updates,
@@ -235,6 +243,10 @@ impl Worker {
             }
             if matches!(self.connection, Connection::Attached | Connection::Detached) {
                 self.keep_pace(exit);
+                while self.outlived {
+                    self.relist();
+                    self.reconsider();
+                }
             }
         }
     }
@@ -295,7 +307,8 @@ impl Worker {
             }
         }
         if now >= self.next_modules {
-            self.next_modules = now + if self.soon < SOON_TIMES { SOON * (1 << self.soon) } else { MODULE_PACE };
+            let opened = self.soon < SOON_TIMES;
+            self.next_modules = now + if opened { SOON * (1 << self.soon) } else { MODULE_PACE };
             self.soon = (self.soon + 1).min(SOON_TIMES);
             let again = now >= self.next_listing;
             if self.soon == SOON_TIMES
@@ -307,7 +320,7 @@ impl Worker {
                 }
             }
             match self.vitals.size_in_pages() {
-                Ok(pages) if pages == self.pages && now < self.next_listing => {}
+                Ok(pages) if pages == self.pages && !opened && now < self.next_listing => {}
                 Ok(pages) if is_alive(self.pid) => {
                     self.next_listing = now + LISTING_PACE;
                     if self.mapped_anew() || pages != self.pages {
@@ -335,7 +348,7 @@ impl Worker {
         before.1 != fingerprint
     }
 
-    fn relist(&mut self) {
+    pub fn relist(&mut self) {
         let result = self.list_modules();
         if let Err(error) = result {
             tracing::debug!("listing the modules: {error}");

@@ -49,6 +49,8 @@ pub struct AgentLink {
     stream: UnixStream,
     welcome: Welcome,
     revision: u64,
+    /// How many modules had been closed when the session read the link map.
+    closed: u64,
     incoming: Incoming,
     notices: Receiver<Notice>,
     halt: Halt,
@@ -81,9 +83,11 @@ impl AgentLink {
         stream.set_write_timeout(Some(SHORT)).map_err(lost)?;
         let theirs = stream.try_clone().map_err(lost)?;
         let (incoming, notices) = Incoming::listen(theirs, format!("agent link {pid}")).map_err(lost)?;
-        let welcome = Welcome { version: 0, pid, agent_threads: Vec::new(), revision: 0, wants_descriptors: false };
+        let welcome =
+            Welcome { version: 0, pid, agent_threads: Vec::new(), revision: 0, wants_descriptors: false, closed: 0 };
         let (halt, space) = (Halt::from_environment(), Space::of(pid));
-        let mut link = AgentLink { pid, folder, stream, welcome, revision: 0, incoming, notices, halt, space };
+        let mut link =
+            AgentLink { pid, folder, stream, welcome, revision: 0, closed: 0, incoming, notices, halt, space };
         let hello = link.request_within(Request::Hello { version: VERSION }, SHORT).map_err(|error| match error {
             // The agent refuses other users by hanging up.
             Error::LinkLost { pid, .. } if !may_drive(pid) => Error::NotPermitted { pid },
@@ -99,6 +103,7 @@ impl AgentLink {
             other => return Err(link.unexpected(other)),
         };
         link.revision = link.welcome.revision;
+        link.closed = link.welcome.closed;
         Ok(link)
     }
 
@@ -225,6 +230,7 @@ impl AgentLink {
     fn unexpected(&self, reply: Reply) -> Error {
         match reply {
             Reply::Stale { .. } => Error::Stale,
+            Reply::Closed => Error::ModuleClosed { pid: self.pid },
             Reply::Busy { pid } => Error::Busy { pid },
             Reply::NotNow { reason } => Error::Stop { pid: self.pid, reason },
             Reply::Failed { message } => Error::Agent(message),
@@ -235,12 +241,23 @@ impl AgentLink {
     /// Every module in the process's link map, by the path under which we open it; the executable (with an empty path) first.
     /// Without what was opened by descriptors: the agent, adapters and generations.
     pub fn modules(&mut self) -> Result<Vec<LoadedModule>> {
-        let modules = self.ask(Request::Modules, |reply| match reply {
-            Reply::Modules(modules) => Ok(modules),
+        Ok(self.read_link_map()?.0)
+    }
+
+    /// The same, to be gone by from now on: [`AgentLink::begin`] fails once one of them was closed.
+    pub fn take_stock(&mut self) -> Result<Vec<LoadedModule>> {
+        let (modules, closed) = self.read_link_map()?;
+        self.closed = closed;
+        Ok(modules)
+    }
+
+    fn read_link_map(&mut self) -> Result<(Vec<LoadedModule>, u64)> {
+        let (modules, closed) = self.ask(Request::Modules, |reply| match reply {
+            Reply::Modules { modules, closed } => Ok((modules, closed)),
             other => Err(other),
         })?;
         let foreign = modules.into_iter().filter(|module| !is_name_of_passed(&module.path));
-        Ok(foreign.map(|module| self.seen_from_here(module)).collect())
+        Ok((foreign.map(|module| self.seen_from_here(module)).collect(), closed))
     }
 
     /// A file of ours, as the agent gets at it.
@@ -270,9 +287,10 @@ impl AgentLink {
         self.ask(Request::SetLedger { expected, parts }, done)
     }
 
-    /// Takes the exclusive right to load and stage. [`Error::Stale`] and [`Error::Busy`] as for the ledger.
+    /// Takes the exclusive right to load and stage. [`Error::Stale`] and [`Error::Busy`] as for the ledger,
+    /// [`Error::ModuleClosed`] where the link map that was read is not to be gone by any more.
     pub fn begin(&mut self, expected: u64) -> Result<()> {
-        self.ask(Request::Begin { expected }, done).map(drop)
+        self.ask(Request::Begin { expected, closed: self.closed }, done).map(drop)
     }
 
     /// Gives that right back and closes what was loaded and not committed.
@@ -310,7 +328,7 @@ impl AgentLink {
     ) -> Result<(LoadedModule, T)> {
         let mut luggage = Luggage::default();
         let file = self.file(path, &mut luggage)?;
-        let begin = (Request::Begin { expected }, &Luggage::default(), SHORT);
+        let begin = (Request::Begin { expected, closed: self.closed }, &Luggage::default(), SHORT);
         // Without the right it is refused.
         let load = (Request::Load { file, low: inside.start, high: inside.end }, &luggage, LONG);
         let (done_meanwhile, [begun, loaded_there]) = self.exchange([begin, load], meanwhile)?;

@@ -150,6 +150,7 @@ pub fn commit(link: &mut AgentLink, helper: &mut StopHelper, transaction: u64) -
                 return commit_by_signal(link, transaction, &reason);
             }
             Some(Outcome::NotNow { reason }) => return Err(Error::Stop { pid, reason }),
+            Some(Outcome::ModuleClosed) => return Err(Error::ModuleClosed { pid }),
             Some(Outcome::Failed { reason }) => return Err(Error::Agent(reason)),
             None => {}
         }

@@ -89,6 +89,8 @@ pub(super) enum Outcome {
     NotNow {
         reason: String,
     },
+    /// A module was closed since this was planned; nothing was changed.
+    ModuleClosed,
     /// Nothing was changed.
     Failed {
         reason: String,
@@ -180,6 +182,7 @@ impl Ready {
             let forbidden = match reply(agent)? {
                 Reply::Committing { forbidden } => forbidden,
                 Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
+                Reply::Closed => return Ok(Outcome::ModuleClosed),
                 other => return Ok(Outcome::Failed { reason: format!("the agent answered Commit with {other:?}") }),
             };
             if let Some(reason) = untraceable {
@@ -219,6 +222,7 @@ impl Ready {
                 }
                 Reply::NotNow { reason: why } => reason = why,
                 Reply::Failed { message } => return Ok(Outcome::Failed { reason: message }),
+                Reply::Closed => return Ok(Outcome::ModuleClosed),
                 other => return Ok(Outcome::Failed { reason: format!("the agent ended the commit with {other:?}") }),
             }
             // Some other time of day: whoever stands there every millisecond is met at another phase.

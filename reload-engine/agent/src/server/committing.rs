@@ -11,7 +11,7 @@ use reload_protocol::{Range, Reply, SignalStop};
 use super::{ConnectionId, Server, failed};
 use crate::{
     commit::{self, Ended},
-    ledger,
+    ledger, modules,
     shadow::Shadow,
     signal_stop::{self, Stopped},
     transaction::Staged,
@@ -24,8 +24,21 @@ const GRACE: Duration = Duration::from_millis(250);
 const NOT_WAITED: &str = "the commit came too late: the adapter had stopped waiting for it";
 
 impl Server {
-    pub(super) fn staged(&self, transaction: u64) -> Option<Arc<Staged>> {
-        self.owner.as_ref()?.staged.clone().filter(|staged| staged.id == transaction)
+    /// What is ready to be committed as `transaction`.
+    pub(super) fn staged(&self, transaction: u64) -> Result<Arc<Staged>, Reply> {
+        let owner = self.owner.as_ref();
+        let staged = owner.and_then(|owner| Some((owner.closed, owner.staged.clone()?)));
+        match staged.filter(|(_, staged)| staged.id == transaction) {
+            None => Err(failed("no such transaction is staged")),
+            Some((closed, _)) if closed != modules::closed() => Err(Reply::Closed),
+            Some((_, staged)) => Ok(staged),
+        }
+    }
+
+    /// Why what was staged could not take place; another module may have come to lie there since.
+    fn unlike_planned(&self, message: String) -> Reply {
+        let closed = self.owner.as_ref().is_some_and(|owner| owner.closed != modules::closed());
+        if closed { Reply::Closed } else { Reply::Failed { message } }
     }
 
     /// The commit on the stop helper's connection.
@@ -59,7 +72,10 @@ impl Server {
             Ended::Aborted => {
                 self.reply(id, Reply::NotNow { reason: "a thread stood inside bytes to be written".into() })
             }
-            Ended::Refused(obstacle) => self.reply(id, Reply::Failed { message: obstacle.describe() }),
+            Ended::Refused(obstacle) => {
+                let reply = self.unlike_planned(obstacle.describe());
+                self.reply(id, reply);
+            }
             Ended::Lost { committed: false } => {}
         }
         if disturbed {
@@ -81,7 +97,7 @@ impl Server {
                 Reply::Committed(SignalStop { revision: ledger::revision(), pause_ns, threads })
             }
             Stopped::NotNow(reason) => Reply::NotNow { reason },
-            Stopped::Failed(message) => Reply::Failed { message },
+            Stopped::Failed(message) => self.unlike_planned(message),
         }
     }
 

@@ -8,7 +8,9 @@ use std::{
 use reload_protocol::{File, Reply, Routine};
 
 use super::{ConnectionId, Server, failed, named};
-use crate::{adapter::Conversation, fd::GuestFd, ledger, memory, safe_point, shadow::Shadow, transaction::Staged};
+use crate::{
+    adapter::Conversation, fd::GuestFd, ledger, memory, modules, safe_point, shadow::Shadow, transaction::Staged,
+};
 
 /// The longest time without a word of the owner's for which threads are held in the safe point.
 pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(10);
@@ -17,6 +19,8 @@ pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(10);
 pub(super) struct Owner {
     pub connection: ConnectionId,
     pub peer: u32,
+    /// How many modules had been closed when it read the link map: what it goes by lies where it did.
+    pub closed: u64,
     pub shadows: Vec<Shadow>,
     pub staged: Option<Arc<Staged>>,
     /// What goes with the commit.
@@ -24,15 +28,18 @@ pub(super) struct Owner {
 }
 
 impl Server {
-    pub(super) fn begin(&mut self, id: ConnectionId, peer: u32, expected: u64) -> Reply {
+    pub(super) fn begin(&mut self, id: ConnectionId, peer: u32, expected: u64, closed: u64) -> Reply {
         if let Some(busy) = self.busy_for(id) {
             return busy;
         }
         if expected != ledger::revision() {
             return Reply::Stale { revision: ledger::revision() };
         }
+        if closed != modules::closed() {
+            return Reply::Closed;
+        }
         if self.owner.is_none() {
-            self.owner = Some(Owner { connection: id, peer, shadows: Vec::new(), staged: None, adapter: None });
+            self.owner = Some(Owner { connection: id, peer, closed, shadows: Vec::new(), staged: None, adapter: None });
         }
         self.done()
     }
