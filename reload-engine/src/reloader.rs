@@ -191,7 +191,7 @@ impl Engine {
             merged: Vec::new(),
         };
         let mut spare = spare(lineage, parent);
-        writing.finish(&plan.shadow(), &mut spare)?;
+        let shadow = writing.finish(&plan.shadow(), &mut spare)?;
         clock.lap(|timings| &mut timings.shadow);
         underway.enter(Stage::Load)?;
 
@@ -228,7 +228,7 @@ impl Engine {
         receipt.timings_ms = clock.finish();
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
         receipt.details.analysis_shared = shared;
-        let completed = shadow_file::complete(&plan.image, visits, &mut spare);
+        let completed = shadow.complete(&mut spare);
         receipt.warnings.extend(without_lines(&spare.stripped));
         drop((plan, spare));
         let mut freed = None;

@@ -1,10 +1,10 @@
 //! The generations of a module, analysed again from the ledger: same files, same order, same answers.
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tracing::debug;
 
-use super::index_of;
+use super::{index_of, shadow_file};
 use crate::{
     error::{Error, Result},
     image::{self, Image, RelocationKind, Resolves},
@@ -26,7 +26,7 @@ use crate::{
 /// A kept file cannot be read any more, or does not give what it gave.
 pub fn replay(link: &mut AgentLink, entry: &ModuleLedger, name: &str) -> Result<Lineage> {
     let parse = |record: &GenerationRecord, before: Option<&Image>| {
-        let bytes = fs::read(&record.file).map_err(|source| Error::File {
+        let bytes = shadow_file::read(&record.file).map_err(|source| Error::File {
             path: record.file.clone(),
             doing: "reading the kept copy of a generation",
             source,

@@ -6,13 +6,15 @@
 //! for generations of long ago once the store is full.
 
 use std::{
-    fs::{self, File},
-    io, iter,
+    fs::{self, File, TryLockError},
+    io::{self, Read},
+    iter,
     ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, bounded};
@@ -31,6 +33,8 @@ use crate::{
 const LITTLE: u64 = 128 << 10;
 /// So many bytes are written before another thread would have been woken for it.
 const QUICK: u64 = 256 << 10;
+/// For another controller to write debugging information, gigabytes even.
+const COMPLETION: Duration = Duration::from_secs(2);
 
 pub fn path(shadows: &Path, name: &str, number: Generation) -> PathBuf {
     // A folder of its own keeps the module's name for debuggers, and an abandoned attempt's inode out of the way.
@@ -102,7 +106,7 @@ pub struct Writing {
 pub enum Visits {
     /// With the rest.
     One,
-    /// By [`complete`].
+    /// By [`Loadable::complete`].
     Two,
 }
 
@@ -135,22 +139,28 @@ impl Writing {
     ///
     /// # Errors
     /// The store has no room, or is gone; nothing of the shadow is left.
-    pub fn finish(mut self, edits: &[Edit], spare: &mut Spare) -> Result<()> {
+    pub fn finish(mut self, edits: &[Edit], spare: &mut Spare) -> Result<Loadable> {
         let written = self.written.take().and_then(|written| written.recv().ok());
         let image = &self.image;
-        let edit = || {
+        let mut finish = || {
+            match written {
+                Some(Ok(())) => {}
+                // Whatever was wrong, it is tried once more.
+                Some(Err(_)) | None => spare.with_room(|| write(image, self.visits))?,
+            }
             let file = File::options().write(true).open(&image.path)?;
-            edits.iter().try_for_each(|edit| file.write_all_at(&edit.bytes, edit.offset))
+            spare.with_room(|| edits.iter().try_for_each(|edit| file.write_all_at(&edit.bytes, edit.offset)))?;
+            // Nobody else knows of it yet. Where there are no locks, others read what there is.
+            let _ = file.try_lock();
+            Ok(file)
         };
-        let finished = match written {
-            Some(Ok(())) => Ok(()),
-            // Whatever was wrong, it is tried once more.
-            Some(Err(_)) | None => spare.with_room(|| write(image, self.visits)),
-        };
-        finished.and_then(|()| spare.with_room(edit)).map_err(|source| {
-            store::remove_with_folder(&image.path);
-            Error::File { path: image.path.clone(), doing: "writing the shadow into the store", source }
-        })
+        match finish() {
+            Ok(file) => Ok(Loadable { image: Arc::clone(image), visits: self.visits, file }),
+            Err(source) => {
+                store::remove_with_folder(&image.path);
+                Err(Error::File { path: image.path.clone(), doing: "writing the shadow into the store", source })
+            }
+        }
     }
 }
 
@@ -176,21 +186,40 @@ fn write(image: &Image, visits: Visits) -> io::Result<()> {
     Ok(())
 }
 
-/// Adds the debugging information that [`begin`] has left out. From the last section to the first: what is referred to mostly
-/// stands behind what refers to it, and who reads a part of it must not take that for all.
-///
-/// # Errors
-/// The store has no room for it: there is none in the file then, and the generation runs all the same.
-pub fn complete(image: &Image, visits: Visits, spare: &mut Spare) -> io::Result<()> {
-    let left = left_for_later(image, visits);
-    if left.is_empty() {
-        return Ok(());
+/// A shadow that the loader can have. Other controllers that would read it, too, wait as long as this value lives.
+pub struct Loadable {
+    image: Arc<Image>,
+    visits: Visits,
+    /// Locked.
+    file: File,
+}
+
+impl Loadable {
+    /// Adds the debugging information that [`begin`] has left out. From the last section to the first: what is referred to
+    /// mostly stands behind what refers to it, and a debugger that reads a part of it must not take that for all.
+    ///
+    /// # Errors
+    /// The store has no room for it: there is none in the file then, and the generation runs all the same.
+    pub fn complete(self, spare: &mut Spare) -> io::Result<()> {
+        let Loadable { image, visits, file } = &self;
+        let left = left_for_later(image, *visits);
+        spare.with_room(|| left.iter().rev().try_for_each(|part| write_part(file, image, part))).inspect_err(|_| {
+            // Where even that fails, the file cannot be used for anything.
+            let _ = strip(image);
+        })
     }
-    let file = File::options().write(true).open(&image.path)?;
-    spare.with_room(|| left.iter().rev().try_for_each(|part| write_part(&file, image, part))).inspect_err(|_| {
-        // Where even that fails, the file cannot be used for anything.
-        let _ = strip(image);
-    })
+}
+
+/// A generation's file, once it is complete; as it is where that takes another controller longer than [`COMPLETION`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let deadline = Instant::now() + COMPLETION;
+    while matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
+        thread::sleep(COMPLETION / 1000);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// All debugging information or none: a part of it without the rest would mislead whoever reads it in between.
@@ -215,9 +244,11 @@ fn write_part(file: &File, image: &Image, part: &Range<u64>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, sync::Arc};
+    use std::{fs, path::Path, sync::Arc, thread, time::Duration};
 
-    use super::{QUICK, Spare, Visits, begin};
+    use crossbeam_channel::bounded;
+
+    use super::{QUICK, Spare, Visits, begin, read};
     use crate::{image::Image, plan::shadow::Edit};
 
     /// A real library, whose shadow is to be written to `path`.
@@ -242,6 +273,21 @@ mod tests {
     }
 
     #[test]
+    fn another_controller_reads_it_when_it_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = library(&folder.path().join("1-a/libc.so"));
+        let mut spare = Spare::new(Vec::new());
+        let loadable = begin(&image, Visits::Two).finish(&[], &mut spare).unwrap();
+        let (tell, told) = bounded(1);
+        thread::scope(|scope| {
+            scope.spawn(|| tell.send(read(&image.path)));
+            assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "it is not complete yet");
+            loadable.complete(&mut spare).unwrap();
+            assert!(told.recv().unwrap().unwrap() == image.bytes[..]);
+        });
+    }
+
+    #[test]
     fn nothing_is_left_of_one_that_is_not_wanted() {
         let folder = tempfile::tempdir().unwrap();
         drop(begin(&library(&folder.path().join("1-a/libc.so")), Visits::Two));
@@ -253,7 +299,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("store"), "a file").unwrap();
         let writing = begin(&library(&folder.path().join("store/1-a/libc.so")), Visits::Two);
-        let error = writing.finish(&[], &mut Spare::new(Vec::new())).unwrap_err();
+        let error = writing.finish(&[], &mut Spare::new(Vec::new())).err().unwrap();
         assert!(error.to_string().contains("writing the shadow into the store"), "{error}");
     }
 }
