@@ -1,6 +1,6 @@
 //! Programs that live apart, in namespaces of their own: attached from outside, reloaded, followed, and left as they were.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Stdio, thread, time::Duration};
 
 use reload_tests::{
     container::{Container, KINDS, Kind},
@@ -184,5 +184,30 @@ fn helper_killed_while_it_hands_the_agent_over() {
             assert_eq!(container.target.ask("call together 0"), "111", "{kind:?} after `{step}`");
             assert_eq!(traces(&container), before, "{kind:?} after `{step}`");
         }
+    });
+}
+
+#[test]
+fn two_dashboards_attach_at_once() {
+    each_of(&[Kind::OwnProc, Kind::Rootless], "two_dashboards_attach_at_once", |kind| {
+        let room = kind.room();
+        let versions = versions(&room, 1);
+        let container = started(&room, kind, "host", &versions);
+        let start = |verb: &str, step: &str| {
+            let mut dashboard = room.dashboard();
+            dashboard.args([verb, "--pid", &container.pid.to_string()]).env("RELOAD_DASHBOARD_HALT", step);
+            Running(dashboard.stdout(Stdio::null()).spawn().expect("the binary runs"))
+        };
+        let mut first = start("attach", "loading");
+        let halted = wait_for("the first to stand still", || process::halted_below(first.pid(), None));
+        let mut second = start("list", "");
+        // Time for it to take away what the first has bound, or to be in its way otherwise.
+        thread::sleep(Duration::from_millis(300));
+        process::signal(halted, libc::SIGCONT);
+        for dashboard in [&mut first, &mut second] {
+            let status = wait_for("its end", || dashboard.0.try_wait().expect("our child"));
+            assert!(status.success(), "{kind:?}: {status}");
+        }
+        done(&container, &["list"]);
     });
 }

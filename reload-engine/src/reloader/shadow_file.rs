@@ -6,15 +6,14 @@
 //! for generations of long ago once the store is full.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, Read},
     iter,
     ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, bounded};
@@ -213,10 +212,7 @@ impl Loadable {
 /// A generation's file, once it is complete; as it is where that takes another controller longer than [`COMPLETION`].
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
-    let deadline = Instant::now() + COMPLETION;
-    while matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
-        thread::sleep(COMPLETION / 1000);
-    }
+    store::await_lock(|| file.try_lock_shared(), COMPLETION);
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(bytes)

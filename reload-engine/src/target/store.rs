@@ -5,7 +5,7 @@
 use std::{
     collections::HashSet,
     ffi::OsStr,
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, TryLockError},
     io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
@@ -13,6 +13,8 @@ use std::{
         net::UnixStream,
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -168,6 +170,18 @@ impl TargetFolder {
         let path = self.path.join(name);
         make_private(&path)?;
         Ok(path)
+    }
+}
+
+/// Tries until nobody else's lock is in the way, no longer than `patience`; whether it has succeeded.
+pub fn await_lock(lock: impl Fn() -> Result<(), TryLockError>, patience: Duration) -> bool {
+    const POLL: Duration = Duration::from_millis(2);
+    let deadline = Instant::now() + patience;
+    loop {
+        match lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(POLL),
+            result => return result.is_ok(),
+        }
     }
 }
 

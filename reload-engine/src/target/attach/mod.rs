@@ -17,6 +17,7 @@ mod safe_point;
 mod thread;
 
 use std::{
+    fs::File,
     path::Path,
     time::{Duration, Instant},
 };
@@ -32,7 +33,7 @@ use super::{
     link::AgentLink,
     process::Process,
     space::Space,
-    store::StoreRoot,
+    store::{self, StoreRoot},
 };
 use crate::error::{Error, Result};
 
@@ -62,6 +63,12 @@ pub fn link(pid: u32) -> Result<AgentLink> {
         other => return other,
     }
     let name = Process::of(pid)?.name;
+    // Another dashboard may be at it: it would be in the way as a tracer, and its socket must stay where it is.
+    let _turn = turn(pid);
+    match AgentLink::connect(pid) {
+        Err(Error::NoAgent { .. }) => {}
+        other => return other,
+    }
     if let Some(Obstacle { reason, remedy }) = obstacle(pid)? {
         return Err(Error::NotAttachable { pid, name, reason, remedy });
     }
@@ -103,6 +110,12 @@ pub fn link(pid: u32) -> Result<AgentLink> {
             other => other,
         }),
     }
+}
+
+/// For one dashboard at a time, whatever store it uses, as long as the value lives. `None` where another one takes too long.
+fn turn(pid: u32) -> Option<File> {
+    let process = File::open(format!("/proc/{pid}")).ok()?;
+    store::await_lock(|| process.try_lock(), PATIENCE + ANSWER).then_some(process)
 }
 
 fn connect(pid: u32, patience: Duration) -> Result<AgentLink> {
