@@ -41,6 +41,58 @@ pub fn callers_of_each(image: &Image, callees: &HashSet<u32>) -> HashMap<u32, Ve
     callers
 }
 
+/// Who leads to a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Referrer {
+    /// By a call, by its address, or by a table of addresses that has no symbol, as are those of Rust's trait objects.
+    Function(u32),
+    Static,
+}
+
+/// By function of `of` that anybody leads to.
+pub fn referrers_of_each(image: &Image, of: &HashSet<u32>) -> HashMap<u32, Vec<Referrer>> {
+    let direct = callers_of_each(image, of).into_iter();
+    let mut referrers: HashMap<u32, Vec<Referrer>> =
+        direct.map(|(callee, callers)| (callee, callers.into_iter().map(Referrer::Function).collect())).collect();
+    let mut slots: Vec<(Vaddr, u32)> = Vec::new();
+    for relocation in &image.tables.relocations {
+        let function = relocation.resolves.here().and_then(|here| image.function_starting_at(here));
+        let aliases = function.into_iter().flat_map(|first| (first as u32..).zip(image.aliases_from(first)));
+        let aliases = aliases.map(|(alias, _)| alias).filter(|alias| of.contains(alias));
+        slots.extend(aliases.map(|alias| (relocation.slot, alias)));
+    }
+    if slots.is_empty() {
+        return referrers;
+    }
+    let Ok(scan) = code::scan(image, Some(image), &[]) else { return referrers };
+    let memory = |mention: &Mention| match *mention {
+        Mention::Memory(target) => Some(target),
+        _ => None,
+    };
+    let mut tables: Vec<Vaddr> =
+        scan.bodies.iter().flat_map(|body| scan.mentions_of(body)).filter_map(memory).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let mut within: HashMap<Vaddr, Vec<u32>> = HashMap::new();
+    for (slot, function) in slots {
+        let named = image.object_at(slot).is_some_and(|object| !image.objects[object].is_unnamed());
+        // Code takes the address of a table as a whole.
+        let table = tables[..tables.partition_point(|table| *table <= slot)].last();
+        match table.filter(|_| !named) {
+            Some(table) => within.entry(*table).or_default().push(function),
+            None => referrers.entry(function).or_default().push(Referrer::Static),
+        }
+    }
+    for (user, body) in (0..).zip(&scan.bodies) {
+        for table in scan.mentions_of(body).iter().filter_map(memory) {
+            for function in within.get(&table).into_iter().flatten() {
+                referrers.entry(*function).or_default().push(Referrer::Function(user));
+            }
+        }
+    }
+    referrers
+}
+
 /// Whom a function calls directly.
 #[derive(Debug, Default)]
 pub struct Callees {

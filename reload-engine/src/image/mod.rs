@@ -47,14 +47,17 @@ mod unnamed;
 mod users;
 
 pub use access::{Access, UnknownIndex, Uses};
-pub use callers::{Exit, Exits, callees, callers, callers_of_each, exits};
+pub use callers::{Exit, Exits, Referrer, callees, callers, callers_of_each, exits, referrers_of_each};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
 pub use identity::{Identity, are_same_symbols};
 pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
-pub use names::{MARKS_OF_CLOSURES, closure_family, demangle, is_file_start_up, is_static_initialiser, without_hash};
+pub use names::{
+    MARKS_OF_CLOSURES, closure_family, demangle, is_closure, is_file_start_up, is_static_initialiser, name_of_closures,
+    names_closures, without_hash,
+};
 pub use pool::{analyse, analyse_known};
 pub use switches::{MOST_CASES, code_led_to};
 pub use tls_code::{BlockAccess, BlockRequest, Callee, block_use};

@@ -76,8 +76,11 @@ const HASHED: &str = "17h";
 /// One of these stands in every name that rustc made.
 pub const MARKS_OF_RUST: [&str; 2] = [V0, HASHED];
 const CLOSURE: &str = "closure";
+const NUMBERED_CLOSURE: &str = "{closure#";
+/// What a C++ lambda's type begins with (`closure-type-name`, Itanium C++ ABI 5.1.8).
+const LAMBDA: &str = "Ul";
 /// One of these stands in every name that has a [`closure_family`].
-pub const MARKS_OF_CLOSURES: [&str; 2] = [V0, CLOSURE];
+pub const MARKS_OF_CLOSURES: [&str; 3] = [V0, CLOSURE, LAMBDA];
 
 /// Whether rustc made this name, by either of its mangling schemes.
 pub fn is_rust(name: &[u8]) -> bool {
@@ -96,16 +99,79 @@ pub fn without_hash(name: &str) -> Option<(&str, &str)> {
     (hash.as_bytes()[HASH - 1] == b'E' && (part.is_empty() || part.starts_with('.'))).then_some((path, part))
 }
 
-/// For a Rust closure: what all closures of the same function share, so that a renumbering can be noticed. `None` for
-/// everything else.
+/// For a closure or lambda, and for what names say was made for such: what it shares with those of the same function that differ
+/// by the number only, so that a renumbering can be noticed. `None` for everything else.
 pub fn closure_family(name: &str) -> Option<String> {
+    if name.starts_with("_Z") && !is_rust(name.as_bytes()) {
+        return without_lambda_numbers(name);
+    }
     if !(name.contains(CLOSURE) || name.starts_with(V0)) {
         return None;
     }
     let readable = format!("{:#}", rustc_demangle::try_demangle(name).ok()?);
-    // `parent::{{closure}}` (legacy) or `parent::{closure#2}` (v0); only a closure itself, not what is nested in one.
-    let (parent, last) = readable.rsplit_once("::")?;
-    (last == "{{closure}}" || last.starts_with("{closure#")).then(|| parent.to_owned())
+    // `parent::{{closure}}` (legacy); only a closure itself, not what is nested in one.
+    if let Some(parent) = readable.strip_suffix("::{{closure}}") {
+        return Some(parent.to_owned());
+    }
+    // `parent::{closure#2}`, `generic::<parent::{closure#2}>` (v0)
+    let mut parts = readable.split(NUMBERED_CLOSURE);
+    let first = parts.next()?.to_owned();
+    let without_numbers = parts.map(|part| part.trim_start_matches(|digit: char| digit.is_ascii_digit()));
+    let family = without_numbers.fold(first.clone(), |family, part| family + NUMBERED_CLOSURE + part);
+    (family != first).then_some(family)
+}
+
+/// `None` where no lambda is named. In a lambda's type `E` and the number, which the first of a kind lacks, end its parameters:
+/// `UlvE_`, `UlvE0_`.
+fn without_lambda_numbers(name: &str) -> Option<String> {
+    let at = name.find(LAMBDA)?;
+    let mut family = String::with_capacity(name.len());
+    let mut parts = name[at..].split('E');
+    family.push_str(&name[..at]);
+    family.push_str(parts.next()?);
+    let mut numbered = false;
+    for part in parts {
+        family.push('E');
+        let rest = part.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        let ends = rest.starts_with('_');
+        numbered |= ends;
+        family.push_str(if ends { rest } else { part });
+    }
+    numbered.then_some(family)
+}
+
+/// Whether this is a closure or lambda itself, of names that have a [`closure_family`].
+pub fn is_closure(name: &str) -> bool {
+    if name.starts_with(V0) {
+        return demangle(name).ends_with('}');
+    }
+    // `_ZZ5setupvENKUldE0_clEd`: the call operator of what is local to a function.
+    let called = || name.split("E").any(|part| part.trim_start_matches(|digit: char| digit.is_ascii_digit()) == "_cl");
+    is_rust(name.as_bytes()) || (name.starts_with("_ZZ") && called())
+}
+
+/// Whether the name says which closures a function is or was made for. In Rust's older scheme none does.
+pub fn names_closures(name: &str) -> bool {
+    !(name.starts_with("_Z") && is_rust(name.as_bytes())) && closure_family(name).is_some()
+}
+
+/// The function, as a programmer calls it, whose closure or lambda this is or was made for.
+pub fn name_of_closures(name: &str) -> String {
+    let readable = demangle(name);
+    let marks = ["::{lambda(", "::{{closure}}", "::{closure#"];
+    let Some(end) = marks.iter().filter_map(|mark| readable.find(mark)).min() else { return readable };
+    // Among template arguments it begins behind the last bracket or comma that is not its own.
+    let mut depth = 0;
+    let begin = readable[..end].char_indices().rev().find(|(_, letter)| {
+        match letter {
+            ')' | '>' => depth += 1,
+            '(' | '<' => depth -= 1,
+            ' ' | ',' if depth == 0 => depth = -1,
+            _ => {}
+        }
+        depth < 0
+    });
+    readable[begin.map_or(0, |(at, _)| at + 1)..end].to_owned()
 }
 
 /// The name as its language writes it, without hashes; unchanged where it is not mangled.
@@ -125,8 +191,8 @@ pub fn demangle(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        MARKS_OF_CLOSURES, MARKS_OF_RUST, closure_family, demangle, is_rust, normalise, of_function, of_whole,
-        without_hash,
+        MARKS_OF_CLOSURES, MARKS_OF_RUST, closure_family, demangle, is_rust, name_of_closures, normalise, of_function,
+        of_whole, without_hash,
     };
 
     #[test]
@@ -177,15 +243,39 @@ mod tests {
     }
 
     #[test]
+    fn lambdas_share_what_differs_by_number() {
+        let check = |one: &str, other: &str| {
+            assert!(closure_family(one).is_some(), "{one}");
+            assert_eq!(closure_family(one), closure_family(other));
+        };
+        check("_ZZ5setupvENKUldE_clEd", "_ZZ5setupvENKUldE12_clEd");
+        let invoke =
+            |number| format!("_ZNSt17_Function_handlerIFddEZ5setupvEUldE{number}_E9_M_invokeERKSt9_Any_dataOd");
+        check(&invoke(""), &invoke("0"));
+        assert_ne!(closure_family("_ZZ5setupvENKUldE_clEd"), closure_family("_ZZ5setupvENKUlvE_clEv"));
+        assert_eq!(closure_family("_Z5setupv"), None);
+        check("_RNCNvCs1_4demo4step0B3_", "_RNCNvCs1_4demo4steps_0B3_");
+    }
+
+    #[test]
+    fn closures_are_told_by_their_function() {
+        let check = |name: &str, expected| assert_eq!(name_of_closures(name), expected, "{name}");
+        check("_ZZ5setupvENKUldE_clEd", "setup()");
+        check("_ZNSt17_Function_handlerIFddEZ5setupvEUldE_E9_M_invokeERKSt9_Any_dataOd", "setup()");
+        check("_ZN4demo4step28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE", "demo::step");
+    }
+
+    #[test]
     fn who_looks_for_marks_misses_nothing() {
         let check = |name: &str| {
-            let has = |marks: [&str; 2]| marks.iter().any(|mark| name.contains(mark));
-            assert_eq!(is_rust(name.as_bytes()), has(MARKS_OF_RUST), "{name}");
-            assert!(closure_family(name).is_none() || has(MARKS_OF_CLOSURES), "{name}");
+            let has = |marks: &[&str]| marks.iter().any(|mark| name.contains(mark));
+            assert_eq!(is_rust(name.as_bytes()), has(&MARKS_OF_RUST), "{name}");
+            assert!(closure_family(name).is_none() || has(&MARKS_OF_CLOSURES), "{name}");
         };
         check("_ZN4demo4step28_$u7b$$u7b$closure$u7d$$u7d$17h0123456789abcdefE");
         check("_ZN4demo4step17h0123456789abcdefE");
         check("_RNCNvCs1_4demo4step0B3_");
+        check("_ZZ5setupvENKUldE0_clEd");
         check("_ZN5World4stepEi");
         check("main");
     }

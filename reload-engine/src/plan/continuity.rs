@@ -2,30 +2,29 @@
 //!
 //! How namesakes are told apart is [`super::matching`]'s business; whether a function changed is asked afterwards.
 
-use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+use foldhash::{HashMap, HashMapExt as _, HashSet};
 
 use super::{
+    closures,
     lineage::Lineage,
     matching::{Traits, may_be_same, pair},
 };
-use crate::image::{
-    Content, Function, Identity, Image, MARKS_OF_CLOSURES, NOBODY, NameKey, are_same_symbols, callers_of_each,
-    closure_family, demangle,
-};
+use crate::image::{Content, Function, Identity, Image, NOBODY, NameKey, are_same_symbols, callers_of_each, demangle};
 
-/// By function of the new file: the family it continues.
+/// By function of the new file: the family it continues. And the functions whose code means other functions than the same code
+/// did before.
 pub fn match_functions(
     lineage: &Lineage,
     parent: usize,
     image: &Image,
     warnings: &mut Vec<String>,
-) -> Vec<Option<u32>> {
+) -> (Vec<Option<u32>>, HashSet<u32>) {
     let (mut partners, others) = match_same_symbols(lineage, parent, image);
     if !others.is_empty() {
-        match_by_name(lineage, image, others, &mut partners, warnings);
+        match_by_name(lineage, parent, image, others, &mut partners, warnings);
     }
-    pair_renumbered_closures(lineage, parent, image, &mut partners, warnings);
-    partners
+    let misled = closures::pair_renumbered(lineage, parent, image, &mut partners, warnings);
+    (partners, misled)
 }
 
 /// Whether a function can continue another one.
@@ -58,6 +57,7 @@ fn match_same_symbols(lineage: &Lineage, parent: usize, image: &Image) -> (Vec<O
 /// Finds the families of these functions by what they are called.
 fn match_by_name(
     lineage: &Lineage,
+    parent: usize,
     image: &Image,
     functions: Vec<u32>,
     partners: &mut [Option<u32>],
@@ -91,7 +91,13 @@ fn match_by_name(
             continue;
         }
         let newest = |family: u32| lineage.function(lineage.newest(family));
-        let mut namesakes = lineage.families().namesakes(family).filter(|family| lasts(newest(*family)));
+        // What the running file calls so comes before what an older one did.
+        let runs = |family: &u32| lineage.newest(*family).generation == parent;
+        let is_running = lineage.families().namesakes(family).any(|family| runs(&family));
+        let mut namesakes = lineage
+            .families()
+            .namesakes(family)
+            .filter(|family| lasts(newest(*family)) && (!is_running || runs(family)));
         let Some(family) = namesakes.next() else { continue };
         let more = namesakes.next();
         // Nearly all names are the only ones of their kind.
@@ -159,64 +165,4 @@ pub fn partnered(lineage: &Lineage, partners: &[Option<u32>]) -> Vec<bool> {
     let mut partnered = vec![false; lineage.families().count()];
     partners.iter().flatten().for_each(|family| partnered[*family as usize] = true);
     partnered
-}
-
-/// An inserted closure renumbers those after it: a name that stayed may mean another closure now. Where the closures of a
-/// function came or went, only those with the same content are paired; the others keep their old code.
-fn pair_renumbered_closures(
-    lineage: &Lineage,
-    parent: usize,
-    image: &Image,
-    partners: &mut [Option<u32>],
-    warnings: &mut Vec<String>,
-) {
-    let old = lineage.placed(parent);
-    if ![&*old.image, image].iter().any(|image| image.names_contain(&MARKS_OF_CLOSURES)) {
-        return;
-    }
-    let partnered = partnered(lineage, partners);
-    let gone = (0..old.image.functions.len())
-        .filter(|index| !partnered[old.families[*index] as usize])
-        .filter_map(|index| closure_family(old.image.function_name(&old.image.functions[index])));
-    let came = (0..image.functions.len())
-        .filter(|index| partners[*index].is_none())
-        .filter_map(|index| closure_family(image.function_name(&image.functions[index])));
-    let mut affected: HashSet<String> = gone.chain(came).collect();
-    let changed: Vec<(String, Content)> = (image.functions.iter().zip(&image.contents).zip(partners.iter()))
-        .filter_map(|((function, content), partner)| {
-            let was = lineage.content(lineage.newest((*partner)?));
-            let content = content.filter(|content| was != Some(*content))?;
-            Some((closure_family(image.function_name(function))?, content))
-        })
-        .collect();
-    if affected.is_empty() && changed.is_empty() {
-        return;
-    }
-    let mut by_content: HashMap<(String, Content), Vec<u32>> = HashMap::new();
-    for (index, function) in old.image.functions.iter().enumerate() {
-        if let (Some(content), Some(of)) =
-            (old.image.contents[index], closure_family(old.image.function_name(function)))
-        {
-            by_content.entry((of, content)).or_default().push(old.families[index]);
-        }
-    }
-    // What changed into another closure of the same function has changed places with it.
-    affected.extend(changed.into_iter().filter(|closure| by_content.contains_key(closure)).map(|(of, _)| of));
-    let mut parted: HashSet<String> = HashSet::new();
-    for ((function, content), place) in image.functions.iter().zip(&image.contents).zip(partners) {
-        let Some(of) = closure_family(image.function_name(function)).filter(|of| affected.contains(of)) else {
-            continue;
-        };
-        let same = content.and_then(|content| by_content.get_mut(&(of.clone(), content)));
-        let partner = same.filter(|families| families.len() == 1).and_then(Vec::pop);
-        if partner.is_none() && place.is_some() {
-            parted.insert(of);
-        }
-        *place = partner;
-    }
-    let mut parted: Vec<String> = parted.into_iter().collect();
-    parted.sort();
-    warnings.extend(parted.into_iter().map(|name| {
-        format!("the closures of `{name}` were renumbered; closure objects that exist already keep their old code")
-    }));
 }

@@ -100,6 +100,11 @@ impl Families {
         }
     }
 
+    /// Whether any instance was called otherwise than the first of its family.
+    pub fn is_any_renamed(&self) -> bool {
+        !self.renamed.is_empty()
+    }
+
     pub fn entangle(&mut self, family: u32) {
         self.traits[family as usize].entangled = true;
     }

@@ -3,7 +3,7 @@
 //! Judges two files by their debugging information. It cannot see through `void *`, byte buffers or a host's own copies, and
 //! does not judge what a field means: the same layout with another meaning passes.
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, collections::BTreeSet};
 
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
@@ -14,7 +14,8 @@ use super::{
 use crate::{
     image::{
         Content, Image, NameKey, RelocationKind, Resolves, demangle,
-        layout::{Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, Wanted, describe},
+        layout::{Edge, Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, Wanted, describe},
+        name_of_closures,
     },
     model::{Details, Vaddr},
 };
@@ -66,6 +67,9 @@ pub fn check<M: Iterator<Item = (usize, usize)>>(
         }
     }
     tell_statics(old, new, &statics, &mut findings);
+    if findings.refusals.is_empty() {
+        findings.refusals.extend(tell_captures(&touched, new, after));
+    }
     for (was, is, index) in touched.continued_signatures(new, after).filter(|(was, ..)| touched.is_asked_anew(was)) {
         let name = || demangle(new.function_name(&new.functions[index]));
         let same = was.parameters == is.parameters;
@@ -237,7 +241,8 @@ impl<'a> Touched<'a> {
         !gained
             && kept_statics(old, new, part, homes).iter().all(same_type)
             && self.continued_signatures(new, part).all(|(was, is, _)| {
-                (was.parameters == is.parameters && was.result == is.result) || !self.is_asked_anew(was)
+                was.captures == is.captures
+                    && ((was.parameters == is.parameters && was.result == is.result) || !self.is_asked_anew(was))
             })
     }
 
@@ -323,14 +328,23 @@ fn harmful<'a>(
     let alive = reach(types, roots.map(|edge| (edge.to, true)), Follow::Everything);
     // What functions are handed by pointer may have been made by anybody. Rust passes references to its own stack all the
     // time, so there a type must also be one that is kept on the heap somewhere.
-    let roots = matched.flat_map(|signature| &signature.edges);
+    let (arguments, parameters): (Vec<Edge>, Vec<Edge>) =
+        matched.flat_map(|signature| &signature.edges).copied().partition(|edge| edge.link == Link::Argument);
+    let roots = parameters.iter();
     let handed = reach(types, roots.map(|edge| (edge.to, edge.link != Link::Value)), Follow::Everything);
     let edges = types.types.values().flat_map(|ty| &ty.edges);
     let roots = edges.filter(|edge| matches!(edge.link, Link::Heap | Link::Implementor)).map(|edge| (edge.to, true));
     let on_heap = reach(types, roots, Follow::Values);
 
+    // Lambdas are handed about on the stack most of the time. Those that are kept are known to somebody by a pointer to what was
+    // made for them.
+    let erased = reach(types, arguments.iter().map(|edge| (edge.to, true)), Follow::Values);
+
     let lives = |key: &TypeKey| {
         let Some(ty) = types.types.get(key) else { return false };
+        if ty.lambda {
+            return alive.contains_key(key) || erased.contains_key(key);
+        }
         ty.coroutine
             || alive.contains_key(key)
             || match handed.get(key) {
@@ -452,6 +466,13 @@ fn difference(was: &Layout, is: &Layout) -> Option<String> {
     }
     differences.truncate(3);
     Some(differences.join(", "))
+}
+
+/// All lambdas of a function have one name, so one that has come to capture what another one does is told by who calls it.
+fn tell_captures(touched: &Touched<'_>, new: &Image, after: &Layouts) -> BTreeSet<String> {
+    let changed = touched.continued_signatures(new, after).filter(|(was, is, _)| was.captures != is.captures);
+    let functions = changed.map(|(_, _, index)| name_of_closures(new.function_name(&new.functions[index])));
+    functions.map(|function| format!("a lambda of `{function}` that may be kept captures something else")).collect()
 }
 
 /// Types of statics compared by name, as they stand: `int` against `unsigned`, another length, another struct.

@@ -9,6 +9,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 mod attribution;
 pub mod bind;
 mod by_family;
+mod closures;
 mod continuity;
 mod detours;
 pub mod entries;
@@ -131,7 +132,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     let mut warnings = Vec::new();
     let mut refusals = Vec::new();
     let matched = || match_functions(lineage, parent, &image, &mut warnings);
-    let (partners, namesakes) = image.hands.both(matched, || homes::namesakes(lineage, parent, &image));
+    let ((partners, misled), namesakes) = image.hands.both(matched, || homes::namesakes(lineage, parent, &image));
     let homes = homes::plan(lineage, parent, &image, &partners, namesakes);
     let decisions = attribution::decide(lineage, parent, &image, &partners, &homes);
     let tls = tls::plan(&image, &homes, &decisions);
@@ -169,8 +170,9 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         return Err(refusals);
     }
 
-    let distinct = users_of_own_state(&image, &homes, &decisions);
-    let differ = || difference(lineage, parent, &image, (&partners, &homes, &distinct), objections);
+    let mut distinct = users_of_own_state(&image, &homes, &decisions);
+    distinct.extend(&misled);
+    let differ = || difference(lineage, parent, &image, (&partners, &homes, &distinct, &misled), objections);
     let (difference, findings) = match objections {
         Objections::Settled => (differ(), guard::Findings::default()),
         _ => {
@@ -323,7 +325,7 @@ fn difference(
     lineage: &Lineage,
     parent: usize,
     image: &Image,
-    (partners, homes, distinct): (&[Option<u32>], &PlannedHomes, &HashSet<u32>),
+    (partners, homes, distinct, misled): (&[Option<u32>], &PlannedHomes, &HashSet<u32>, &HashSet<u32>),
     objections: Objections,
 ) -> Difference {
     let implementers = lineage.implementers(parent);
@@ -356,7 +358,7 @@ fn difference(
             }
             Some(running) => {
                 let content = lineage.content(running);
-                let same = content.is_some() && content == image.contents[index];
+                let same = content.is_some() && content == image.contents[index] && !misled.contains(&(index as u32));
                 let own_storage = distinct.contains(&(index as u32));
                 let storage = lineage.placed(running.generation).storage[running.function as usize];
                 if !same || own_storage || storage != kept_storage[index] {

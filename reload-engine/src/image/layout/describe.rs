@@ -101,12 +101,27 @@ impl<'data> Text<'_, 'data> {
                 AttributeValue::DebugTypesRef(signature) => self.signed(signature),
                 _ => None,
             })
-            .unwrap_or_else(|| "(unnamed)".to_owned())
+            .unwrap_or_else(|| if self.is_lambda(entry) { "{lambda}" } else { "(unnamed)" }.to_owned())
     }
 
     fn own_name(&self, entry: &Entry<'data>) -> Option<String> {
         let text = self.dwarf.attr_string(self.unit, entry.attr_value(DW_AT_name)?).ok()?;
         Some(text.to_string_lossy().into_owned())
+    }
+
+    fn is_lambda(&self, entry: &Entry<'data>) -> bool {
+        let is_called = || {
+            let mut tree = self.unit.entries_tree(Some(entry.offset())).ok()?;
+            let mut children = tree.root().ok()?.children();
+            while let Some(node) = children.next().ok()? {
+                let child = node.entry();
+                if child.tag() == DW_TAG_subprogram && self.own_name(child).as_deref() == Some("operator()") {
+                    return Some(());
+                }
+            }
+            None
+        };
+        is_called().is_some()
     }
 
     /// Name of the type that has a unit of its own under this signature.

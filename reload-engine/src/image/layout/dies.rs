@@ -10,17 +10,18 @@ use gimli::{
         DW_AT_abstract_origin, DW_AT_alignment, DW_AT_bit_size, DW_AT_byte_size, DW_AT_const_value,
         DW_AT_containing_type, DW_AT_count, DW_AT_data_bit_offset, DW_AT_data_member_location, DW_AT_declaration,
         DW_AT_discr_value, DW_AT_encoding, DW_AT_external, DW_AT_language, DW_AT_linkage_name, DW_AT_location,
-        DW_AT_low_pc, DW_AT_name, DW_AT_signature, DW_AT_specification, DW_AT_type, DW_AT_upper_bound,
-        DW_AT_virtuality, DW_AT_vtable_elem_location, DW_LANG_Rust, DW_TAG_array_type, DW_TAG_atomic_type,
-        DW_TAG_base_type, DW_TAG_class_type, DW_TAG_compile_unit, DW_TAG_const_type, DW_TAG_enumeration_type,
-        DW_TAG_enumerator, DW_TAG_formal_parameter, DW_TAG_inheritance, DW_TAG_member, DW_TAG_namespace,
-        DW_TAG_pointer_type, DW_TAG_ptr_to_member_type, DW_TAG_reference_type, DW_TAG_restrict_type,
+        DW_AT_low_pc, DW_AT_name, DW_AT_object_pointer, DW_AT_signature, DW_AT_specification, DW_AT_type,
+        DW_AT_upper_bound, DW_AT_virtuality, DW_AT_vtable_elem_location, DW_LANG_Rust, DW_TAG_array_type,
+        DW_TAG_atomic_type, DW_TAG_base_type, DW_TAG_class_type, DW_TAG_compile_unit, DW_TAG_const_type,
+        DW_TAG_enumeration_type, DW_TAG_enumerator, DW_TAG_formal_parameter, DW_TAG_inheritance, DW_TAG_member,
+        DW_TAG_namespace, DW_TAG_pointer_type, DW_TAG_ptr_to_member_type, DW_TAG_reference_type, DW_TAG_restrict_type,
         DW_TAG_rvalue_reference_type, DW_TAG_structure_type, DW_TAG_subprogram, DW_TAG_subrange_type,
         DW_TAG_subroutine_type, DW_TAG_template_type_parameter, DW_TAG_typedef, DW_TAG_union_type,
         DW_TAG_unspecified_parameters, DW_TAG_unspecified_type, DW_TAG_variable, DW_TAG_variant, DW_TAG_variant_part,
         DW_TAG_volatile_type,
     },
 };
+use memchr::memmem;
 use twox_hash::XxHash3_128;
 
 use super::{
@@ -30,9 +31,12 @@ use super::{
 };
 use crate::model::Vaddr;
 
+/// What a lambda's code is called.
+const CALL: &[u8] = b"operator()";
+
 /// What the name or an attribute says besides its hash.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Flags(u16);
+pub(super) struct Flags(u32);
 
 impl Flags {
     pub const NAMED: Flags = Flags(1);
@@ -57,6 +61,10 @@ impl Flags {
     pub const SIGNED: Flags = Flags(8192);
     /// A function that is not among those asked for, and so has no parameters here.
     pub const UNASKED: Flags = Flags(16384);
+    /// What a C++ lambda captures, or what is made for lambdas.
+    pub const LAMBDA: Flags = Flags(1 << 15);
+    /// A member function with a `this`.
+    pub const METHOD: Flags = Flags(1 << 16);
 
     pub fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
@@ -190,6 +198,13 @@ impl Unit {
                         let name = string(dwarf, &unit, attribute.value());
                         let qualification = || qualification(&mut open, dwarf, &unit);
                         die.note_name(name.slice(), qualification, scope, &mut heap);
+                        if tag == DW_TAG_subprogram && name.slice() == CALL {
+                            let class = scope.die.map(|class| &mut result.dies[class]);
+                            if let Some(class) = class.filter(|class| class.is_unnamed_class()) {
+                                // It has no name that what is in it could be qualified with.
+                                class.note_lambda(scope.name.hash(dwarf, &unit));
+                            }
+                        }
                     }
                     DW_AT_linkage_name if tag == DW_TAG_subprogram && !die.flags.has(Flags::NAMED) => {
                         die.flags.set(Flags::NAMED);
@@ -223,6 +238,7 @@ impl Unit {
                     }
                     DW_AT_declaration => die.flags.set(Flags::DECLARATION),
                     DW_AT_external => die.flags.set(Flags::EXTERNAL),
+                    DW_AT_object_pointer => die.flags.set(Flags::METHOD),
                     DW_AT_virtuality => {
                         die.flags.set(Flags::VIRTUAL);
                         die.extra = mix(die.extra, 1);
@@ -426,6 +442,17 @@ impl Qualified {
 }
 
 impl Die {
+    fn is_unnamed_class(&self) -> bool {
+        matches!(self.tag, DW_TAG_structure_type | DW_TAG_class_type)
+            && !self.flags.has(Flags(Flags::NAMED.0 | Flags::CONTINUES.0))
+    }
+
+    /// All lambdas of one function, whose name's hash this is, have one name, as its closures have in Rust.
+    fn note_lambda(&mut self, function: u64) {
+        self.flags.set(Flags(Flags::NAMED.0 | Flags::LAMBDA.0));
+        self.name = mix(function, hash(b"{lambda}"));
+    }
+
     fn refer(&mut self, base: usize, value: AttributeValue<Reader<'_>>) {
         if let AttributeValue::DebugTypesRef(signature) = value {
             self.flags.set(Flags::SIGNED);
@@ -474,6 +501,10 @@ impl Die {
             }
             DW_TAG_pointer_type if name.starts_with(b"alloc::") => self.flags.set(Flags::HEAP),
             _ => {}
+        }
+        // gcc's name for a lambda among the arguments of a template.
+        if is_aggregate(self.tag) && memmem::find(name, b"<lambda(").is_some() {
+            self.flags.set(Flags::LAMBDA);
         }
     }
 }
@@ -525,7 +556,7 @@ fn is_read(tag: DwTag, attribute: DwAt) -> bool {
     match attribute {
         DW_AT_name => tag != DW_TAG_compile_unit,
         DW_AT_byte_size => tag != DW_TAG_member,
-        DW_AT_linkage_name | DW_AT_low_pc => tag == DW_TAG_subprogram,
+        DW_AT_linkage_name | DW_AT_low_pc | DW_AT_object_pointer => tag == DW_TAG_subprogram,
         DW_AT_location => tag == DW_TAG_variable,
         DW_AT_language
         | DW_AT_type

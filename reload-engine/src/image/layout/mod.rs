@@ -76,6 +76,8 @@ pub struct Type {
     pub rust: bool,
     /// What an `async fn` or block keeps between two polls.
     pub coroutine: bool,
+    /// What the lambdas of a C++ function capture, or what is made for them.
+    pub lambda: bool,
 }
 
 /// A variable with an address of its own.
@@ -104,6 +106,9 @@ pub struct Signature {
     pub parameters: Vec<u64>,
     /// `None`: nothing.
     pub result: Option<u64>,
+    /// What the lambdas capture which its class is made for, if it is virtual or has no `this`.
+    pub captures: u64,
+    /// To what it is handed; by [`Link::Argument`] to what its class is made for, if it is virtual or has no `this`.
     pub edges: Vec<Edge>,
 }
 
@@ -228,6 +233,7 @@ impl Layouts {
             let known = self.types.entry(key).or_default();
             known.rust |= found.rust;
             known.coroutine |= found.coroutine;
+            known.lambda |= found.lambda;
             for shape in found.shapes {
                 if !known.shapes.iter().any(|(hash, _)| *hash == shape.0) {
                     known.shapes.push(shape);

@@ -156,6 +156,16 @@ impl<'a> Entry<'a> {
         })
     }
 
+    /// The class in which a member function is declared.
+    fn class(self) -> Option<Entry<'a>> {
+        if !self.die().flags.has(Flags::DECLARATION) {
+            return None;
+        }
+        let before = (0..self.at).rev().map(|at| Entry { at, ..self });
+        let around = |entry: &Entry<'a>| entry.die().end as usize > self.at && is_aggregate(entry.die().tag);
+        before.into_iter().find(around)
+    }
+
     /// The unnamed structure this typedef gives a name to.
     fn names_the_unnamed(self) -> Option<Entry<'a>> {
         let target = self.target()?;
@@ -197,6 +207,7 @@ impl<'a> Entry<'a> {
         let known = types.entry(key).or_default();
         known.rust |= self.unit.rust;
         known.coroutine |= die.flags.has(Flags::COROUTINE);
+        known.lambda |= die.flags.has(Flags::LAMBDA);
         if !known.shapes.iter().any(|(hash, _)| *hash == shape) {
             known.shapes.push((shape, self.unit.site(die)));
         }
@@ -306,10 +317,22 @@ impl<'a> Entry<'a> {
                 parameters.push(ty);
             }
         }
+        // Whoever has only a pointer to it may get at objects of its class's arguments by it: so does what `std::function` calls.
+        let flags = origin.die().flags;
+        let by_pointer = flags.has(Flags::VIRTUAL) || !flags.has(Flags::METHOD);
+        let class = Some(origin).filter(|_| by_pointer).and_then(Entry::class);
+        let mut captures = 0_u64;
+        let arguments = class.into_iter().flat_map(Entry::children);
+        for argument in arguments.filter(|child| child.die().tag == DW_TAG_template_type_parameter) {
+            argument.follow_target(Link::Argument, 0, &mut edges);
+            if let Some(lambda) = argument.target().filter(|ty| ty.die().flags.has(Flags::LAMBDA)) {
+                captures = mix(captures, lambda.shape(0, &mut Vec::new()));
+            }
+        }
         let result = origin.follow_target(Link::Value, 0, &mut Vec::new());
         let result = (result != VOID).then_some(result);
         edges.sort_unstable();
         edges.dedup();
-        Signature { address: Vaddr(self.die().number), rust: self.unit.rust, parameters, result, edges }
+        Signature { address: Vaddr(self.die().number), rust: self.unit.rust, parameters, result, captures, edges }
     }
 }

@@ -1,0 +1,236 @@
+//! Closures and lambdas, which compilers number: one more among them, and a name that stayed means another one.
+//!
+//! Where some of a family came or went, those with the same content are paired; the others are new, and those before them keep
+//! their old code. C++ and Rust's newer mangling scheme say in a name which closures a function is made for. The older scheme does
+//! not: there what nothing but the closures' own function leads to, and what leads to a renumbered closure, is made for it.
+
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+
+use super::{continuity::partnered, lineage::Lineage};
+use crate::image::{
+    Content, Image, MARKS_OF_CLOSURES, NameKey, Referrer, closure_family, demangle, is_closure, name_of_closures,
+    names_closures, referrers_of_each,
+};
+
+/// Mends what pairing by name says of closures. The functions that continue others and whose code, as it stands, means other
+/// functions than the same code did before: by a name that is another's now.
+pub fn pair_renumbered(
+    lineage: &Lineage,
+    parent: usize,
+    image: &Image,
+    partners: &mut [Option<u32>],
+    warnings: &mut Vec<String>,
+) -> HashSet<u32> {
+    let old = lineage.placed(parent);
+    if ![&*old.image, image].iter().any(|image| image.names_contain(&MARKS_OF_CLOSURES)) {
+        return HashSet::new();
+    }
+    if !lineage.families().is_any_renamed() && !concerns_closures(lineage, parent, image, partners) {
+        return HashSet::new();
+    }
+    let (was, is) = (Closures::of(&old.image), Closures::of(image));
+    pair_by_present_name(lineage, parent, (&was, &is), image, partners);
+    let affected = affected(lineage, parent, (&was, &is), image, partners);
+    if affected.is_empty() {
+        return HashSet::new();
+    }
+    let by_name = partners.to_vec();
+    pair_by_content(&old.families, &old.image, (&was, &is), image, &affected, partners);
+    let lost = lost(&old.families, (&was, &is), (&old.image, image), &affected, partners);
+    warnings.extend(lost.into_iter().map(|name| {
+        format!("the closures of `{name}` were renumbered; closure objects that exist already keep their old code")
+    }));
+
+    let renumbered = |function: &u32| {
+        let before = by_name[*function as usize];
+        before.is_some() && partners[*function as usize] != before
+    };
+    let mut misnamed: HashSet<u32> = is.all.iter().map(|(function, _)| *function).filter(renumbered).collect();
+    let instance = |function: &u32| lineage.instance(by_name[*function as usize]?, parent).map(|was| was.function);
+    let before: HashSet<u32> = misnamed.iter().filter_map(instance).collect();
+    let (made, made_before) = (made_for(image, &misnamed, &affected), made_for(&old.image, &before, &affected));
+    for function in made {
+        let name = image.function_name(&image.functions[function as usize]);
+        if names_closures(name) || instance(&function).is_none_or(|was| made_before.contains(&was)) {
+            partners[function as usize] = None;
+            misnamed.insert(function);
+        }
+    }
+    let referrers = referrers_of_each(image, &misnamed).into_values().flatten();
+    let functions = referrers.filter_map(|referrer| match referrer {
+        Referrer::Function(function) => Some(function),
+        Referrer::Static => None,
+    });
+    functions.filter(|function| partners[*function as usize].is_some()).collect()
+}
+
+/// Whether any closure came, went or changed. Most edits are to others.
+fn concerns_closures(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<u32>]) -> bool {
+    let old = lineage.placed(parent);
+    let partnered = partnered(lineage, partners);
+    let is_closure =
+        |image: &Image, index: usize| closure_family(image.function_name(&image.functions[index])).is_some();
+    let differs = |index: &usize| {
+        let same = |family| lineage.content(lineage.newest(family)) == image.contents[*index];
+        !partners[*index].is_some_and(same)
+    };
+    (0..image.functions.len()).filter(differs).any(|index| is_closure(image, index))
+        || (0..old.image.functions.len())
+            .filter(|index| !partnered[old.families[*index] as usize])
+            .any(|index| is_closure(&old.image, index))
+}
+
+/// The functions of a file that are closures or made for such, each with its family.
+struct Closures {
+    all: Vec<(u32, String)>,
+}
+
+impl Closures {
+    fn of(image: &Image) -> Closures {
+        let family = |(index, function)| Some((index, closure_family(image.function_name(function))?));
+        Closures { all: (0..).zip(&image.functions).filter_map(family).collect() }
+    }
+}
+
+/// What a closure was called in the running file counts, and not what its first instance was.
+fn pair_by_present_name(
+    lineage: &Lineage,
+    parent: usize,
+    (was, is): (&Closures, &Closures),
+    image: &Image,
+    partners: &mut [Option<u32>],
+) {
+    let old = lineage.placed(parent);
+    let mut named: HashMap<NameKey, Option<u32>> = HashMap::with_capacity(was.all.len());
+    for (function, _) in &was.all {
+        let family = old.families[*function as usize];
+        let key = old.image.identities()[*function as usize].key;
+        // Of several nothing is said here.
+        named.entry(key).and_modify(|known| *known = None).or_insert(Some(family));
+    }
+    for (function, _) in &is.all {
+        let partner = &mut partners[*function as usize];
+        match named.get(&image.identities()[*function as usize].key) {
+            Some(Some(family)) => *partner = Some(*family),
+            Some(None) => {}
+            // It runs under another name.
+            None => *partner = partner.filter(|family| lineage.instance(*family, parent).is_none()),
+        }
+    }
+}
+
+/// The families of which some came or went, or changed into another one of theirs.
+fn affected(
+    lineage: &Lineage,
+    parent: usize,
+    (was, is): (&Closures, &Closures),
+    image: &Image,
+    partners: &[Option<u32>],
+) -> HashSet<String> {
+    let old = lineage.placed(parent);
+    let partnered = partnered(lineage, partners);
+    let gone = was.all.iter().filter(|(function, _)| !partnered[old.families[*function as usize] as usize]);
+    let came = is.all.iter().filter(|(function, _)| partners[*function as usize].is_none());
+    let mut affected: HashSet<String> = gone.chain(came).map(|(_, of)| of.clone()).collect();
+    let contents: HashSet<(&str, Content)> = (was.all.iter())
+        .filter_map(|(function, of)| Some((of.as_str(), old.image.contents[*function as usize]?)))
+        .collect();
+    let changed = is.all.iter().filter(|(function, of)| {
+        let content = image.contents[*function as usize];
+        let was = partners[*function as usize].map(|family| lineage.content(lineage.newest(family)));
+        was.is_some_and(|was| was != content) && content.is_some_and(|content| contents.contains(&(of, content)))
+    });
+    affected.extend(changed.map(|(_, of)| of.clone()));
+    affected
+}
+
+/// Those of the affected families, where only one has the content.
+fn pair_by_content(
+    families: &[u32],
+    old: &Image,
+    (was, is): (&Closures, &Closures),
+    image: &Image,
+    affected: &HashSet<String>,
+    partners: &mut [Option<u32>],
+) {
+    let mut by_content: HashMap<(&str, Content), Vec<u32>> = HashMap::new();
+    for (function, of) in &was.all {
+        if let Some(content) = old.contents[*function as usize] {
+            by_content.entry((of, content)).or_default().push(families[*function as usize]);
+        }
+    }
+    for (function, of) in is.all.iter().filter(|(_, of)| affected.contains(of)) {
+        let content = image.contents[*function as usize];
+        let same = content.and_then(|content| by_content.get_mut(&(of.as_str(), content)));
+        partners[*function as usize] = same.filter(|families| families.len() == 1).and_then(Vec::pop);
+    }
+}
+
+/// Whose closures, as a programmer calls the function, nobody continues although there are new ones that may. Of what was made for
+/// a closure nothing is told beside the closure itself.
+fn lost(
+    families: &[u32],
+    (was, is): (&Closures, &Closures),
+    (old, image): (&Image, &Image),
+    affected: &HashSet<String>,
+    partners: &[Option<u32>],
+) -> Vec<String> {
+    fn name<'a>(image: &'a Image, function: &u32) -> &'a str {
+        image.function_name(&image.functions[*function as usize])
+    }
+    let inlined = !was.all.iter().any(|(function, _)| is_closure(name(old, function)));
+    let told = |name: &str| inlined || is_closure(name);
+    let continued: HashSet<u32> = is.all.iter().filter_map(|(function, _)| partners[*function as usize]).collect();
+    let lost = was.all.iter().filter(|(function, of)| {
+        affected.contains(of) && !continued.contains(&families[*function as usize]) && told(name(old, function))
+    });
+    let lost: HashSet<&String> = lost.map(|(_, of)| of).collect();
+    let new = is.all.iter().filter(|(function, of)| partners[*function as usize].is_none() && lost.contains(of));
+    let mut names: Vec<String> = new.map(|(function, _)| name_of_closures(name(image, function))).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// The functions that lead to one of these closures and were made for such: as their names say, or since nothing else leads to
+/// them than what was, closures of the family and the functions that these stand in.
+fn made_for(image: &Image, closures: &HashSet<u32>, affected: &HashSet<String>) -> HashSet<u32> {
+    let name = |function: u32| image.function_name(&image.functions[function as usize]);
+    let is_origin = |function: u32| {
+        let of_family = closure_family(name(function)).is_some_and(|of| affected.contains(&of));
+        (of_family && !names_closures(name(function))) || affected.contains(&demangle(name(function)))
+    };
+    let mut referrers: HashMap<u32, Vec<Referrer>> = HashMap::new();
+    let mut made: HashSet<u32> = HashSet::new();
+    let mut next: HashSet<u32> = closures.clone();
+    while !next.is_empty() {
+        let found = referrers_of_each(image, &next);
+        let functions = found.values().flatten().filter_map(|referrer| match referrer {
+            Referrer::Function(function) => Some(*function),
+            Referrer::Static => None,
+        });
+        let is_new = |function: &u32| !made.contains(function) && !closures.contains(function) && !is_origin(*function);
+        next = functions.filter(is_new).collect();
+        made.extend(&next);
+        referrers.extend(found);
+    }
+    loop {
+        let known = |referrer: &Referrer| match referrer {
+            Referrer::Function(function) => made.contains(function) || is_origin(*function),
+            Referrer::Static => false,
+        };
+        // Others may lead to what nothing here does.
+        let is_private = |of: &u32| {
+            let exported = image.tables.exports.contains(&image.functions[*of as usize].address);
+            !exported && referrers.get(of).is_some_and(|all| all.iter().all(known))
+        };
+        let others: Vec<u32> =
+            made.iter().copied().filter(|of| !names_closures(name(*of)) && !is_private(of)).collect();
+        if others.is_empty() {
+            return made;
+        }
+        others.iter().for_each(|function| {
+            made.remove(function);
+        });
+    }
+}
