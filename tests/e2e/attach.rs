@@ -4,7 +4,9 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{BufRead, BufReader},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use reload_tests::{
@@ -278,6 +280,22 @@ fn program_that_becomes_another_is_attached_again_with_its_marks() {
     wait_for("the second program", || attached("host"));
     assert_eq!(target.ask(&format!("open {}", greek.installed.display())), "ok");
     assert_eq!(target.module(Greek::NAME)["mark"], "reload");
+}
+
+#[test]
+fn watch_ends_with_its_target() {
+    let room = Room::new();
+    let target = Stranger::ready(&room, host(&room, "host"), &[]);
+    let mut watch = room.dashboard();
+    watch.args(["watch", "--json", "--pid", &target.pid().to_string()]).stdout(Stdio::piped());
+    let mut watch = Running(watch.spawn().expect("the binary runs"));
+    let mut lines = BufReader::new(watch.0.stdout.take().expect("piped")).lines();
+    assert!(lines.next().is_some_and(|line| line.is_ok_and(|line| line.contains("attached"))));
+    // Longer it looks for another program in the same process: only for as long as there is one.
+    const AT_ONCE: Duration = Duration::from_secs(2);
+    process::end(target.pid());
+    let status = deadline::until(AT_ONCE, || watch.0.try_wait().expect("our child"));
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
 }
 
 /// Every one of its threads makes further rounds.

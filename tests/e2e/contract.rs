@@ -14,7 +14,7 @@ use reload_tests::{
     dashboard::{Launched, Room, Running, receipts, told},
     deadline::{self, PATIENCE, wait_for},
     greek::{Greek, greek_target, host},
-    install,
+    install, process,
     toolchain::{self, Library},
 };
 use serde_json::Value;
@@ -240,6 +240,46 @@ fn watch_prints_one_event_per_line() {
     assert_eq!(target.finish(), Some(0));
     let status = wait_for("the end of `watch` after its target's", || watch.0.try_wait().expect("our child"));
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn auto_mode_is_on_until_the_last_watch_ends() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let mut target = greek_target(&room, &greek);
+    let mode = |wanted: &'static str| {
+        wait_for(wanted, || (target.list()["mode"] == wanted).then_some(()));
+    };
+    let watch = || {
+        let mut watch = room.dashboard();
+        watch.args(["watch", "--json", "--pid", &target.pid.to_string()]).stdout(Stdio::piped());
+        let mut watch = Running(watch.spawn().expect("the binary runs"));
+        let mut lines = BufReader::new(watch.0.stdout.take().expect("piped")).lines();
+        let line = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("\"attached\"")));
+        assert!(line.is_some(), "it ended: {:?}", watch.0.try_wait());
+        (watch, lines)
+    };
+    let (first, _first_lines) = watch();
+    mode("all");
+    let (mut second, mut lines) = watch();
+    let end = |mut watch: Running| {
+        process::signal(watch.pid(), libc::SIGINT);
+        wait_for("the watch to end", || watch.0.try_wait().expect("our child"))
+    };
+    assert_eq!(end(first).code(), Some(0));
+    mode("all");
+    greek.install(2);
+    let reloaded = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("\"reloaded\"")));
+    assert!(reloaded.is_some(), "it ended: {:?}", second.0.try_wait());
+    assert_eq!(end(second).code(), Some(0));
+    mode("off");
+    // What the user has switched on stays on.
+    target.done(&["mode", "all"]);
+    let (third, _third_lines) = watch();
+    assert_eq!(end(third).code(), Some(0));
+    mode("all");
+    assert_eq!(target.ask("call together 0"), "222");
+    assert_eq!(target.finish(), Some(0));
 }
 
 #[test]

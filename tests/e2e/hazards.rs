@@ -5,7 +5,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -13,11 +13,12 @@ use std::{
 
 use reload_tests::{
     dashboard::{Launched, Room, Running, told},
-    deadline::{self, PATIENCE},
+    deadline::{self, PATIENCE, wait_for},
     greek::{Greek, greek_target, host},
     hammer::{hammered, stamped, stamps},
     install, process,
     skip::{is_root, skip},
+    toolchain,
 };
 use serde_json::Value;
 
@@ -288,6 +289,26 @@ fn exit_status_and_signals_are_the_targets() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "out\n");
     assert!(String::from_utf8_lossy(&output.stderr).contains("err\n"), "{}", told(&output));
     assert_eq!(room.leftovers(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn target_that_a_constructor_ends_is_told_of() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 1);
+    let mut target = greek_target(&room, &greek);
+    target.event("shielded", |event| event["module"] == Greek::NAME);
+    let (source, built) = (room.path().join("ends.c"), room.path().join("built/ends.so"));
+    let greek_source = toolchain::hosts().join("greek.c");
+    let constructor = "__attribute__((constructor)) static void end(void) { *(volatile int *)8 = 1; }";
+    fs::write(&source, format!("#include \"{}\"\n{constructor}\n", greek_source.display())).expect("the room is ours");
+    toolchain::run(Command::new("gcc").args(["-g", "-shared", "-fPIC", "-DVERSION=2", "-o"]).args([&built, &source]));
+    install::by_rename(&built, &greek.installed);
+    let output = target.verb(&["reload", Greek::NAME]);
+    let told = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("the target ended while libgreek.so was reloaded"), "{told}");
+    assert!(!told.contains("untouched"), "{told}");
+    wait_for("the dashboard's end", || target.dashboard.0.try_wait().expect("our child"));
 }
 
 #[test]

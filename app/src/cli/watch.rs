@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::{File, TryLockError},
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -29,9 +30,39 @@ const LOOK: Duration = Duration::from_millis(500);
 /// A process that is looked after.
 struct Member {
     orders: Sender<Order>,
-    /// As it was found, once that is known.
-    mode: Option<Mode>,
+    /// Whether auto mode is on only for as long as somebody watches, once that is known.
+    mode: Option<OnFor>,
     snapshot: Option<Arc<Snapshot>>,
+}
+
+/// For how long a target's auto mode is on.
+enum OnFor {
+    /// Somebody else has switched it on.
+    Good,
+    Watches(Watches),
+}
+
+/// Whoever watches a process that would not be in auto mode otherwise: each has a shared lock of one of its folders in `/proc`, so
+/// that the last one knows that it is.
+struct Watches {
+    folder: Option<File>,
+}
+
+impl Watches {
+    fn of(pid: u32) -> Watches {
+        Watches { folder: File::open(format!("/proc/{pid}/task")).ok() }
+    }
+
+    /// Whether there are others.
+    fn others(&self) -> bool {
+        self.folder.as_ref().is_some_and(|folder| matches!(folder.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
+    fn join(self) -> Watches {
+        // Without a lock others may end what this one relies on.
+        let _ = self.folder.as_ref().map(File::try_lock_shared);
+        self
+    }
 }
 
 /// What the user had decided about a program that has ended.
@@ -137,7 +168,9 @@ impl Watch {
         }
         let Some(member) = self.members.get_mut(&pid) else { return Ok(Next::GoOn) };
         if member.mode.is_none() {
-            member.mode = Some(snapshot.mode);
+            let watches = Watches::of(pid);
+            let on_for_watches = snapshot.mode == Mode::Off || watches.others();
+            member.mode = Some(if on_for_watches { OnFor::Watches(watches.join()) } else { OnFor::Good });
             if snapshot.connection == Connection::Detached {
                 order(&member.orders, Command::Attach);
             }
@@ -200,9 +233,10 @@ impl Watch {
         let _ = self.lines.event(SystemTime::now(), &Event::Notice { message });
     }
 
-    /// What was switched on for as long as this runs is switched off again.
+    /// What was switched on for as long as this runs is switched off again, unless others watch.
     fn end(&mut self) {
-        for member in self.members.values().filter(|member| member.mode == Some(Mode::Off)) {
+        let is_last = |member: &&Member| matches!(&member.mode, Some(OnFor::Watches(watches)) if !watches.others());
+        for member in self.members.values().filter(is_last) {
             let (reply, done) = crossbeam_channel::bounded(1);
             let order = Order { command: Command::SetMode(Mode::Off), reply: Some(reply) };
             if member.orders.send(order).is_ok() {

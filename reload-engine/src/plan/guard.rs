@@ -72,7 +72,8 @@ pub fn check<M: Iterator<Item = (usize, usize)>>(
     }
     for (was, is, index) in touched.continued_signatures(new, after).filter(|(was, ..)| touched.is_asked_anew(was)) {
         let name = || demangle(new.function_name(&new.functions[index]));
-        let same = was.parameters == is.parameters;
+        // What is passed on top is looked at by nobody (psABI 3.2.3), and taken away by who has passed it.
+        let same = was.parameters.starts_with(&is.parameters);
         if !same && is.parameters.starts_with(&was.parameters) {
             findings.warnings.push(format!(
                 "`{}` takes more parameters than it did: callers outside the library do not pass them",
@@ -299,7 +300,10 @@ fn kept_statics<'a>(old: &'a Image, new: &'a Image, after: &'a Layouts, homes: &
         let continued = if variable.thread_local { thread_local(variable) } else { object(variable) };
         let (object, before) = continued.filter(|(object, _)| object.address == variable.address)?;
         let old = old.layouts().variables_at(variable.thread_local, before);
-        (!old.is_empty()).then(|| Kept { name: new.object_name(object), old, new: variable })
+        // A thread-local that the linker has discarded is described as if it lay at the beginning of the block.
+        let here = after.variables_at(variable.thread_local, variable.address);
+        let same = here.iter().find(|here| old.iter().any(|old| old.ty == here.ty));
+        (!old.is_empty()).then(|| Kept { name: new.object_name(object), old, new: same.unwrap_or(variable) })
     };
     after.variables().iter().filter_map(kept).collect()
 }

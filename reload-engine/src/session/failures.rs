@@ -1,10 +1,15 @@
 //! From an error to what the user reads: the outcome, the stage, a trace that ends with what runs now and what to do.
 
-use std::{path::Path, time::SystemTime};
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
 
 use crate::{
     error::Error,
     model::{Failure, Generation, Outcome, Receipt, Stage, file_name},
+    target::process::is_alive,
 };
 
 /// The receipt of an attempt on `module` that led to `error`; `generation` still runs. `store` is the target's folder.
@@ -28,12 +33,35 @@ pub fn receipt(
     if let Error::Adapter { trace: told, .. } = error {
         trace.extend(told.iter().cloned());
     }
-    trace.push(format!("generation {generation} of {} is still running, untouched", file_name(module)));
-    trace.push(remedy(error, stage));
+    if has_ended(error) {
+        trace.insert(0, format!("the target ended while {} was reloaded", file_name(module)));
+        trace.push(
+            "what the new file runs when it is loaded may have done that: constructors, or an extension's `PyInit`"
+                .into(),
+        );
+        trace.push("start the target again".into());
+    } else {
+        trace.push(format!("generation {generation} of {} is still running, untouched", file_name(module)));
+        trace.push(remedy(error, stage));
+    }
     Receipt {
-        failure: Some(Failure { stage, message: error.to_string(), trace, mtime }),
+        failure: Some(Failure { stage, message: trace[0].clone(), trace, mtime }),
         ..Receipt::empty(file_name(module), outcome, generation)
     }
+}
+
+/// Whether the target is gone. The agent hangs up a moment before the process is seen to have ended.
+fn has_ended(error: &Error) -> bool {
+    const MOMENT: Duration = Duration::from_millis(200);
+    let Error::LinkLost { pid, .. } = error else { return false };
+    let deadline = Instant::now() + MOMENT;
+    while is_alive(*pid) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(MOMENT / 100);
+    }
+    true
 }
 
 /// Whether the attempt says nothing about the file: it may be tried again without a change.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, thread, time::SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use serde::Serialize;
 
 use crate::{
@@ -197,7 +197,7 @@ impl Session {
     /// # Errors
     /// There is no such process, the agent cannot be brought into it, or it belongs to somebody else.
     pub fn open(pid: u32, wake: impl Fn() + Send + 'static) -> Result<Session> {
-        Session::start(attach::link(pid)?, Role::Follower, never(), wake)
+        Session::start(attach::link(pid)?, Role::Follower, None, wake)
     }
 
     /// Opens a session that only carries out orders, beside whoever else looks after the target.
@@ -205,7 +205,7 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub fn visit(pid: u32) -> Result<Session> {
-        Session::start(attach::link(pid)?, Role::Visitor, never(), || ())
+        Session::start(attach::link(pid)?, Role::Visitor, None, || ())
     }
 
     /// As [`Session::open`] for a child of this process, whose exit status will come through `exit`.
@@ -213,13 +213,13 @@ impl Session {
     /// # Errors
     /// The child has ended already, or its agent is lost.
     pub fn adopt(link: AgentLink, exit: Receiver<Option<i32>>, wake: impl Fn() + Send + 'static) -> Result<Session> {
-        Session::start(link, Role::Follower, exit, wake)
+        Session::start(link, Role::Follower, Some(exit), wake)
     }
 
     fn start(
         link: AgentLink,
         role: Role,
-        exit: Receiver<Option<i32>>,
+        exit: Option<Receiver<Option<i32>>>,
         wake: impl Fn() + Send + 'static,
     ) -> Result<Session> {
         let (orders, incoming) = bounded(WAITING_ORDERS);
@@ -229,7 +229,7 @@ impl Session {
         let worker = Worker::start(link, role, progress.clone(), outgoing, Box::new(wake))?;
         thread::Builder::new()
             .name(format!("session {pid}"))
-            .spawn(move || worker.run(&incoming, &exit))
+            .spawn(move || worker.run(&incoming, exit.as_ref()))
             .map_err(|source| Error::Launch { command: "the session's thread".into(), source })?;
         Ok(Session { orders, updates, progress })
     }

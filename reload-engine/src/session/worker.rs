@@ -192,8 +192,8 @@ impl Worker {
         self.tell(Event::Attached { pid, name, exe, modules: self.modules.len() });
     }
 
-    /// Runs until it is closed.
-    pub fn run(mut self, orders: &Receiver<Order>, exit: &Receiver<Option<i32>>) {
+    /// Runs until it is closed. Through `exit` comes the status of a target whose parent tells it.
+    pub fn run(mut self, orders: &Receiver<Order>, exit: Option<&Receiver<Option<i32>>>) {
         self.reconsider();
         let nothing = never();
         let no_status = never();
@@ -207,8 +207,9 @@ impl Worker {
             let notice = select.recv(&notices);
             let touched = select.recv(if ended { &nothing } else { &wake });
             // Once the status is there, its channel is closed, which is no news: the end is told once.
-            let exit = if ended { &no_status } else { exit };
-            let exited = select.recv(exit);
+            let exit = exit.filter(|_| !ended);
+            let status = exit.unwrap_or(&no_status);
+            let exited = select.recv(status);
             let deadline = if ended { Instant::now() + LISTING_PACE } else { self.deadline() };
             match select.ready_deadline(deadline) {
                 Ok(ready) if ready == order => match orders.try_recv() {
@@ -230,11 +231,11 @@ impl Worker {
                     self.take_touched();
                 }
                 Ok(ready) if ready == exited => {
-                    if let Ok(status) = exit.try_recv() {
+                    if let Ok(status) = status.try_recv() {
                         self.exited(status);
                     } else {
                         // The parent has given up on the status; the pid tells the rest.
-                        self.link_ended(&never());
+                        self.link_ended(None);
                     }
                 }
                 Ok(_) => {}
@@ -296,7 +297,7 @@ impl Worker {
     }
 
     /// Does what is due by the clock.
-    fn keep_pace(&mut self, exit: &Receiver<Option<i32>>) {
+    fn keep_pace(&mut self, exit: Option<&Receiver<Option<i32>>>) {
         let now = Instant::now();
         for index in 0..self.modules.len() {
             // An attempt may take up a change of the list of modules.
@@ -426,15 +427,15 @@ impl Worker {
     }
 
     /// The agent hung up: the target has ended, or has become another program.
-    fn link_ended(&mut self, exit: &Receiver<Option<i32>>) {
+    fn link_ended(&mut self, exit: Option<&Receiver<Option<i32>>>) {
         let deadline = Instant::now() + RECONNECT_PATIENCE;
         loop {
-            if let Ok(status) = exit.try_recv() {
+            if let Some(Ok(status)) = exit.map(Receiver::try_recv) {
                 return self.exited(status);
             }
             if !is_alive(self.pid) {
                 // A parent's wait gives the status a moment after the end.
-                return self.exited(exit.recv_deadline(deadline).unwrap_or(None));
+                return self.exited(exit.and_then(|exit| exit.recv_deadline(deadline).ok()).flatten());
             }
             match self.find_agent(deadline).and_then(|link| self.start_again(link)) {
                 Ok(()) => return,
