@@ -345,7 +345,8 @@ impl Engine {
         let clock = Clock::start();
         let mut helper = self.take_helper()?;
         let transaction = Transaction { replacements, ..Transaction::default() };
-        link.begin(revision)?;
+        // The agent covers no other file's mapping.
+        link.begin_anyway(revision)?;
         let go = || {
             helper.prepare(link);
             let staged = link.stage(transaction)?;

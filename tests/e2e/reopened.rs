@@ -1,6 +1,6 @@
 //! Targets that close a library and open it again by themselves: what was known of it belongs to a former life.
 
-use std::{io::Read, process::Stdio};
+use std::{fs, io::Read, process::Stdio};
 
 use reload_tests::{
     dashboard::{Room, Running},
@@ -86,5 +86,25 @@ fn program_that_reopens_its_library_when_the_file_changes() {
     greek.install(1);
     target.ask_until("call together 0", "111");
     assert_eq!(target.count("failed", Greek::NAME), 0, "{:#?}", target.events());
+    assert_eq!(target.finish(), Some(0));
+}
+
+/// Another library comes and goes faster than a reload is done: that concerns this one's reload not.
+#[test]
+fn program_that_closes_another_library_all_the_time() {
+    let room = Room::new();
+    let greek = Greek::new(&room, 3);
+    let mut target = greek_target(&room, &greek);
+    target.event("shielded", |event| event["module"] == Greek::NAME);
+    let other = room.path().join("libother.so");
+    fs::copy(&greek.versions[2], &other).expect("the room is ours");
+    assert_eq!(target.ask(&format!("churn {}", other.display())), "ok");
+    target.done(&["mode", "all"]);
+    greek.install(2);
+    target.ask_until("call together 0", "222");
+    greek.install(3);
+    target.ask_until("call together 0", "333");
+    target.done(&["rollback", Greek::NAME]);
+    assert_eq!(target.ask("call together 0"), "222");
     assert_eq!(target.finish(), Some(0));
 }

@@ -2,6 +2,7 @@
  * one line. It knows nothing of the libraries but the shape `long f(long)`, so that every case can share it.
  *
  *   open PATH / close    dlopen / dlclose of the one opened last      ok
+ *   churn PATH           dlopen and dlclose without end, on a thread  ok
  *   call F X             F(X), looked up by name                      the result
  *   text F X             F(X) that returns a string                   the string
  *   hold F / held X      keeps a pointer to F / calls it              ok / the result
@@ -53,6 +54,16 @@ static void *find(const char *name) {
     for (int i = 0; !found && i < library_count; i++)
         found = dlsym(libraries[i], name);
     return found;
+}
+
+static void *churn(void *path) {
+    for (;;) {
+        void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+        if (library)
+            dlclose(library);
+        usleep(100);
+    }
+    return NULL;
 }
 
 static void *call_without_end(void *f) {
@@ -139,6 +150,11 @@ static void carry_out(char *line, char *answer) {
         if (library)
             libraries[library_count++] = library;
         snprintf(answer, LINE, library ? "ok" : "error %s", library ? "" : dlerror());
+    } else if (IS("churn")) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, churn, strdup(name));
+        pthread_detach(thread);
+        snprintf(answer, LINE, "ok");
     } else if (IS("close")) {
         int error = library_count ? dlclose(libraries[--library_count]) : -1;
         snprintf(answer, LINE, error ? "error" : "ok");

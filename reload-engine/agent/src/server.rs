@@ -350,7 +350,7 @@ impl Server {
                 let number = self.next_transaction;
                 match self.owned(id) {
                     Err(reply) => reply,
-                    Ok(owner) if owner.closed != modules::closed() => Reply::Closed,
+                    Ok(owner) if !owner.is_up_to_date() => Reply::Closed,
                     Ok(owner) => match Staged::prepare(number, transaction, &passed) {
                         Err(message) => Reply::Failed { message },
                         Ok(staged) => {
@@ -427,6 +427,9 @@ impl Server {
 
     fn finish_errands(&mut self) {
         while let Some((id, reply)) = self.errands.finished() {
+            if let Ok(owner) = self.owned(id) {
+                owner.forgive_closing();
+            }
             self.reply(id, reply);
         }
     }

@@ -53,9 +53,9 @@ pub enum Request {
     /// while another connection holds the right of [`Request::Begin`]: its commit changes the ledger too.
     SetLedger { expected: u64, parts: Vec<Part> },
     /// Takes the exclusive right to load and stage, if the ledger's revision is still `expected` and no module was closed
-    /// since [`Reply::Modules`] told `closed`. Ends with [`Request::End`] or the connection. `Load`, `Bind`, `SafePoint`,
-    /// `Call` and `Stage` need it.
-    Begin { expected: u64, closed: u64 },
+    /// since [`Reply::Modules`] told `closed`, until the commit; `None`: whatever was. Ends with [`Request::End`] or the
+    /// connection. `Load`, `Bind`, `SafePoint`, `Call` and `Stage` need it.
+    Begin { expected: u64, closed: Option<u64> },
     /// Gives that right back; a shadow loaded but not committed is closed again.
     End,
     /// Reserves address space (`PROT_NONE`) of `size` bytes, wholly within 1 GiB of `near`, for later shadows;

@@ -111,7 +111,7 @@ pub enum Verdict {
 impl Worker {
     /// Reads the link map again and takes up what came and went.
     pub fn list_modules(&mut self) -> Result<()> {
-        self.outlived = false;
+        self.listing_outdated = false;
         self.pages = self.vitals.size_in_pages().map_err(|_| Error::NoSuchProcess { pid: self.pid })?;
         let loaded = self.link.take_stock()?;
         let mappings = maps::read(self.pid)?;
@@ -250,8 +250,9 @@ impl Worker {
         if self.lies_in_store(file) || stamp(&record.file).is_ok_and(|copy| copy.inode == file.inode) {
             return false;
         }
-        // What has been made independent of its file stays so for life.
-        if self.record.module(mapped.path).is_some_and(|ledger| ledger.shield.is_some()) {
+        // What has been made independent of its file stays so for life: this was opened from there since.
+        let from_there = std::fs::canonicalize(mapped.path).map_or(file.path == mapped.path, |path| path == file.path);
+        if from_there && self.record.module(mapped.path).is_some_and(|ledger| ledger.shield.is_some()) {
             return true;
         }
         if file.deleted || file.inode == record.stamp.inode {

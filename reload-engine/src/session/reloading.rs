@@ -57,7 +57,8 @@ impl Worker {
     /// Reloads whatever the mode says after something else than a file changed: the mode itself, a mark, the attachment.
     pub fn reconsider(&mut self) {
         for index in 0..self.modules.len() {
-            if self.reloads_by_itself()
+            if !self.listing_outdated
+                && self.reloads_by_itself()
                 && self.modules[index].look.due().is_none()
                 && self.decision(self.auto(), index) == Decision::Reload
             {
@@ -112,18 +113,25 @@ impl Worker {
     fn reload_one(&mut self, path: &Path, verdict: Option<Verdict>, trigger: Trigger, force: bool) -> Receipt {
         let mut verdict = verdict;
         loop {
-            let Some(index) = self.modules.iter().position(|module| module.path == path) else {
+            let Some(index) = self.position(path) else {
                 let closed = Receipt::empty(file_name(path), Outcome::Skipped, Generation(0));
                 return with_warning(closed, "the target has closed it");
             };
-            let receipt = self.reload_as_it_is(index, verdict, trigger, force);
-            if !self.outlived {
+            if self.modules[index].disk == Disk::Unseen {
+                // Of another life than the verdict, if there was one.
+                verdict = self.settle(&[index], false).pop().map(|(_, verdict)| verdict);
+            }
+            let receipt = self.reload_as_it_is(index, verdict.take(), trigger, force);
+            if !self.listing_outdated {
+                self.closed_again = 0;
                 return receipt;
             }
             self.relist();
-            let again = self.modules.iter().position(|module| module.path == path);
-            verdict = again.and_then(|index| self.settle(&[index], false).pop()).map(|(_, verdict)| verdict);
         }
+    }
+
+    fn position(&self, path: &Path) -> Option<usize> {
+        self.modules.iter().position(|module| module.path == path)
     }
 
     fn reload_as_it_is(&mut self, index: usize, verdict: Option<Verdict>, trigger: Trigger, force: bool) -> Receipt {
@@ -217,9 +225,11 @@ impl Worker {
         let result = self.carry_out(index, found, force);
         self.modules[index].reloading = false;
         self.dirty = true;
-        let closed = matches!(result, Err(Error::ModuleClosed { .. }));
-        self.closed_again = if closed { self.closed_again + 1 } else { 0 };
-        self.outlived |= closed && self.closed_again < CLOSED_AGAIN;
+        if let Err(error @ Error::ModuleClosed { .. }) = &result {
+            let message = format!("{name}: begun again: {error}");
+            self.tell(Event::Notice { message });
+            self.note_closing();
+        }
         match result {
             Ok(receipt) => {
                 self.tell_finished(&receipt);
@@ -236,13 +246,19 @@ impl Worker {
                     let status = if receipt.outcome == Outcome::Refused { Status::Refused } else { Status::Failed };
                     self.reject(index, Rejected { stamp, content, status, failure: receipt.failure.clone() }, &receipt);
                 }
-                if !self.outlived {
+                if !self.listing_outdated {
                     self.tell_finished(&receipt);
                 }
                 self.lost_if(&error);
                 receipt
             }
         }
+    }
+
+    /// The target has closed a library since the modules were listed.
+    fn note_closing(&mut self) {
+        self.closed_again += 1;
+        self.listing_outdated = true;
     }
 
     fn tell_finished(&mut self, receipt: &Receipt) {
@@ -308,6 +324,7 @@ impl Worker {
                 stamp: reading.stamp.clone(),
                 content: reading.content.clone(),
             };
+            self.heed_closings();
             let Record { revision, ledger, .. } = &self.record;
             match self.engine.reload(&mut self.link, *revision, ledger, &path, candidate, force) {
                 Ok(Reloaded { receipt, ledger, revision, freed }) => {
@@ -322,6 +339,12 @@ impl Worker {
                 }
                 Err(error) => self.give_way(error, deadline)?,
             }
+        }
+    }
+
+    fn heed_closings(&mut self) {
+        if self.closed_again >= CLOSED_AGAIN {
+            self.link.ignore_closings();
         }
     }
 
@@ -372,8 +395,11 @@ impl Worker {
         let module = &self.modules[index];
         let (path, name) = (module.path.clone(), module.name.clone());
         let deadline = Instant::now() + BUSY_PATIENCE;
+        self.closed_again = 0;
         loop {
             let unsuitable = |reason: String| Err(Error::Unsuitable { module: name.clone(), reason });
+            let Some(index) = self.position(&path) else { return unsuitable("the target has closed it".to_owned()) };
+            self.heed_closings();
             let ledger = self.record.module(&path);
             let Some(ledger) = ledger.filter(|ledger| !ledger.generations.is_empty()) else {
                 return unsuitable("it was never reloaded, so there is nothing to go back to".to_owned());
@@ -401,6 +427,10 @@ impl Worker {
                         self.tell(event);
                     }
                     return Ok(receipt);
+                }
+                Err(Error::ModuleClosed { .. }) => {
+                    self.note_closing();
+                    self.relist();
                 }
                 Err(error) => self.give_way(error, deadline)?,
             }

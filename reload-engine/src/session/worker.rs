@@ -56,8 +56,9 @@ const PREPARED_SIZE: u64 = 64 << 20;
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// After so much of it the agent is brought in.
 const EXEC_PATIENCE: Duration = Duration::from_millis(300);
-/// Reloads in a row that are begun anew because the target has closed a library meanwhile.
-pub const CLOSED_AGAIN: u32 = 5;
+/// Reloads in a row that are begun anew because the target has closed a library meanwhile. Then it closes libraries all the time,
+/// and hardly ever this one.
+pub const CLOSED_AGAIN: u32 = 3;
 
 /// Whether a session acts by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +84,8 @@ pub struct Worker {
     pub connection: Connection,
     /// Something that a snapshot shows has changed.
     pub dirty: bool,
-    /// The target has closed a library while one was being reloaded, which waits for the modules to be listed anew.
-    pub outlived: bool,
+    /// The target has closed a library while one was being reloaded: the modules are to be listed anew, and it begun again.
+    pub listing_outdated: bool,
     /// How often in a row.
     pub closed_again: u32,
     /// Of the target, at the last listing.
@@ -127,7 +128,7 @@ impl Worker {
             watcher: crate::watcher::Watcher::new(),
             connection: Connection::Attached,
             dirty: true,
-            outlived: false,
+            listing_outdated: false,
             closed_again: 0,
             pages: 0,
             mapped: (0, 0),
@@ -244,10 +245,11 @@ impl Worker {
             }
             if matches!(self.connection, Connection::Attached | Connection::Detached) {
                 self.keep_pace(exit);
-                while self.outlived {
+                while self.listing_outdated {
                     self.relist();
                     self.reconsider();
                 }
+                self.closed_again = 0;
             }
         }
     }
@@ -302,6 +304,7 @@ impl Worker {
         for index in 0..self.modules.len() {
             // An attempt may take up a change of the list of modules.
             if index < self.modules.len()
+                && !self.listing_outdated
                 && let Some(verdict) = self.look(index, now)
             {
                 self.act(index, verdict);

@@ -49,8 +49,8 @@ pub struct AgentLink {
     stream: UnixStream,
     welcome: Welcome,
     revision: u64,
-    /// How many modules had been closed when the session read the link map.
-    closed: u64,
+    /// How many modules had been closed when the session read the link map; `None`: it takes the risk.
+    closed: Option<u64>,
     incoming: Incoming,
     notices: Receiver<Notice>,
     halt: Halt,
@@ -87,7 +87,7 @@ impl AgentLink {
             Welcome { version: 0, pid, agent_threads: Vec::new(), revision: 0, wants_descriptors: false, closed: 0 };
         let (halt, space) = (Halt::from_environment(), Space::of(pid));
         let mut link =
-            AgentLink { pid, folder, stream, welcome, revision: 0, closed: 0, incoming, notices, halt, space };
+            AgentLink { pid, folder, stream, welcome, revision: 0, closed: None, incoming, notices, halt, space };
         let hello = link.request_within(Request::Hello { version: VERSION }, SHORT).map_err(|error| match error {
             // The agent refuses other users by hanging up.
             Error::LinkLost { pid, .. } if !may_drive(pid) => Error::NotPermitted { pid },
@@ -103,7 +103,7 @@ impl AgentLink {
             other => return Err(link.unexpected(other)),
         };
         link.revision = link.welcome.revision;
-        link.closed = link.welcome.closed;
+        link.closed = Some(link.welcome.closed);
         Ok(link)
     }
 
@@ -247,8 +247,13 @@ impl AgentLink {
     /// The same, to be gone by from now on: [`AgentLink::begin`] fails once one of them was closed.
     pub fn take_stock(&mut self) -> Result<Vec<LoadedModule>> {
         let (modules, closed) = self.read_link_map()?;
-        self.closed = closed;
+        self.closed = Some(closed);
         Ok(modules)
+    }
+
+    /// From now on, until [`AgentLink::take_stock`], nobody asks whether a module was closed: the target does it all the time.
+    pub fn ignore_closings(&mut self) {
+        self.closed = None;
     }
 
     fn read_link_map(&mut self) -> Result<(Vec<LoadedModule>, u64)> {
@@ -291,6 +296,11 @@ impl AgentLink {
     /// [`Error::ModuleClosed`] where the link map that was read is not to be gone by any more.
     pub fn begin(&mut self, expected: u64) -> Result<()> {
         self.ask(Request::Begin { expected, closed: self.closed }, done).map(drop)
+    }
+
+    /// The same for what looks by itself whether everything lies where it did.
+    pub fn begin_anyway(&mut self, expected: u64) -> Result<()> {
+        self.ask(Request::Begin { expected, closed: None }, done).map(drop)
     }
 
     /// Gives that right back and closes what was loaded and not committed.

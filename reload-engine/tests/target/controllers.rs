@@ -186,7 +186,7 @@ fn unasked_descriptors() -> Outcome {
         check(reply.is_ok() == (count <= reload_protocol::MOST_PASSED), &format!("{count} descriptors: {reply:?}"))?;
         if reply.is_ok() {
             // A file that did not come along is no reason to look at another one.
-            send(&mut stream, &Request::Begin { expected: 0, closed: 0 })?;
+            send(&mut stream, &Request::Begin { expected: 0, closed: None })?;
             let _: reload_protocol::FromAgent = receive(&mut stream)?;
             let file = reload_protocol::File::Passed { index: 7, name: "x".into() };
             send(&mut stream, &Request::Load { file, low: 0, high: u64::MAX })?;

@@ -8,10 +8,10 @@ use std::{
 
 use reload_protocol::{Range, Reply, SignalStop};
 
-use super::{ConnectionId, Server, failed};
+use super::{ConnectionId, Server, failed, owner::Owner};
 use crate::{
     commit::{self, Ended},
-    ledger, modules,
+    ledger,
     shadow::Shadow,
     signal_stop::{self, Stopped},
     transaction::Staged,
@@ -27,18 +27,18 @@ impl Server {
     /// What is ready to be committed as `transaction`.
     pub(super) fn staged(&self, transaction: u64) -> Result<Arc<Staged>, Reply> {
         let owner = self.owner.as_ref();
-        let staged = owner.and_then(|owner| Some((owner.closed, owner.staged.clone()?)));
+        let staged = owner.and_then(|owner| Some((owner, owner.staged.clone()?)));
         match staged.filter(|(_, staged)| staged.id == transaction) {
             None => Err(failed("no such transaction is staged")),
-            Some((closed, _)) if closed != modules::closed() => Err(Reply::Closed),
+            Some((owner, _)) if !owner.is_up_to_date() => Err(Reply::Closed),
             Some((_, staged)) => Ok(staged),
         }
     }
 
     /// Why what was staged could not take place; another module may have come to lie there since.
     fn unlike_planned(&self, message: String) -> Reply {
-        let closed = self.owner.as_ref().is_some_and(|owner| owner.closed != modules::closed());
-        if closed { Reply::Closed } else { Reply::Failed { message } }
+        let up_to_date = self.owner.as_ref().is_none_or(Owner::is_up_to_date);
+        if up_to_date { Reply::Failed { message } } else { Reply::Closed }
     }
 
     /// The commit on the stop helper's connection.
@@ -104,6 +104,8 @@ impl Server {
     /// The shadows are live now, and the ledger has become the transaction's with the code.
     fn committed(&mut self, cause: ConnectionId) {
         if let Some(owner) = &mut self.owner {
+            // It may still be taken back.
+            owner.forgive_closing();
             let merges = owner.staged.take().map_or_else(Vec::new, |staged| {
                 let left_out = staged.merges.iter().filter(|(_, left_out)| left_out.load(Ordering::Acquire));
                 left_out.map(|(merge, _)| merge.address).collect()

@@ -19,29 +19,40 @@ pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(10);
 pub(super) struct Owner {
     pub connection: ConnectionId,
     pub peer: u32,
-    /// How many modules had been closed when it read the link map: what it goes by lies where it did.
-    pub closed: u64,
+    /// How many modules had been closed when it read the link map, by which it goes. `None`: that does not matter.
+    pub closed: Option<u64>,
     pub shadows: Vec<Shadow>,
     pub staged: Option<Arc<Staged>>,
     /// What goes with the commit.
     pub adapter: Option<Arc<Conversation>>,
 }
 
+impl Owner {
+    /// Whether what it goes by still lies where it did.
+    pub fn is_up_to_date(&self) -> bool {
+        self.closed.is_none_or(|closed| closed == modules::closed())
+    }
+
+    /// What was closed was so by what it has asked for itself.
+    pub fn forgive_closing(&mut self) {
+        self.closed = self.closed.map(|_| modules::closed());
+    }
+}
+
 impl Server {
-    pub(super) fn begin(&mut self, id: ConnectionId, peer: u32, expected: u64, closed: u64) -> Reply {
+    pub(super) fn begin(&mut self, id: ConnectionId, peer: u32, expected: u64, closed: Option<u64>) -> Reply {
         if let Some(busy) = self.busy_for(id) {
             return busy;
         }
         if expected != ledger::revision() {
             return Reply::Stale { revision: ledger::revision() };
         }
-        if closed != modules::closed() {
-            return Reply::Closed;
+        let begun = || Owner { connection: id, peer, closed, shadows: Vec::new(), staged: None, adapter: None };
+        if self.owner.get_or_insert_with(begun).is_up_to_date() {
+            return self.done();
         }
-        if self.owner.is_none() {
-            self.owner = Some(Owner { connection: id, peer, closed, shadows: Vec::new(), staged: None, adapter: None });
-        }
-        self.done()
+        self.release();
+        Reply::Closed
     }
 
     /// Before code of the host's runs: if it is in a shadow, that one stays.
@@ -68,14 +79,19 @@ impl Server {
         passed: &mut Vec<GuestFd>,
         bounds: std::ops::Range<u64>,
     ) -> Reply {
-        if let Err(reply) = self.owned(id) {
-            return reply;
+        match self.owned(id) {
+            Err(reply) => return reply,
+            Ok(owner) if !owner.is_up_to_date() => return Reply::Closed,
+            Ok(_) => {}
         }
         let (path, open) = match named(file, passed) {
             Ok(named) => named,
             Err(message) => return Reply::Failed { message },
         };
         let loaded = self.arenas.load(&path, bounds);
+        if let Ok(owner) = self.owned(id) {
+            owner.forgive_closing();
+        }
         if let Some(open) = open {
             self.kept.add(open);
         }
