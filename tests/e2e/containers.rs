@@ -1,6 +1,6 @@
 //! Programs that live apart, in namespaces of their own: attached from outside, reloaded, followed, and left as they were.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, process::Stdio, thread, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Stdio};
 
 use reload_tests::{
     container::{Container, KINDS, Kind},
@@ -201,8 +201,11 @@ fn two_dashboards_attach_at_once() {
         let mut first = start("attach", "loading");
         let halted = wait_for("the first to stand still", || process::halted_below(first.pid(), None));
         let mut second = start("list", "");
-        // Time for it to take away what the first has bound, or to be in its way otherwise.
-        thread::sleep(Duration::from_millis(300));
+        let turn = PathBuf::from(format!("/proc/{}", container.pid));
+        wait_for("the second to wait for its turn", || {
+            let open = fs::read_dir(format!("/proc/{}/fd", second.pid())).ok()?.flatten();
+            open.filter_map(|entry| fs::read_link(entry.path()).ok()).find(|path| *path == turn)
+        });
         process::signal(halted, libc::SIGCONT);
         for dashboard in [&mut first, &mut second] {
             let status = wait_for("its end", || dashboard.0.try_wait().expect("our child"));

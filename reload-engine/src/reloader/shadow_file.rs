@@ -240,7 +240,13 @@ fn write_part(file: &File, image: &Image, part: &Range<u64>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, sync::Arc, thread, time::Duration};
+    use std::{
+        fs::{self, File, TryLockError},
+        path::Path,
+        sync::Arc,
+        thread,
+        time::Duration,
+    };
 
     use crossbeam_channel::bounded;
 
@@ -274,6 +280,8 @@ mod tests {
         let image = library(&folder.path().join("1-a/libc.so"));
         let mut spare = Spare::new(Vec::new());
         let loadable = begin(&image, Visits::Two).finish(&[], &mut spare).unwrap();
+        let other = File::open(&image.path).unwrap();
+        assert!(matches!(other.try_lock_shared(), Err(TryLockError::WouldBlock)), "it is not complete yet");
         let (tell, told) = bounded(1);
         thread::scope(|scope| {
             scope.spawn(|| tell.send(read(&image.path)));

@@ -173,14 +173,14 @@ impl TargetFolder {
     }
 }
 
-/// Tries until nobody else's lock is in the way, no longer than `patience`; whether it has succeeded.
+/// Tries until nobody else's lock is in the way, no longer than `patience`; whether none is. Where there are no locks none ever is.
 pub fn await_lock(lock: impl Fn() -> Result<(), TryLockError>, patience: Duration) -> bool {
     const POLL: Duration = Duration::from_millis(2);
     let deadline = Instant::now() + patience;
     loop {
         match lock() {
             Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(POLL),
-            result => return result.is_ok(),
+            result => return !matches!(result, Err(TryLockError::WouldBlock)),
         }
     }
 }

@@ -43,6 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(10);
 const ANSWER_UNSURE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(2);
+/// For another dashboard to bring the agent in: longer than that takes at worst.
+const TURN: Duration = Duration::from_secs(75);
 
 /// Why `pid`, which has no agent, cannot be attached.
 ///
@@ -64,7 +66,12 @@ pub fn link(pid: u32) -> Result<AgentLink> {
     }
     let name = Process::of(pid)?.name;
     // Another dashboard may be at it: it would be in the way as a tracer, and its socket must stay where it is.
-    let _turn = turn(pid);
+    let turn = File::open(format!("/proc/{pid}"));
+    if turn.as_ref().is_ok_and(|process| !store::await_lock(|| process.try_lock(), TURN)) {
+        let reason =
+            format!("another dashboard has been attaching to it for more than {} s: end that one", TURN.as_secs());
+        return Err(Error::Attach { pid, name, reason });
+    }
     match AgentLink::connect(pid) {
         Err(Error::NoAgent { .. }) => {}
         other => return other,
@@ -110,12 +117,6 @@ pub fn link(pid: u32) -> Result<AgentLink> {
             other => other,
         }),
     }
-}
-
-/// For one dashboard at a time, whatever store it uses, as long as the value lives. `None` where another one takes too long.
-fn turn(pid: u32) -> Option<File> {
-    let process = File::open(format!("/proc/{pid}")).ok()?;
-    store::await_lock(|| process.try_lock(), PATIENCE + ANSWER).then_some(process)
 }
 
 fn connect(pid: u32, patience: Duration) -> Result<AgentLink> {
