@@ -22,23 +22,29 @@ pub fn callers(image: &Image, callees: &HashSet<u32>) -> HashSet<u32> {
 pub fn callers_of_each(image: &Image, callees: &HashSet<u32>) -> HashMap<u32, Vec<u32>> {
     let mut callers: HashMap<u32, Vec<u32>> = HashMap::new();
     let Ok(scan) = code::scan(image, Some(image), &[]) else { return callers };
-    let called = |mention: &Mention| match *mention {
-        Mention::Function { index, .. } => Some(index as usize),
-        Mention::Branch(target) => through(image, stub(image, target)?),
-        Mention::Memory(target) => image.function_starting_at(target).or_else(|| through(image, target)),
-        Mention::ThreadLocal(_) => None,
-    };
     for (caller, body) in (0..).zip(&scan.bodies) {
-        for function in scan.mentions_of(body).iter().filter_map(called) {
-            let address = image.functions[function].address;
-            let aliases = image.functions[function..].iter().take_while(|alias| alias.address == address);
-            let aliases = (function as u32..).zip(aliases).map(|(alias, _)| alias);
-            for callee in aliases.filter(|alias| callees.contains(alias)) {
+        for function in scan.mentions_of(body).iter().filter_map(|mention| called(image, mention)) {
+            for callee in aliases(image, function).filter(|alias| callees.contains(alias)) {
                 callers.entry(callee).or_default().push(caller);
             }
         }
     }
     callers
+}
+
+/// The function that code leads to by this.
+fn called(image: &Image, mention: &Mention) -> Option<usize> {
+    match *mention {
+        Mention::Function { index, .. } => Some(index as usize),
+        Mention::Branch(target) => through(image, stub(image, target)?),
+        Mention::Memory(target) => image.function_starting_at(target).or_else(|| through(image, target)),
+        Mention::ThreadLocal(_) => None,
+    }
+}
+
+/// All that begin where this one does, of which it is the first.
+fn aliases(image: &Image, function: usize) -> impl Iterator<Item = u32> {
+    (function as u32..).zip(image.aliases_from(function)).map(|(alias, _)| alias)
 }
 
 /// Who leads to a function.
@@ -49,21 +55,9 @@ pub enum Referrer {
     Static,
 }
 
-/// By function of `of` that anybody leads to.
-pub fn referrers_of_each(image: &Image, of: &HashSet<u32>) -> HashMap<u32, Vec<Referrer>> {
-    let direct = callers_of_each(image, of).into_iter();
-    let mut referrers: HashMap<u32, Vec<Referrer>> =
-        direct.map(|(callee, callers)| (callee, callers.into_iter().map(Referrer::Function).collect())).collect();
-    let mut slots: Vec<(Vaddr, u32)> = Vec::new();
-    for relocation in &image.tables.relocations {
-        let function = relocation.resolves.here().and_then(|here| image.function_starting_at(here));
-        let aliases = function.into_iter().flat_map(|first| (first as u32..).zip(image.aliases_from(first)));
-        let aliases = aliases.map(|(alias, _)| alias).filter(|alias| of.contains(alias));
-        slots.extend(aliases.map(|alias| (relocation.slot, alias)));
-    }
-    if slots.is_empty() {
-        return referrers;
-    }
+/// By function: everybody who leads to it.
+pub fn referrers(image: &Image) -> HashMap<u32, Vec<Referrer>> {
+    let mut referrers: HashMap<u32, Vec<Referrer>> = HashMap::new();
     let Ok(scan) = code::scan(image, Some(image), &[]) else { return referrers };
     let memory = |mention: &Mention| match *mention {
         Mention::Memory(target) => Some(target),
@@ -74,19 +68,25 @@ pub fn referrers_of_each(image: &Image, of: &HashSet<u32>) -> HashMap<u32, Vec<R
     tables.sort_unstable();
     tables.dedup();
     let mut within: HashMap<Vaddr, Vec<u32>> = HashMap::new();
-    for (slot, function) in slots {
-        let named = image.object_at(slot).is_some_and(|object| !image.objects[object].is_unnamed());
+    for relocation in &image.tables.relocations {
+        let here = relocation.resolves.here().and_then(|here| image.function_starting_at(here));
+        let Some(function) = here else { continue };
+        let named = image.object_at(relocation.slot).is_some_and(|object| !image.objects[object].is_unnamed());
         // Code takes the address of a table as a whole.
-        let table = tables[..tables.partition_point(|table| *table <= slot)].last();
-        match table.filter(|_| !named) {
-            Some(table) => within.entry(*table).or_default().push(function),
-            None => referrers.entry(function).or_default().push(Referrer::Static),
+        let table = tables[..tables.partition_point(|table| *table <= relocation.slot)].last();
+        for function in aliases(image, function) {
+            match table.filter(|_| !named) {
+                Some(table) => within.entry(*table).or_default().push(function),
+                None => referrers.entry(function).or_default().push(Referrer::Static),
+            }
         }
     }
     for (user, body) in (0..).zip(&scan.bodies) {
-        for table in scan.mentions_of(body).iter().filter_map(memory) {
-            for function in within.get(&table).into_iter().flatten() {
-                referrers.entry(*function).or_default().push(Referrer::Function(user));
+        for mention in scan.mentions_of(body) {
+            let direct = called(image, mention).into_iter().flat_map(|function| aliases(image, function));
+            let in_table = memory(mention).and_then(|table| within.get(&table)).into_iter().flatten().copied();
+            for function in direct.chain(in_table) {
+                referrers.entry(function).or_default().push(Referrer::Function(user));
             }
         }
     }

@@ -47,7 +47,7 @@ mod unnamed;
 mod users;
 
 pub use access::{Access, UnknownIndex, Uses};
-pub use callers::{Exit, Exits, Referrer, callees, callers, callers_of_each, exits, referrers_of_each};
+pub use callers::{Exit, Exits, Referrer, callees, callers, callers_of_each, exits, referrers};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};

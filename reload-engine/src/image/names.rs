@@ -79,8 +79,10 @@ const CLOSURE: &str = "closure";
 const NUMBERED_CLOSURE: &str = "{closure#";
 /// What a C++ lambda's type begins with (`closure-type-name`, Itanium C++ ABI 5.1.8).
 const LAMBDA: &str = "Ul";
+/// What clang writes before the number of a lambda that is known in its file only.
+const COUNTED_LAMBDA: &str = "$_";
 /// One of these stands in every name that has a [`closure_family`].
-pub const MARKS_OF_CLOSURES: [&str; 3] = [V0, CLOSURE, LAMBDA];
+pub const MARKS_OF_CLOSURES: [&str; 4] = [V0, CLOSURE, LAMBDA, COUNTED_LAMBDA];
 
 /// Whether rustc made this name, by either of its mangling schemes.
 pub fn is_rust(name: &[u8]) -> bool {
@@ -122,20 +124,30 @@ pub fn closure_family(name: &str) -> Option<String> {
 }
 
 /// `None` where no lambda is named. In a lambda's type `E` and the number, which the first of a kind lacks, end its parameters:
-/// `UlvE_`, `UlvE0_`.
+/// `UlvE_`, `UlvE0_`. clang counts those of what nobody else can see through the file: `3$_0`, `4$_12`.
 fn without_lambda_numbers(name: &str) -> Option<String> {
-    let at = name.find(LAMBDA)?;
-    let mut family = String::with_capacity(name.len());
-    let mut parts = name[at..].split('E');
-    family.push_str(&name[..at]);
-    family.push_str(parts.next()?);
+    fn without_digits(text: &str) -> &str {
+        text.trim_start_matches(|digit: char| digit.is_ascii_digit())
+    }
+    let mut counted = name.split(COUNTED_LAMBDA);
+    let mut family = counted.next()?.to_owned();
     let mut numbered = false;
-    for part in parts {
-        family.push('E');
-        let rest = part.trim_start_matches(|digit: char| digit.is_ascii_digit());
-        let ends = rest.starts_with('_');
-        numbered |= ends;
-        family.push_str(if ends { rest } else { part });
+    for part in counted {
+        numbered = true;
+        let length = family.trim_end_matches(|digit: char| digit.is_ascii_digit()).len();
+        family.truncate(length);
+        family = family + COUNTED_LAMBDA + without_digits(part);
+    }
+    if let Some(at) = family.find(LAMBDA) {
+        let mut parts = family[at..].split('E');
+        let mut rest = parts.next()?.to_owned();
+        for part in parts {
+            let ends = without_digits(part).starts_with('_');
+            numbered |= ends;
+            rest = rest + "E" + if ends { without_digits(part) } else { part };
+        }
+        family.truncate(at);
+        family += &rest;
     }
     numbered.then_some(family)
 }
@@ -145,9 +157,12 @@ pub fn is_closure(name: &str) -> bool {
     if name.starts_with(V0) {
         return demangle(name).ends_with('}');
     }
-    // `_ZZ5setupvENKUldE0_clEd`: the call operator of what is local to a function.
-    let called = || name.split("E").any(|part| part.trim_start_matches(|digit: char| digit.is_ascii_digit()) == "_cl");
-    is_rust(name.as_bytes()) || (name.starts_with("_ZZ") && called())
+    // `_ZZ5setupvENKUldE0_clEd`, `_ZZ5setupvENK3$_0clEd`: the call operator.
+    let called = |mark: &str, call: &str| {
+        let behind = |part: &str| part.trim_start_matches(|digit: char| digit.is_ascii_digit()).starts_with(call);
+        name.split(mark).skip(1).any(behind)
+    };
+    is_rust(name.as_bytes()) || called("E", "_cl") || called(COUNTED_LAMBDA, "cl")
 }
 
 /// Whether the name says which closures a function is or was made for. In Rust's older scheme none does.
@@ -158,7 +173,7 @@ pub fn names_closures(name: &str) -> bool {
 /// The function, as a programmer calls it, whose closure or lambda this is or was made for.
 pub fn name_of_closures(name: &str) -> String {
     let readable = demangle(name);
-    let marks = ["::{lambda(", "::{{closure}}", "::{closure#"];
+    let marks = ["::{lambda(", "::{{closure}}", "::{closure#", "::$_"];
     let Some(end) = marks.iter().filter_map(|mark| readable.find(mark)).min() else { return readable };
     // Among template arguments it begins behind the last bracket or comma that is not its own.
     let mut depth = 0;
@@ -191,8 +206,8 @@ pub fn demangle(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        MARKS_OF_CLOSURES, MARKS_OF_RUST, closure_family, demangle, is_rust, name_of_closures, normalise, of_function,
-        of_whole, without_hash,
+        MARKS_OF_CLOSURES, MARKS_OF_RUST, closure_family, demangle, is_closure, is_rust, name_of_closures, normalise,
+        of_function, of_whole, without_hash,
     };
 
     #[test]
@@ -252,9 +267,22 @@ mod tests {
         let invoke =
             |number| format!("_ZNSt17_Function_handlerIFddEZ5setupvEUldE{number}_E9_M_invokeERKSt9_Any_dataOd");
         check(&invoke(""), &invoke("0"));
+        check("_ZZ5setupvENK3$_0clEd", "_ZZ5setupvENK4$_12clEd");
         assert_ne!(closure_family("_ZZ5setupvENKUldE_clEd"), closure_family("_ZZ5setupvENKUlvE_clEv"));
         assert_eq!(closure_family("_Z5setupv"), None);
         check("_RNCNvCs1_4demo4step0B3_", "_RNCNvCs1_4demo4steps_0B3_");
+    }
+
+    #[test]
+    fn closures_are_told_from_what_is_made_for_them() {
+        let closures =
+            ["_ZZ5setupvENKUldE0_clEd", "_ZZ5setupvENK3$_0clEd", "_ZZ5setupvENKUlT_E_clIiEEDaS_", "_ZNK3topMUlvE_clEv"];
+        assert!(closures.into_iter().all(is_closure));
+        let made = [
+            "_ZNSt17_Function_handlerIFddEZ5setupvEUldE_E9_M_invokeERKSt9_Any_dataOd",
+            "_ZNSt17_Function_handlerIFvvEZ5setupvE3$_0E9_M_invokeERKSt9_Any_data",
+        ];
+        assert!(made.into_iter().all(|name| closure_family(name).is_some() && !is_closure(name)));
     }
 
     #[test]

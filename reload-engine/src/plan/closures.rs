@@ -6,10 +6,13 @@
 
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
-use super::{continuity::partnered, lineage::Lineage};
+use super::{
+    continuity::{lasts, partnered},
+    lineage::Lineage,
+};
 use crate::image::{
-    Content, Image, MARKS_OF_CLOSURES, NameKey, Referrer, closure_family, demangle, is_closure, name_of_closures,
-    names_closures, referrers_of_each,
+    Content, Image, MARKS_OF_CLOSURES, Referrer, closure_family, demangle, is_closure, name_of_closures,
+    names_closures, referrers,
 };
 
 /// Mends what pairing by name says of closures. The functions that continue others and whose code, as it stands, means other
@@ -25,11 +28,13 @@ pub fn pair_renumbered(
     if ![&*old.image, image].iter().any(|image| image.names_contain(&MARKS_OF_CLOSURES)) {
         return HashSet::new();
     }
-    if !lineage.families().is_any_renamed() && !concerns_closures(lineage, parent, image, partners) {
+    if lineage.families().is_any_renamed() {
+        pair_by_present_name(lineage, parent, image, partners);
+    }
+    if !concerns_closures(lineage, parent, image, partners) {
         return HashSet::new();
     }
     let (was, is) = (Closures::of(&old.image), Closures::of(image));
-    pair_by_present_name(lineage, parent, (&was, &is), image, partners);
     let affected = affected(lineage, parent, (&was, &is), image, partners);
     if affected.is_empty() {
         return HashSet::new();
@@ -48,7 +53,9 @@ pub fn pair_renumbered(
     let mut misnamed: HashSet<u32> = is.all.iter().map(|(function, _)| *function).filter(renumbered).collect();
     let instance = |function: &u32| lineage.instance(by_name[*function as usize]?, parent).map(|was| was.function);
     let before: HashSet<u32> = misnamed.iter().filter_map(instance).collect();
-    let (made, made_before) = (made_for(image, &misnamed, &affected), made_for(&old.image, &before, &affected));
+    let (referrers, referrers_before) = (referrers(image), referrers(&old.image));
+    let made = made_for(image, &referrers, &misnamed, &affected);
+    let made_before = made_for(&old.image, &referrers_before, &before, &affected);
     for function in made {
         let name = image.function_name(&image.functions[function as usize]);
         if names_closures(name) || instance(&function).is_none_or(|was| made_before.contains(&was)) {
@@ -56,20 +63,66 @@ pub fn pair_renumbered(
             misnamed.insert(function);
         }
     }
-    let referrers = referrers_of_each(image, &misnamed).into_values().flatten();
-    let functions = referrers.filter_map(|referrer| match referrer {
-        Referrer::Function(function) => Some(function),
-        Referrer::Static => None,
-    });
-    functions.filter(|function| partners[*function as usize].is_some()).collect()
+    let misled = misnamed.iter().flat_map(|function| functions_among(&referrers, *function));
+    misled.filter(|function| partners[*function as usize].is_some()).collect()
+}
+
+/// What a closure is called in the running file counts, and not what its first instance was called.
+fn pair_by_present_name(lineage: &Lineage, parent: usize, image: &Image, partners: &mut [Option<u32>]) {
+    let old = lineage.placed(parent);
+    let is_closure = |image: &Image, index: u32| {
+        let function = &image.functions[index as usize];
+        lasts(function) && closure_family(image.function_name(function)).is_some()
+    };
+    let name = |image: &Image, index: u32| {
+        let identity = &image.identities()[index as usize];
+        (identity.key, identity.file)
+    };
+    let unsettled = |family: u32| !lineage.families().is_settled(family);
+    // Of several with one name nothing is said here.
+    let mut named: HashMap<_, Option<u32>> = HashMap::new();
+    for (index, family) in (0..).zip(&old.families).filter(|(_, family)| unsettled(**family)) {
+        if is_closure(&old.image, index) {
+            named.entry(name(&old.image, index)).and_modify(|known| *known = None).or_insert(Some(*family));
+        }
+    }
+    let asked = |partner: &Option<u32>| partner.is_none_or(unsettled);
+    let asked: Vec<u32> = (0..).zip(&*partners).filter(|(_, partner)| asked(partner)).map(|(index, _)| index).collect();
+    let mut found: HashMap<u32, u32> = HashMap::new();
+    let mut several: HashSet<u32> = HashSet::new();
+    for index in asked.into_iter().filter(|index| is_closure(image, *index)) {
+        let partner = &mut partners[index as usize];
+        match named.get(&name(image, index)) {
+            Some(Some(family)) => {
+                *partner = Some(*family);
+                if found.insert(*family, index).is_some() {
+                    several.insert(*family);
+                }
+            }
+            Some(None) => {}
+            // What it would continue runs under another name.
+            None => {
+                *partner = partner.filter(|family| {
+                    let runs = lineage.instance(*family, parent);
+                    runs.is_none_or(|runs| lineage.identity(runs).key == image.identities()[index as usize].key)
+                });
+            }
+        }
+    }
+    if !several.is_empty() {
+        let is_one = |partner: &&mut Option<u32>| partner.is_some_and(|family| several.contains(&family));
+        partners.iter_mut().filter(is_one).for_each(|partner| *partner = None);
+    }
 }
 
 /// Whether any closure came, went or changed. Most edits are to others.
 fn concerns_closures(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<u32>]) -> bool {
     let old = lineage.placed(parent);
     let partnered = partnered(lineage, partners);
-    let is_closure =
-        |image: &Image, index: usize| closure_family(image.function_name(&image.functions[index])).is_some();
+    let is_closure = |image: &Image, index: usize| {
+        let function = &image.functions[index];
+        lasts(function) && closure_family(image.function_name(function)).is_some()
+    };
     let differs = |index: &usize| {
         let same = |family| lineage.content(lineage.newest(family)) == image.contents[*index];
         !partners[*index].is_some_and(same)
@@ -87,35 +140,9 @@ struct Closures {
 
 impl Closures {
     fn of(image: &Image) -> Closures {
+        let lasting = (0..).zip(&image.functions).filter(|(_, function)| lasts(function));
         let family = |(index, function)| Some((index, closure_family(image.function_name(function))?));
-        Closures { all: (0..).zip(&image.functions).filter_map(family).collect() }
-    }
-}
-
-/// What a closure was called in the running file counts, and not what its first instance was.
-fn pair_by_present_name(
-    lineage: &Lineage,
-    parent: usize,
-    (was, is): (&Closures, &Closures),
-    image: &Image,
-    partners: &mut [Option<u32>],
-) {
-    let old = lineage.placed(parent);
-    let mut named: HashMap<NameKey, Option<u32>> = HashMap::with_capacity(was.all.len());
-    for (function, _) in &was.all {
-        let family = old.families[*function as usize];
-        let key = old.image.identities()[*function as usize].key;
-        // Of several nothing is said here.
-        named.entry(key).and_modify(|known| *known = None).or_insert(Some(family));
-    }
-    for (function, _) in &is.all {
-        let partner = &mut partners[*function as usize];
-        match named.get(&image.identities()[*function as usize].key) {
-            Some(Some(family)) => *partner = Some(*family),
-            Some(None) => {}
-            // It runs under another name.
-            None => *partner = partner.filter(|family| lineage.instance(*family, parent).is_none()),
-        }
+        Closures { all: lasting.filter_map(family).collect() }
     }
 }
 
@@ -144,7 +171,7 @@ fn affected(
     affected
 }
 
-/// Those of the affected families, where only one has the content.
+/// Those of the affected families, where only one before and one now has the content: of several the one that has kept its name.
 fn pair_by_content(
     families: &[u32],
     old: &Image,
@@ -153,16 +180,29 @@ fn pair_by_content(
     affected: &HashSet<String>,
     partners: &mut [Option<u32>],
 ) {
-    let mut by_content: HashMap<(&str, Content), Vec<u32>> = HashMap::new();
-    for (function, of) in &was.all {
+    /// The families of those before, and those now.
+    type Alike = (Vec<u32>, Vec<u32>);
+    let mut by_content: HashMap<(&str, Content), Alike> = HashMap::new();
+    for (function, of) in was.all.iter().filter(|(_, of)| affected.contains(of)) {
         if let Some(content) = old.contents[*function as usize] {
-            by_content.entry((of, content)).or_default().push(families[*function as usize]);
+            by_content.entry((of, content)).or_default().0.push(families[*function as usize]);
         }
     }
     for (function, of) in is.all.iter().filter(|(_, of)| affected.contains(of)) {
-        let content = image.contents[*function as usize];
-        let same = content.and_then(|content| by_content.get_mut(&(of.as_str(), content)));
-        partners[*function as usize] = same.filter(|families| families.len() == 1).and_then(Vec::pop);
+        if let Some(content) = image.contents[*function as usize] {
+            by_content.entry((of, content)).or_default().1.push(*function);
+        }
+    }
+    for (function, of) in is.all.iter().filter(|(_, of)| affected.contains(of)) {
+        let same = image.contents[*function as usize].and_then(|content| by_content.get(&(of.as_str(), content)));
+        let partner = &mut partners[*function as usize];
+        *partner = match same {
+            Some((families, functions)) => match (&families[..], &functions[..]) {
+                ([family], [_]) => Some(*family),
+                _ => partner.filter(|family| families.contains(family)),
+            },
+            None => None,
+        };
     }
 }
 
@@ -194,25 +234,26 @@ fn lost(
 
 /// The functions that lead to one of these closures and were made for such: as their names say, or since nothing else leads to
 /// them than what was, closures of the family and the functions that these stand in.
-fn made_for(image: &Image, closures: &HashSet<u32>, affected: &HashSet<String>) -> HashSet<u32> {
+fn made_for(
+    image: &Image,
+    referrers: &HashMap<u32, Vec<Referrer>>,
+    closures: &HashSet<u32>,
+    affected: &HashSet<String>,
+) -> HashSet<u32> {
     let name = |function: u32| image.function_name(&image.functions[function as usize]);
     let is_origin = |function: u32| {
         let of_family = closure_family(name(function)).is_some_and(|of| affected.contains(&of));
         (of_family && !names_closures(name(function))) || affected.contains(&demangle(name(function)))
     };
-    let mut referrers: HashMap<u32, Vec<Referrer>> = HashMap::new();
     let mut made: HashSet<u32> = HashSet::new();
-    let mut next: HashSet<u32> = closures.clone();
-    while !next.is_empty() {
-        let found = referrers_of_each(image, &next);
-        let functions = found.values().flatten().filter_map(|referrer| match referrer {
-            Referrer::Function(function) => Some(*function),
-            Referrer::Static => None,
-        });
-        let is_new = |function: &u32| !made.contains(function) && !closures.contains(function) && !is_origin(*function);
-        next = functions.filter(is_new).collect();
-        made.extend(&next);
-        referrers.extend(found);
+    let mut open: Vec<u32> = closures.iter().copied().collect();
+    while let Some(function) = open.pop() {
+        for referrer in functions_among(referrers, function) {
+            if !closures.contains(&referrer) && !made.contains(&referrer) && !is_origin(referrer) {
+                made.insert(referrer);
+                open.push(referrer);
+            }
+        }
     }
     loop {
         let known = |referrer: &Referrer| match referrer {
@@ -233,4 +274,12 @@ fn made_for(image: &Image, closures: &HashSet<u32>, affected: &HashSet<String>) 
             made.remove(function);
         });
     }
+}
+
+/// The functions that lead to this one.
+fn functions_among(referrers: &HashMap<u32, Vec<Referrer>>, function: u32) -> impl Iterator<Item = u32> {
+    referrers.get(&function).into_iter().flatten().filter_map(|referrer| match referrer {
+        Referrer::Function(function) => Some(*function),
+        Referrer::Static => None,
+    })
 }

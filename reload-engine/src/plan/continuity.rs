@@ -28,7 +28,7 @@ pub fn match_functions(
 }
 
 /// Whether a function can continue another one.
-fn lasts(function: &Function) -> bool {
+pub fn lasts(function: &Function) -> bool {
     !function.auxiliary && !function.indirect
 }
 
