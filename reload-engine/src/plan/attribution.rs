@@ -424,6 +424,22 @@ impl Judge<'_> {
             || self.new.readings(reference).iter().any(|(reading, offset)| *reading == object && *offset >= 0)
     }
 
+    /// Whether nobody has a use for where this object ends, and the other begins: walks through arrays end there. C++ hands the
+    /// address of the guard of a static to the library, and does nothing else with it.
+    fn is_never_walked(&self, object: usize, other: usize) -> bool {
+        let is_guard = |object: usize| self.new.image.object_name(&self.new.objects()[object]).starts_with("_ZGV");
+        if is_guard(object) || is_guard(other) {
+            return true;
+        }
+        let (table, object) = match self.previous()[object] {
+            Some(previous) => (self.old_table(), previous),
+            None => (self.new, object),
+        };
+        let thread_local = table.kind == Kind::ThreadLocals;
+        let variables = table.image.layouts().variables_at(thread_local, table.objects()[object].address);
+        !variables.is_empty() && variables.iter().all(|variable| !variable.ends_in_array)
+    }
+
     /// Otherwise another object than the one that lies there is meant only if the function uses it elsewhere or did so
     /// before, and then nobody can tell.
     fn by_use(&self, reference: &Reference, readings: &[Reading], supported: &[Reading]) -> Verdict {
@@ -437,7 +453,9 @@ impl Judge<'_> {
             self.shifts[*object] != self.shifts[owner]
                 && (supported.iter().any(|(supported, _)| supported == object)
                     // Who starts below an array does not start exactly where something else does, save by accident.
-                    || uses(*object) && (*offset >= 0 || (inside != 0 && !uses(owner))))
+                    || uses(*object)
+                        && (*offset >= 0 || (inside != 0 && !uses(owner)))
+                        && !(inside == 0 && self.is_never_walked(*object, owner)))
         });
         match rival {
             Some((rival, _)) => Verdict::Open(*rival, owner),
@@ -456,7 +474,8 @@ fn describe(table: &Table<'_>, reference: &Reference, rival: usize, owner: usize
     let (rival_object, owner_object) = (&table.objects()[rival], &table.objects()[owner]);
     if rival_object.end() == owner_object.address {
         format!(
-            "{function} takes an address that is both the end of `{}` and the start of `{}`, which no longer lie together",
+            "{function} takes an address that is both the end of `{}` and the start of `{}`, which no longer lie together: \
+             declare the new one elsewhere, or with something between",
             name(rival),
             name(owner)
         )

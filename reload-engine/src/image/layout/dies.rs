@@ -502,8 +502,9 @@ impl Die {
             DW_TAG_pointer_type if name.starts_with(b"alloc::") => self.flags.set(Flags::HEAP),
             _ => {}
         }
-        // gcc's name for a lambda among the arguments of a template.
-        if is_aggregate(self.tag) && memmem::find(name, b"<lambda(").is_some() {
+        // What gcc and clang call a lambda among the arguments of a template.
+        let named = || [&b"<lambda("[..], b"(lambda at "].iter().any(|mark| memmem::find(name, mark).is_some());
+        if is_aggregate(self.tag) && named() {
             self.flags.set(Flags::LAMBDA);
         }
     }

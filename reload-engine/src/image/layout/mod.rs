@@ -89,6 +89,8 @@ pub struct Variable {
     pub site: Site,
     /// Equal where type names, array lengths and pointers agree.
     pub ty: u64,
+    /// Whether a walk through it may come to its end: an array is the last of it, or may be.
+    pub ends_in_array: bool,
     pub edges: Vec<Edge>,
 }
 

@@ -5,11 +5,12 @@
 use std::collections::HashMap;
 
 use gimli::constants::{
-    DW_TAG_array_type, DW_TAG_atomic_type, DW_TAG_const_type, DW_TAG_enumerator, DW_TAG_formal_parameter,
-    DW_TAG_inheritance, DW_TAG_member, DW_TAG_pointer_type, DW_TAG_ptr_to_member_type, DW_TAG_reference_type,
-    DW_TAG_restrict_type, DW_TAG_rvalue_reference_type, DW_TAG_subprogram, DW_TAG_subrange_type,
-    DW_TAG_subroutine_type, DW_TAG_template_type_parameter, DW_TAG_typedef, DW_TAG_unspecified_parameters,
-    DW_TAG_variable, DW_TAG_variant, DW_TAG_variant_part, DW_TAG_volatile_type,
+    DW_TAG_array_type, DW_TAG_atomic_type, DW_TAG_class_type, DW_TAG_const_type, DW_TAG_enumerator,
+    DW_TAG_formal_parameter, DW_TAG_inheritance, DW_TAG_member, DW_TAG_pointer_type, DW_TAG_ptr_to_member_type,
+    DW_TAG_reference_type, DW_TAG_restrict_type, DW_TAG_rvalue_reference_type, DW_TAG_structure_type,
+    DW_TAG_subprogram, DW_TAG_subrange_type, DW_TAG_subroutine_type, DW_TAG_template_type_parameter, DW_TAG_typedef,
+    DW_TAG_union_type, DW_TAG_unspecified_parameters, DW_TAG_variable, DW_TAG_variant, DW_TAG_variant_part,
+    DW_TAG_volatile_type,
 };
 
 use super::{
@@ -60,12 +61,14 @@ pub(super) fn of_unit(units: &Units, index: usize) -> Part {
             entry.follow(Link::Heap, 0, &mut boxed.edges);
         } else if die.tag == DW_TAG_variable && die.flags.has(Flags::ADDRESSED) {
             let mut edges = Vec::new();
-            let ty = entry.origin().target().map_or(VOID, |ty| ty.follow(Link::Value, 0, &mut edges));
+            let target = entry.origin().target();
+            let ty = target.map_or(VOID, |ty| ty.follow(Link::Value, 0, &mut edges));
             part.variables.push(Variable {
                 address: Vaddr(die.number),
                 thread_local: die.flags.has(Flags::THREAD_LOCAL),
                 site: unit.site(die),
                 ty,
+                ends_in_array: target.is_none_or(|ty| ty.ends_in_array(0)),
                 edges,
             });
         } else if is_asked_function(die) {
@@ -132,16 +135,15 @@ impl<'a> Entry<'a> {
         self.resolve(die.target)
     }
 
+    /// This entry, the one that it continues, and so on.
+    fn continued(self) -> impl Iterator<Item = Entry<'a>> {
+        let next = |entry: &Entry<'a>| entry.target().filter(|_| entry.die().flags.has(Flags::CONTINUES));
+        std::iter::successors(Some(self), next).take(DEPTH as usize + 1)
+    }
+
     /// The entry that this one continues, or itself.
     fn origin(self) -> Entry<'a> {
-        let mut entry = self;
-        for _ in 0..DEPTH {
-            match entry.target() {
-                Some(target) if entry.die().flags.has(Flags::CONTINUES) => entry = target,
-                _ => break,
-            }
-        }
-        entry
+        self.continued().last().unwrap_or(self)
     }
 
     fn children(self) -> impl Iterator<Item = Entry<'a>> {
@@ -299,6 +301,35 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// Where that is not known, it may.
+    fn ends_in_array(self, depth: u32) -> bool {
+        let die = self.origin().die();
+        let of_target = |entry: Entry<'a>| entry.target().is_none_or(|ty| ty.ends_in_array(depth + 1));
+        match die.tag {
+            _ if depth > DEPTH => true,
+            DW_TAG_array_type => true,
+            DW_TAG_typedef | DW_TAG_const_type | DW_TAG_volatile_type | DW_TAG_restrict_type | DW_TAG_atomic_type => {
+                of_target(self)
+            }
+            DW_TAG_structure_type | DW_TAG_class_type | DW_TAG_union_type => {
+                let is_stored = |part: &Entry<'a>| {
+                    let flags = part.die().flags;
+                    matches!(part.die().tag, DW_TAG_member | DW_TAG_inheritance)
+                        && !flags.has(Flags::EXTERNAL)
+                        && !flags.has(Flags::DECLARATION)
+                };
+                let parts = || self.origin().children().filter(is_stored);
+                // Of a union, or of a bit field's neighbours, several.
+                let last = parts().map(|part| part.die().number).max();
+                let has_variants = self.origin().children().any(|part| part.die().tag == DW_TAG_variant_part);
+                has_variants
+                    || die.flags.has(Flags::DECLARATION)
+                    || parts().filter(|part| Some(part.die().number) == last).any(of_target)
+            }
+            _ => false,
+        }
+    }
+
     fn signature(self) -> Signature {
         let mut edges = Vec::new();
         let origin = self.origin();
@@ -318,8 +349,9 @@ impl<'a> Entry<'a> {
             }
         }
         // Whoever has only a pointer to it may get at objects of its class's arguments by it: so does what `std::function` calls.
-        let flags = origin.die().flags;
-        let by_pointer = flags.has(Flags::VIRTUAL) || !flags.has(Flags::METHOD);
+        // clang says of the definition only that it has a `this`.
+        let is_method = self.continued().any(|entry| entry.die().flags.has(Flags::METHOD));
+        let by_pointer = origin.die().flags.has(Flags::VIRTUAL) || !is_method;
         let class = Some(origin).filter(|_| by_pointer).and_then(Entry::class);
         let mut captures = 0_u64;
         let arguments = class.into_iter().flat_map(Entry::children);
