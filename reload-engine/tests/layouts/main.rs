@@ -341,6 +341,23 @@ fn edits_of_cpp() {
                 "",
             ),
             (
+                "override added",
+                &[
+                    ("char c; double velocity;", "int a() override { return 5; } char c; double velocity;"),
+                    ("x * 2", "x * 5"),
+                ],
+                "",
+            ),
+            ("override removed", &[("int b() override { return 3; } };", "};"), ("x * 2", "x * 5")], ""),
+            (
+                "virtual function of a derived class",
+                &[
+                    ("char c; double velocity;", "virtual int c2() { return 5; } char c; double velocity;"),
+                    ("x * 2", "x * 5"),
+                ],
+                "virtual function `c2` is new",
+            ),
+            (
                 "new class",
                 &[
                     ("struct Mix", "struct Fresh { int i; int f() { return i; } };\nstruct Mix"),

@@ -146,6 +146,12 @@ impl<'a> Entry<'a> {
         self.continued().last().unwrap_or(self)
     }
 
+    /// Of what it continues, what says how the class is made: a class in a unit of its own is declared, described and named in
+    /// three places.
+    fn described(self) -> Entry<'a> {
+        self.continued().find(|entry| entry.children().next().is_some()).unwrap_or(self)
+    }
+
     fn children(self) -> impl Iterator<Item = Entry<'a>> {
         let end = self.die().end as usize;
         let mut at = self.at + 1;
@@ -235,6 +241,8 @@ impl<'a> Entry<'a> {
                 DW_TAG_member | DW_TAG_inheritance => mix(own, child.follow_target(Link::Value, depth + 1, edges)),
                 DW_TAG_enumerator => own,
                 DW_TAG_variant_part | DW_TAG_variant => mix(own, child.parts(depth, edges)),
+                // In the table of an object that exists stands the one it had, and new ones have another table.
+                DW_TAG_subprogram if die.flags.has(Flags::VIRTUAL) && self.inherits_slot(die.extra, depth) => continue,
                 // Not its number: of a class inside of a function it is the address of its code.
                 DW_TAG_subprogram if die.flags.has(Flags::VIRTUAL) => {
                     mix(mix(u64::from(die.tag.0), die.name), die.extra)
@@ -249,6 +257,30 @@ impl<'a> Entry<'a> {
             sum = sum.wrapping_add(part);
         }
         sum
+    }
+
+    /// Whether what is in this slot of a class's table overrides a function of the only base that has such a table.
+    fn inherits_slot(self, slot: u64, depth: u32) -> bool {
+        let mut bases = self.bases().filter(|base| base.has_table(depth));
+        let (Some(base), None) = (bases.next(), bases.next()) else { return false };
+        depth < DEPTH
+            && (base.virtual_functions().any(|function| function.die().extra == slot)
+                || base.inherits_slot(slot, depth + 1))
+    }
+
+    fn has_table(self, depth: u32) -> bool {
+        self.virtual_functions().next().is_some()
+            || (depth < DEPTH && self.bases().any(|base| base.has_table(depth + 1)))
+    }
+
+    fn bases(self) -> impl Iterator<Item = Entry<'a>> {
+        let bases = self.described().children().filter(|child| child.die().tag == DW_TAG_inheritance);
+        bases.filter_map(Entry::target)
+    }
+
+    fn virtual_functions(self) -> impl Iterator<Item = Entry<'a>> {
+        let children = self.described().children();
+        children.filter(|child| child.die().tag == DW_TAG_subprogram && child.die().flags.has(Flags::VIRTUAL))
     }
 
     fn follow_target(self, link: Link, depth: u32, edges: &mut Vec<Edge>) -> u64 {
