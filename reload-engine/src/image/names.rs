@@ -191,16 +191,18 @@ pub fn name_of_closures(name: &str) -> String {
 
 /// The name as its language writes it, without hashes; unchanged where it is not mangled.
 pub fn demangle(name: &str) -> String {
-    if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return format!("{rust:#}");
-    }
-    if name.starts_with("_Z")
+    const ANONYMOUS: (&str, &str) = ("_GLOBAL__N_1", "(anonymous namespace)");
+    let readable = if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        format!("{rust:#}")
+    } else if name.starts_with("_Z")
         && let Ok(symbol) = cpp_demangle::Symbol::new(name)
         && let Ok(readable) = symbol.demangle()
     {
-        return readable;
-    }
-    name.to_owned()
+        readable
+    } else {
+        name.to_owned()
+    };
+    readable.replace(ANONYMOUS.0, ANONYMOUS.1)
 }
 
 #[cfg(test)]
@@ -312,6 +314,7 @@ mod tests {
     fn names_are_readable() {
         assert_eq!(demangle("_ZN4demo4step17h0123456789abcdefE"), "demo::step");
         assert_eq!(demangle("_ZN5World4stepEi"), "World::step(int)");
+        assert_eq!(demangle("_ZN12_GLOBAL__N_16countsE"), "(anonymous namespace)::counts");
         assert_eq!(demangle("main"), "main");
     }
 }

@@ -157,9 +157,7 @@ impl Worker {
             Decision::Missing => {
                 with_warning(nothing(Outcome::Skipped), "its file is gone from disk; the loaded code runs on")
             }
-            Decision::LeaveAlone => {
-                with_warning(nothing(Outcome::Skipped), "left alone until its file changes; name it to try again")
-            }
+            Decision::LeaveAlone => with_warning(nothing(Outcome::Skipped), &self.why_left_alone(index)),
             Decision::Skip | Decision::Wait => nothing(Outcome::Skipped),
             Decision::Protected => {
                 let error = Error::Refused {
@@ -173,12 +171,25 @@ impl Worker {
         }
     }
 
+    fn why_left_alone(&self, index: usize) -> String {
+        let module = &self.modules[index];
+        let ledger = self.record.module(&module.path);
+        let failure = ledger.and_then(|ledger| ledger.rejected.as_ref()?.failure.as_ref());
+        let why = failure.map_or_else(String::new, |failure| format!(": {}", failure.without_name(&module.name)));
+        // Without an original to compare with no change of the file helps.
+        if ledger.is_some_and(|ledger| ledger.generations.is_empty()) {
+            format!("cannot be reloaded{why}; restart the target")
+        } else {
+            format!("left alone until its file changes; name it to try again{why}")
+        }
+    }
+
     fn missing(&self, index: usize) -> Receipt {
         let module = &self.modules[index];
         let error = Error::File {
             path: module.path.clone(),
             doing: "opening the new file",
-            source: std::io::ErrorKind::NotFound.into(),
+            source: std::io::Error::from_raw_os_error(nix::libc::ENOENT),
         };
         failures::receipt(&module.path, self.active(index), &error, None, self.folder.path())
     }
