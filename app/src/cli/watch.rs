@@ -59,8 +59,17 @@ impl Watches {
     }
 
     fn join(self) -> Watches {
-        // Without a lock others may end what this one relies on.
-        let _ = self.folder.as_ref().map(File::try_lock_shared);
+        const PROBE: Duration = Duration::from_millis(5);
+        // Somebody else may be looking whether there are others. Without a lock they may end what this one relies on.
+        let joined = |folder: &File| {
+            (0..20).any(|_| {
+                folder.try_lock_shared().is_ok() || {
+                    thread::sleep(PROBE);
+                    false
+                }
+            })
+        };
+        let _ = self.folder.as_ref().map(joined);
         self
     }
 }

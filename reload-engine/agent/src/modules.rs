@@ -3,6 +3,7 @@
 use std::{
     ffi::{CStr, c_int, c_void},
     ptr,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use reload_protocol::LoadedModule;
@@ -45,14 +46,30 @@ pub fn link_map() -> (Vec<LoadedModule>, u64) {
         unsafe { libc::dl_iterate_phdr(Some(visit), ptr::from_mut(&mut walk).cast()) };
         if !walk.overflow {
             let Walk { entries, names, closed, .. } = walk;
+            let closed = closed - OWN.load(Ordering::Relaxed);
             return (entries.into_iter().map(|entry| module(entry, &names)).collect(), closed);
         }
         scale *= 2;
     }
 }
 
-/// How many modules the process has closed.
+/// How many of them the agent has closed itself.
+static OWN: AtomicU64 = AtomicU64::new(0);
+
+/// Does something that may close a module, which is nobody's affair but the agent's.
+pub fn closing<T>(work: impl FnOnce() -> T) -> T {
+    let before = all_closed();
+    let done = work();
+    OWN.fetch_add(all_closed() - before, Ordering::Relaxed);
+    done
+}
+
+/// How many modules the process has closed, without those that were the agent's.
 pub fn closed() -> u64 {
+    all_closed() - OWN.load(Ordering::Relaxed)
+}
+
+fn all_closed() -> u64 {
     unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
         // SAFETY: `data` is the number that `closed` passed; the loader passes a valid description.
         unsafe { *data.cast::<u64>() = (*info).dlpi_subs };

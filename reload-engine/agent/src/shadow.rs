@@ -18,7 +18,10 @@ use std::{
 use libloading::os::unix::Library;
 use reload_protocol::{LoadedModule, Segment, Write};
 
-use crate::memory::{self, LOWEST, PAGE, intersect, page_ceil, page_floor};
+use crate::{
+    memory::{self, LOWEST, PAGE, intersect, page_ceil, page_floor},
+    modules,
+};
 
 /// How far from the module a reservation may lie; leaves the other GiB of a jump's reach to the sizes of both.
 const REACH: u64 = 1 << 30;
@@ -107,7 +110,7 @@ impl Arenas {
                 return Ok(Shadow { library, module, hole, entered: false });
             }
             // Not at the place that the plan was made for: void.
-            let _ = library.close();
+            let _ = modules::closing(|| library.close());
             self.close_hole(&hole);
             landed.push(place);
         }
@@ -125,7 +128,7 @@ impl Arenas {
         }
         let Shadow { library, hole, .. } = shadow;
         // A failure leaves it loaded, which wastes memory and harms nobody.
-        let _ = library.close();
+        let _ = modules::closing(|| library.close());
         self.close_hole(&hole);
     }
 

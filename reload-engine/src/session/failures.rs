@@ -41,7 +41,10 @@ pub fn receipt(
         );
         trace.push("start the target again".into());
     } else {
-        trace.push(format!("generation {generation} of {} is still running, untouched", file_name(module)));
+        // One that dumps core is there for a while.
+        if !matches!(error, Error::LinkLost { .. }) {
+            trace.push(format!("generation {generation} of {} is still running, untouched", file_name(module)));
+        }
         trace.push(remedy(error, stage));
     }
     Receipt {

@@ -111,7 +111,6 @@ pub enum Verdict {
 impl Worker {
     /// Reads the link map again and takes up what came and went.
     pub fn list_modules(&mut self) -> Result<()> {
-        self.listing_outdated = false;
         self.pages = self.vitals.size_in_pages().map_err(|_| Error::NoSuchProcess { pid: self.pid })?;
         let loaded = self.link.take_stock()?;
         let mappings = maps::read(self.pid)?;

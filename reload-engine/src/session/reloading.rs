@@ -57,7 +57,7 @@ impl Worker {
     /// Reloads whatever the mode says after something else than a file changed: the mode itself, a mark, the attachment.
     pub fn reconsider(&mut self) {
         for index in 0..self.modules.len() {
-            if !self.listing_outdated
+            if !self.to_begin_again
                 && self.reloads_by_itself()
                 && self.modules[index].look.due().is_none()
                 && self.decision(self.auto(), index) == Decision::Reload
@@ -114,6 +114,7 @@ impl Worker {
         let mut verdict = verdict;
         loop {
             let Some(index) = self.position(path) else {
+                self.closed_again = 0;
                 let closed = Receipt::empty(file_name(path), Outcome::Skipped, Generation(0));
                 return with_warning(closed, "the target has closed it");
             };
@@ -122,7 +123,7 @@ impl Worker {
                 verdict = self.settle(&[index], false).pop().map(|(_, verdict)| verdict);
             }
             let receipt = self.reload_as_it_is(index, verdict.take(), trigger, force);
-            if !self.listing_outdated {
+            if !std::mem::take(&mut self.to_begin_again) {
                 self.closed_again = 0;
                 return receipt;
             }
@@ -239,7 +240,8 @@ impl Worker {
         if let Err(error @ Error::ModuleClosed { .. }) = &result {
             let message = format!("{name}: begun again: {error}");
             self.tell(Event::Notice { message });
-            self.note_closing();
+            self.closed_again += 1;
+            self.to_begin_again = true;
         }
         match result {
             Ok(receipt) => {
@@ -257,19 +259,13 @@ impl Worker {
                     let status = if receipt.outcome == Outcome::Refused { Status::Refused } else { Status::Failed };
                     self.reject(index, Rejected { stamp, content, status, failure: receipt.failure.clone() }, &receipt);
                 }
-                if !self.listing_outdated {
+                if !self.to_begin_again {
                     self.tell_finished(&receipt);
                 }
                 self.lost_if(&error);
                 receipt
             }
         }
-    }
-
-    /// The target has closed a library since the modules were listed.
-    fn note_closing(&mut self) {
-        self.closed_again += 1;
-        self.listing_outdated = true;
     }
 
     fn tell_finished(&mut self, receipt: &Receipt) {
@@ -353,10 +349,9 @@ impl Worker {
         }
     }
 
+    /// Begun again so often, it takes the risk.
     fn heed_closings(&mut self) {
-        if self.closed_again >= CLOSED_AGAIN {
-            self.link.ignore_closings();
-        }
+        self.link.heed_closings(self.closed_again < CLOSED_AGAIN);
     }
 
     /// Another controller was quicker or is in the middle of a reload: until the deadline, look what it did and try again.
@@ -440,7 +435,7 @@ impl Worker {
                     return Ok(receipt);
                 }
                 Err(Error::ModuleClosed { .. }) => {
-                    self.note_closing();
+                    self.closed_again += 1;
                     self.relist();
                 }
                 Err(error) => self.give_way(error, deadline)?,

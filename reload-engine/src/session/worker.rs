@@ -84,8 +84,8 @@ pub struct Worker {
     pub connection: Connection,
     /// Something that a snapshot shows has changed.
     pub dirty: bool,
-    /// The target has closed a library while one was being reloaded: the modules are to be listed anew, and it begun again.
-    pub listing_outdated: bool,
+    /// The target has closed a library while one was being reloaded, which is begun again once the modules are listed anew.
+    pub to_begin_again: bool,
     /// How often in a row.
     pub closed_again: u32,
     /// Of the target, at the last listing.
@@ -128,7 +128,7 @@ impl Worker {
             watcher: crate::watcher::Watcher::new(),
             connection: Connection::Attached,
             dirty: true,
-            listing_outdated: false,
+            to_begin_again: false,
             closed_again: 0,
             pages: 0,
             mapped: (0, 0),
@@ -245,7 +245,7 @@ impl Worker {
             }
             if matches!(self.connection, Connection::Attached | Connection::Detached) {
                 self.keep_pace(exit);
-                while self.listing_outdated {
+                while std::mem::take(&mut self.to_begin_again) {
                     self.relist();
                     self.reconsider();
                 }
@@ -304,7 +304,7 @@ impl Worker {
         for index in 0..self.modules.len() {
             // An attempt may take up a change of the list of modules.
             if index < self.modules.len()
-                && !self.listing_outdated
+                && !self.to_begin_again
                 && let Some(verdict) = self.look(index, now)
             {
                 self.act(index, verdict);

@@ -49,8 +49,10 @@ pub struct AgentLink {
     stream: UnixStream,
     welcome: Welcome,
     revision: u64,
-    /// How many modules had been closed when the session read the link map; `None`: it takes the risk.
-    closed: Option<u64>,
+    /// How many modules had been closed when the session read the link map.
+    closed: u64,
+    /// Whether nothing is to be begun once others have been.
+    heeds_closings: bool,
     incoming: Incoming,
     notices: Receiver<Notice>,
     halt: Halt,
@@ -86,8 +88,19 @@ impl AgentLink {
         let welcome =
             Welcome { version: 0, pid, agent_threads: Vec::new(), revision: 0, wants_descriptors: false, closed: 0 };
         let (halt, space) = (Halt::from_environment(), Space::of(pid));
-        let mut link =
-            AgentLink { pid, folder, stream, welcome, revision: 0, closed: None, incoming, notices, halt, space };
+        let mut link = AgentLink {
+            pid,
+            folder,
+            stream,
+            welcome,
+            revision: 0,
+            closed: 0,
+            heeds_closings: true,
+            incoming,
+            notices,
+            halt,
+            space,
+        };
         let hello = link.request_within(Request::Hello { version: VERSION }, SHORT).map_err(|error| match error {
             // The agent refuses other users by hanging up.
             Error::LinkLost { pid, .. } if !may_drive(pid) => Error::NotPermitted { pid },
@@ -103,7 +116,7 @@ impl AgentLink {
             other => return Err(link.unexpected(other)),
         };
         link.revision = link.welcome.revision;
-        link.closed = Some(link.welcome.closed);
+        link.closed = link.welcome.closed;
         Ok(link)
     }
 
@@ -247,13 +260,17 @@ impl AgentLink {
     /// The same, to be gone by from now on: [`AgentLink::begin`] fails once one of them was closed.
     pub fn take_stock(&mut self) -> Result<Vec<LoadedModule>> {
         let (modules, closed) = self.read_link_map()?;
-        self.closed = Some(closed);
+        self.closed = closed;
         Ok(modules)
     }
 
-    /// From now on, until [`AgentLink::take_stock`], nobody asks whether a module was closed: the target does it all the time.
-    pub fn ignore_closings(&mut self) {
-        self.closed = None;
+    /// Whether [`AgentLink::begin`] asks if a module was closed. There are targets that do so all the time.
+    pub fn heed_closings(&mut self, heed: bool) {
+        self.heeds_closings = heed;
+    }
+
+    fn closed(&self) -> Option<u64> {
+        self.heeds_closings.then_some(self.closed)
     }
 
     fn read_link_map(&mut self) -> Result<(Vec<LoadedModule>, u64)> {
@@ -295,7 +312,7 @@ impl AgentLink {
     /// Takes the exclusive right to load and stage. [`Error::Stale`] and [`Error::Busy`] as for the ledger,
     /// [`Error::ModuleClosed`] where the link map that was read is not to be gone by any more.
     pub fn begin(&mut self, expected: u64) -> Result<()> {
-        self.ask(Request::Begin { expected, closed: self.closed }, done).map(drop)
+        self.ask(Request::Begin { expected, closed: self.closed() }, done).map(drop)
     }
 
     /// The same for what looks by itself whether everything lies where it did.
@@ -338,7 +355,7 @@ impl AgentLink {
     ) -> Result<(LoadedModule, T)> {
         let mut luggage = Luggage::default();
         let file = self.file(path, &mut luggage)?;
-        let begin = (Request::Begin { expected, closed: self.closed }, &Luggage::default(), SHORT);
+        let begin = (Request::Begin { expected, closed: self.closed() }, &Luggage::default(), SHORT);
         // Without the right it is refused.
         let load = (Request::Load { file, low: inside.start, high: inside.end }, &luggage, LONG);
         let (done_meanwhile, [begun, loaded_there]) = self.exchange([begin, load], meanwhile)?;

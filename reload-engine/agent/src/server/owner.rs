@@ -48,7 +48,11 @@ impl Server {
             return Reply::Stale { revision: ledger::revision() };
         }
         let begun = || Owner { connection: id, peer, closed, shadows: Vec::new(), staged: None, adapter: None };
-        if self.owner.get_or_insert_with(begun).is_up_to_date() {
+        let owner = self.owner.get_or_insert_with(begun);
+        if owner.shadows.is_empty() {
+            owner.closed = closed;
+        }
+        if owner.is_up_to_date() {
             return self.done();
         }
         self.release();
@@ -89,9 +93,6 @@ impl Server {
             Err(message) => return Reply::Failed { message },
         };
         let loaded = self.arenas.load(&path, bounds);
-        if let Ok(owner) = self.owned(id) {
-            owner.forgive_closing();
-        }
         if let Some(open) = open {
             self.kept.add(open);
         }
