@@ -165,9 +165,9 @@ pub fn is_closure(name: &str) -> bool {
     is_rust(name.as_bytes()) || called("E", "_cl") || called(COUNTED_LAMBDA, "cl")
 }
 
-/// Whether the name says which closures a function is or was made for. In Rust's older scheme none does.
-pub fn names_closures(name: &str) -> bool {
-    !(name.starts_with("_Z") && is_rust(name.as_bytes())) && closure_family(name).is_some()
+/// Whether the name is of Rust's older scheme, which does not say for which closures a function was made.
+pub fn hides_closures(name: &str) -> bool {
+    name.starts_with("_Z") && is_rust(name.as_bytes())
 }
 
 /// The function, as a programmer calls it, whose closure or lambda this is or was made for.

@@ -11,8 +11,8 @@ use super::{
     lineage::Lineage,
 };
 use crate::image::{
-    Content, Image, MARKS_OF_CLOSURES, Referrer, closure_family, demangle, is_closure, name_of_closures,
-    names_closures, referrers,
+    Content, Image, MARKS_OF_CLOSURES, Referrer, closure_family, demangle, hides_closures, is_closure,
+    name_of_closures, referrers,
 };
 
 /// Mends what pairing by name says of closures. The functions that continue others and whose code, as it stands, means other
@@ -58,7 +58,7 @@ pub fn pair_renumbered(
     let made_before = made_for(&old.image, &referrers_before, &before, &affected);
     for function in made {
         let name = image.function_name(&image.functions[function as usize]);
-        if names_closures(name) || instance(&function).is_none_or(|was| made_before.contains(&was)) {
+        if !hides_closures(name) || instance(&function).is_none_or(|was| made_before.contains(&was)) {
             partners[function as usize] = None;
             misnamed.insert(function);
         }
@@ -88,16 +88,13 @@ fn pair_by_present_name(lineage: &Lineage, parent: usize, image: &Image, partner
     }
     let asked = |partner: &Option<u32>| partner.is_none_or(unsettled);
     let asked: Vec<u32> = (0..).zip(&*partners).filter(|(_, partner)| asked(partner)).map(|(index, _)| index).collect();
-    let mut found: HashMap<u32, u32> = HashMap::new();
-    let mut several: HashSet<u32> = HashSet::new();
+    let mut found: HashSet<u32> = HashSet::new();
     for index in asked.into_iter().filter(|index| is_closure(image, *index)) {
         let partner = &mut partners[index as usize];
         match named.get(&name(image, index)) {
             Some(Some(family)) => {
                 *partner = Some(*family);
-                if found.insert(*family, index).is_some() {
-                    several.insert(*family);
-                }
+                found.insert(*family);
             }
             Some(None) => {}
             // What it would continue runs under another name.
@@ -109,10 +106,13 @@ fn pair_by_present_name(lineage: &Lineage, parent: usize, image: &Image, partner
             }
         }
     }
-    if !several.is_empty() {
-        let is_one = |partner: &&mut Option<u32>| partner.is_some_and(|family| several.contains(&family));
-        partners.iter_mut().filter(is_one).for_each(|partner| *partner = None);
+    // One that several would continue none does.
+    let mut times: HashMap<u32, u32> = HashMap::new();
+    for family in partners.iter().flatten().filter(|family| found.contains(family)) {
+        *times.entry(*family).or_default() += 1;
     }
+    let is_one_of_several = |partner: &&mut Option<u32>| partner.is_some_and(|family| times.get(&family) > Some(&1));
+    partners.iter_mut().filter(is_one_of_several).for_each(|partner| *partner = None);
 }
 
 /// Whether any closure came, went or changed. Most edits are to others.
@@ -232,8 +232,8 @@ fn lost(
     names
 }
 
-/// The functions that lead to one of these closures and were made for such: as their names say, or since nothing else leads to
-/// them than what was, closures of the family and the functions that these stand in.
+/// The functions that lead to one of these closures and were made for such: as their names say, or, where those do not, since
+/// nothing else leads to them than what was, closures of the family and the functions that these stand in.
 fn made_for(
     image: &Image,
     referrers: &HashMap<u32, Vec<Referrer>>,
@@ -241,15 +241,21 @@ fn made_for(
     affected: &HashSet<String>,
 ) -> HashSet<u32> {
     let name = |function: u32| image.function_name(&image.functions[function as usize]);
+    let parents: HashSet<String> = closures.iter().map(|function| name_of_closures(name(*function))).collect();
     let is_origin = |function: u32| {
-        let of_family = closure_family(name(function)).is_some_and(|of| affected.contains(&of));
-        (of_family && !names_closures(name(function))) || affected.contains(&demangle(name(function)))
+        closure_family(name(function)).is_some_and(|of| affected.contains(&of))
+            || affected.contains(&demangle(name(function)))
+    };
+    let may_be_made = |function: u32| {
+        let name = name(function);
+        let named = || closure_family(name).is_some() && parents.contains(&name_of_closures(name));
+        if hides_closures(name) { !is_origin(function) } else { named() }
     };
     let mut made: HashSet<u32> = HashSet::new();
     let mut open: Vec<u32> = closures.iter().copied().collect();
     while let Some(function) = open.pop() {
         for referrer in functions_among(referrers, function) {
-            if !closures.contains(&referrer) && !made.contains(&referrer) && !is_origin(referrer) {
+            if !closures.contains(&referrer) && !made.contains(&referrer) && may_be_made(referrer) {
                 made.insert(referrer);
                 open.push(referrer);
             }
@@ -265,8 +271,7 @@ fn made_for(
             let exported = image.tables.exports.contains(&image.functions[*of as usize].address);
             !exported && referrers.get(of).is_some_and(|all| all.iter().all(known))
         };
-        let others: Vec<u32> =
-            made.iter().copied().filter(|of| !names_closures(name(*of)) && !is_private(of)).collect();
+        let others: Vec<u32> = made.iter().copied().filter(|of| hides_closures(name(*of)) && !is_private(of)).collect();
         if others.is_empty() {
             return made;
         }

@@ -3,7 +3,19 @@
 #include <functional>
 #include <vector>
 
-static std::function<long()> on_open, on_close;
+static std::function<long()> on_open, on_close, on_tick;
+
+// Nobody outside knows of it, and within only a lambda that is kept.
+__attribute__((noinline)) static long tick() {
+    static long count = 0;
+    std::function<long()> work;
+#if VERSION == 2 || VERSION == 3
+    work = [] { return count += 1000; };
+    work();
+#endif
+    work = [] { return ++count; };
+    return work();
+}
 
 static std::vector<std::function<long()>> made(long x) {
     std::vector<std::function<long()>> all;
@@ -24,6 +36,7 @@ static std::vector<std::function<long()>> made(long x) {
 
 extern "C" long compute(long x) { return x; }
 extern "C" long set_up(long x) {
+    on_tick = [] { return tick(); };
     auto all = made(x);
     on_close = all.back();
     all.pop_back();
@@ -31,6 +44,7 @@ extern "C" long set_up(long x) {
     return all.size() + 1;
 }
 
+extern "C" long ticked(long) { return on_tick(); }
 extern "C" long opened(long) { return on_open(); }
 extern "C" long closed(long) { return on_close(); }
 extern "C" long fresh(long) { return made(3).front()(); }

@@ -263,7 +263,10 @@ impl<'a> Entry<'a> {
     fn inherits_slot(self, slot: u64, depth: u32) -> bool {
         let mut bases = self.bases().filter(|base| base.has_table(depth));
         let (Some(base), None) = (bases.next(), bases.next()) else { return false };
+        // A virtual base's table is another one.
+        let mut inheritances = self.described().children().filter(|child| child.die().tag == DW_TAG_inheritance);
         depth < DEPTH
+            && !inheritances.any(|inheritance| inheritance.die().flags.has(Flags::VIRTUAL))
             && (base.virtual_functions().any(|function| function.die().extra == slot)
                 || base.inherits_slot(slot, depth + 1))
     }
@@ -335,7 +338,7 @@ impl<'a> Entry<'a> {
 
     /// Where that is not known, it may.
     fn ends_in_array(self, depth: u32) -> bool {
-        let die = self.origin().die();
+        let die = self.die();
         let of_target = |entry: Entry<'a>| entry.target().is_none_or(|ty| ty.ends_in_array(depth + 1));
         match die.tag {
             _ if depth > DEPTH => true,
@@ -350,13 +353,12 @@ impl<'a> Entry<'a> {
                         && !flags.has(Flags::EXTERNAL)
                         && !flags.has(Flags::DECLARATION)
                 };
-                let parts = || self.origin().children().filter(is_stored);
-                // Of a union, or of a bit field's neighbours, several.
-                let last = parts().map(|part| part.die().number).max();
-                let has_variants = self.origin().children().any(|part| part.die().tag == DW_TAG_variant_part);
+                // Which part is the last one its place does not tell: it may have no size.
+                let described = self.described();
+                let has_variants = described.children().any(|part| part.die().tag == DW_TAG_variant_part);
                 has_variants
-                    || die.flags.has(Flags::DECLARATION)
-                    || parts().filter(|part| Some(part.die().number) == last).any(of_target)
+                    || described.die().flags.has(Flags::DECLARATION)
+                    || described.children().filter(is_stored).any(of_target)
             }
             _ => false,
         }
