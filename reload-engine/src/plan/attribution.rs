@@ -449,13 +449,14 @@ impl Judge<'_> {
             certain.iter().any(|(certain, _)| *certain == object)
                 || self.others(reference).any(|other| self.new.used_at(other.target) == Some(object))
         };
+        let compared = self.access(reference) == Some(Access::Compared);
         let rival = readings.iter().skip(1).find(|(object, offset)| {
             self.shifts[*object] != self.shifts[owner]
                 && (supported.iter().any(|(supported, _)| supported == object)
                     // Who starts below an array does not start exactly where something else does, save by accident.
                     || uses(*object)
                         && (*offset >= 0 || (inside != 0 && !uses(owner)))
-                        && !(inside == 0 && self.is_never_walked(*object, owner)))
+                        && !(inside == 0 && !compared && self.is_never_walked(*object, owner)))
         });
         match rival {
             Some((rival, _)) => Verdict::Open(*rival, owner),

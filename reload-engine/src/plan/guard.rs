@@ -302,7 +302,8 @@ fn kept_statics<'a>(old: &'a Image, new: &'a Image, after: &'a Layouts, homes: &
         let old = old.layouts().variables_at(variable.thread_local, before);
         // A thread-local that the linker has discarded is described as if it lay at the beginning of the block.
         let here = after.variables_at(variable.thread_local, variable.address);
-        let same = here.iter().find(|here| old.iter().any(|old| old.ty == here.ty));
+        let is_same = |here: &&Variable| variable.thread_local && old.iter().any(|old| old.ty == here.ty);
+        let same = here.iter().find(is_same);
         (!old.is_empty()).then(|| Kept { name: new.object_name(object), old, new: same.unwrap_or(variable) })
     };
     after.variables().iter().filter_map(kept).collect()
