@@ -16,6 +16,7 @@ use reload_engine::{
     error::Error,
     model::{Connection, Mark, Mode, Module, Snapshot},
     session::{Command, Event, Order, Session, Update},
+    target::store::await_lock,
 };
 
 use super::{
@@ -59,17 +60,11 @@ impl Watches {
     }
 
     fn join(self) -> Watches {
-        const PROBE: Duration = Duration::from_millis(5);
+        const PATIENCE: Duration = Duration::from_millis(100);
         // Somebody else may be looking whether there are others. Without a lock they may end what this one relies on.
-        let joined = |folder: &File| {
-            (0..20).any(|_| {
-                folder.try_lock_shared().is_ok() || {
-                    thread::sleep(PROBE);
-                    false
-                }
-            })
-        };
-        let _ = self.folder.as_ref().map(joined);
+        if let Some(folder) = &self.folder {
+            await_lock(|| folder.try_lock_shared(), PATIENCE);
+        }
         self
     }
 }

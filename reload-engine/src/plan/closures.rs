@@ -70,10 +70,7 @@ pub fn pair_renumbered(
 /// What a closure is called in the running file counts, and not what its first instance was called.
 fn pair_by_present_name(lineage: &Lineage, parent: usize, image: &Image, partners: &mut [Option<u32>]) {
     let old = lineage.placed(parent);
-    let is_closure = |image: &Image, index: u32| {
-        let function = &image.functions[index as usize];
-        lasts(function) && closure_family(image.function_name(function)).is_some()
-    };
+    let is_closure = |image: &Image, index: u32| family_of(image, index as usize).is_some();
     let name = |image: &Image, index: u32| {
         let identity = &image.identities()[index as usize];
         (identity.key, identity.file)
@@ -119,10 +116,7 @@ fn pair_by_present_name(lineage: &Lineage, parent: usize, image: &Image, partner
 fn concerns_closures(lineage: &Lineage, parent: usize, image: &Image, partners: &[Option<u32>]) -> bool {
     let old = lineage.placed(parent);
     let partnered = partnered(lineage, partners);
-    let is_closure = |image: &Image, index: usize| {
-        let function = &image.functions[index];
-        lasts(function) && closure_family(image.function_name(function)).is_some()
-    };
+    let is_closure = |image: &Image, index: usize| family_of(image, index).is_some();
     let differs = |index: &usize| {
         let same = |family| lineage.content(lineage.newest(family)) == image.contents[*index];
         !partners[*index].is_some_and(same)
@@ -133,6 +127,12 @@ fn concerns_closures(lineage: &Lineage, parent: usize, image: &Image, partners: 
             .any(|index| is_closure(&old.image, index))
 }
 
+/// The family of a closure, or of what is made for one, that can continue another.
+fn family_of(image: &Image, index: usize) -> Option<String> {
+    let function = &image.functions[index];
+    if lasts(function) { closure_family(image.function_name(function)) } else { None }
+}
+
 /// The functions of a file that are closures or made for such, each with its family.
 struct Closures {
     all: Vec<(u32, String)>,
@@ -140,9 +140,8 @@ struct Closures {
 
 impl Closures {
     fn of(image: &Image) -> Closures {
-        let lasting = (0..).zip(&image.functions).filter(|(_, function)| lasts(function));
-        let family = |(index, function)| Some((index, closure_family(image.function_name(function))?));
-        Closures { all: lasting.filter_map(family).collect() }
+        let family = |index: usize| Some((index as u32, family_of(image, index)?));
+        Closures { all: (0..image.functions.len()).filter_map(family).collect() }
     }
 }
 

@@ -246,12 +246,17 @@ impl Worker {
     fn is_another_life(&self, mapped: Mapped<'_>, mappings: &[maps::Mapping]) -> bool {
         let Some(record) = self.first_record(mapped.path) else { return false };
         let Some(file) = maps::file_in(mappings, mapped.start, mapped.end) else { return false };
-        if self.lies_in_store(file) || stamp(&record.file).is_ok_and(|copy| copy.inode == file.inode) {
+        // Nearly every one that is shielded: it lies in its copy.
+        if file.path == record.file
+            || self.lies_in_store(file)
+            || stamp(&record.file).is_ok_and(|copy| copy.inode == file.inode)
+        {
             return false;
         }
         // What has been made independent of its file stays so for life: this was opened from there since.
-        let from_there = std::fs::canonicalize(mapped.path).map_or(file.path == mapped.path, |path| path == file.path);
-        if from_there && self.record.module(mapped.path).is_some_and(|ledger| ledger.shield.is_some()) {
+        let from_there =
+            || std::fs::canonicalize(mapped.path).map_or(file.path == mapped.path, |path| path == file.path);
+        if self.record.module(mapped.path).is_some_and(|ledger| ledger.shield.is_some()) && from_there() {
             return true;
         }
         if file.deleted || file.inode == record.stamp.inode {

@@ -264,9 +264,8 @@ impl<'a> Entry<'a> {
         let mut bases = self.bases().filter(|base| base.has_table(depth));
         let (Some(base), None) = (bases.next(), bases.next()) else { return false };
         // A virtual base's table is another one.
-        let mut inheritances = self.described().children().filter(|child| child.die().tag == DW_TAG_inheritance);
         depth < DEPTH
-            && !inheritances.any(|inheritance| inheritance.die().flags.has(Flags::VIRTUAL))
+            && !self.inheritances().any(|inheritance| inheritance.die().flags.has(Flags::VIRTUAL))
             && (base.virtual_functions().any(|function| function.die().extra == slot)
                 || base.inherits_slot(slot, depth + 1))
     }
@@ -277,8 +276,11 @@ impl<'a> Entry<'a> {
     }
 
     fn bases(self) -> impl Iterator<Item = Entry<'a>> {
-        let bases = self.described().children().filter(|child| child.die().tag == DW_TAG_inheritance);
-        bases.filter_map(Entry::target)
+        self.inheritances().filter_map(Entry::target)
+    }
+
+    fn inheritances(self) -> impl Iterator<Item = Entry<'a>> {
+        self.described().children().filter(|child| child.die().tag == DW_TAG_inheritance)
     }
 
     fn virtual_functions(self) -> impl Iterator<Item = Entry<'a>> {
