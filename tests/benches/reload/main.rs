@@ -10,7 +10,6 @@
 //! Prints a table and writes `reload.json` into the target folder.
 
 use std::{
-    collections::BTreeMap,
     env,
     ffi::OsString,
     fs,
@@ -32,9 +31,10 @@ mod reloads;
 mod report;
 mod scaling;
 mod subject;
+mod watched;
 
 use peers::Peers;
-use report::Report;
+use report::{Ratios, Report};
 
 /// A part of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,7 +65,7 @@ struct Options {
     /// Reloads per case, instead of what suits its size.
     #[arg(long)]
     samples: Option<usize>,
-    /// Fails where the tool's fastest reload, as a multiple of the floor's, is worse than recorded by half.
+    /// Fails where the tool's reloads, as multiples of the floor's, are worse than recorded by half.
     #[arg(long)]
     check: bool,
     /// Records those multiples.
@@ -87,6 +87,8 @@ fn main() -> ExitCode {
     match arguments.split_first() {
         Some((first, rest)) if first == dashboard::ARGUMENT => return dashboard::main(rest),
         Some((first, rest)) if first == floor::ARGUMENT => return floor::main(&rest[0]),
+        Some((first, rest)) if first == watched::PROGRAM => return watched::program(&rest[0]),
+        Some((first, rest)) if first == watched::WATCHER => return watched::watcher(&rest[0]),
         _ => {}
     }
     let options = Options::parse();
@@ -141,7 +143,7 @@ fn write(report: &Report) -> PathBuf {
 /// What is slower than recorded whenever it is measured.
 fn check(options: &Options, report: &mut Report) -> Vec<String> {
     let text = fs::read_to_string(recorded()).expect("benches/recorded.json is there");
-    let recorded: BTreeMap<String, f64> = serde_json::from_str(&text).expect("numbers by case");
+    let recorded: Ratios = serde_json::from_str(&text).expect("ratios by case");
     for _ in 1..ATTEMPTS {
         for (slow, line) in report.slower_than(&recorded) {
             eprintln!("{line}; once more:");

@@ -6,12 +6,12 @@ use std::{
 };
 
 use crate::{
-    Options,
+    Options, floor,
     libraries::{Changed, Language, Library},
     peers::{Peer, Peers},
-    report::{FLOOR, RESTART, Report, TOOL},
+    report::{FLOOR, RESTART, Report, TOOL, WATCHED},
     subject::{Save, Subject},
-    work_folder,
+    watched, work_folder,
 };
 
 /// One library and one kind of save.
@@ -78,8 +78,10 @@ impl Case {
             all.push(Peer { name: TOOL, subject: Subject::tool_on(&save), save });
         }
         if matches!(self.language, Language::C | Language::Rust) {
-            let save = save(FLOOR);
-            all.push(Peer { name: FLOOR, subject: Subject::floor_on(&save), save });
+            for (name, argument) in [(FLOOR, floor::ARGUMENT), (WATCHED, watched::PROGRAM)] {
+                let save = save(name);
+                all.push(Peer { name, subject: Subject::own_on(argument, &save), save });
+            }
         }
         if self.language != Language::Program {
             all.extend(peers.iter().flat_map(|peers| peers.start(&library, save)));
@@ -89,7 +91,7 @@ impl Case {
         all.iter().filter(|peer| peer.name != TOOL).for_each(|peer| peer.subject.rest(true));
         for sample in 0..=samples {
             all.retain_mut(|peer| {
-                let own = [TOOL, FLOOR].contains(&peer.name);
+                let own = [TOOL, FLOOR, WATCHED].contains(&peer.name);
                 if sample > MOST_OF_PEERS && !own {
                     return true;
                 }

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 /// The subjects that every run has.
 pub const TOOL: &str = "reload-dashboard";
 pub const FLOOR: &str = "dlclose, dlopen";
+/// The floor as a tool beside the program would have it.
+pub const WATCHED: &str = "the same, watched";
 /// What stands for the floor where a program is reloaded.
 pub const RESTART: &str = "started anew";
 
@@ -76,6 +78,9 @@ impl Curve {
     }
 }
 
+/// By case and by what is compared.
+pub type Ratios = BTreeMap<String, BTreeMap<String, f64>>;
+
 /// Figures by what was reloaded and by whom, in the order of the measurement.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -111,14 +116,20 @@ impl Report {
         self.curves.push(curve);
     }
 
-    /// Per case, the tool's fastest reload as a multiple of the floor's: what else the machine does only ever adds, and to the
-    /// one of several processes more than to the one of a single one.
-    pub fn ratios(&self) -> BTreeMap<String, f64> {
-        let ratio = |(case, subjects): &(String, Vec<(String, Samples)>)| {
-            let least = |wanted: &str| Some(subjects.iter().find(|(name, _)| name == wanted)?.1.quantile(0.0));
-            Some((case.clone(), least(TOOL)? / least(FLOOR).or_else(|| least(RESTART))?))
+    /// Per case, the tool's fastest and its median reload as multiples of those of what stands beside it in every run.
+    pub fn ratios(&self) -> Ratios {
+        let of_case = |(case, subjects): &(String, Vec<(String, Samples)>)| {
+            let samples = |wanted| subjects.iter().find(|(name, _)| name == wanted).map(|(_, samples)| samples);
+            let tool = samples(TOOL)?;
+            let bases = [FLOOR, WATCHED, RESTART].into_iter().filter_map(|base| Some((base, samples(base)?)));
+            let ratios = bases.flat_map(|(name, base)| {
+                [("fastest", 0.0), ("median", 0.5)].map(|(statistic, part)| {
+                    (format!("{name}: {statistic}"), rounded(tool.quantile(part) / base.quantile(part)))
+                })
+            });
+            Some((case.clone(), ratios.collect()))
         };
-        self.cases.iter().filter_map(ratio).collect()
+        self.cases.iter().filter_map(of_case).collect()
     }
 
     /// Forgets the measurements of a case.
@@ -126,17 +137,21 @@ impl Report {
         self.cases.retain(|(name, _)| name != case);
     }
 
-    /// The cases of `recorded` that have become slower than recorded by half, each with a line that says so.
-    pub fn slower_than(&self, recorded: &BTreeMap<String, f64>) -> Vec<(String, String)> {
-        let ratios = self.ratios();
-        let judged = ratios.iter().filter_map(|(case, ratio)| Some((case, ratio, recorded.get(case)?)));
-        judged
-            .filter(|(_, ratio, recorded)| **ratio > **recorded * 1.5)
-            .map(|(case, ratio, recorded)| {
-                let line = format!("{case}: {ratio:.1} times what dlclose and dlopen take, {recorded:.1} was recorded");
-                (case.clone(), line)
-            })
-            .collect()
+    /// The cases that have become slower than recorded by half in each of their ratios, each with a line that says so. A slower
+    /// program is in all of them; what else a machine does adds more to several processes than to one, more to the median than
+    /// to the fastest or, where it is there from the first to the last reload, the other way round.
+    pub fn slower_than(&self, recorded: &Ratios) -> Vec<(String, String)> {
+        let judge = |(case, ratios): (String, BTreeMap<String, f64>)| {
+            let recorded = recorded.get(&case)?;
+            let judged: Vec<_> =
+                ratios.iter().filter_map(|(what, now)| Some((what, *now, *recorded.get(what)?))).collect();
+            assert!(!judged.is_empty(), "{case}: recorded for other ratios than {ratios:?}; record it anew");
+            let is_slower = judged.iter().all(|(_, now, recorded)| *now > recorded * 1.5);
+            let figures =
+                judged.iter().map(|(what, now, recorded)| format!("{now:.1} ({what}; {recorded:.1} was recorded)"));
+            is_slower.then(|| (case.clone(), format!("{case}: {} times", figures.collect::<Vec<_>>().join(", "))))
+        };
+        self.ratios().into_iter().filter_map(judge).collect()
     }
 
     pub fn table(&self) -> String {
@@ -202,6 +217,11 @@ impl Report {
             "curves": self.curves.iter().map(curve).collect::<Vec<_>>(),
         })
     }
+}
+
+/// To a hundredth: what is recorded is read by people too.
+fn rounded(ratio: f64) -> f64 {
+    (ratio * 100.0).round() / 100.0
 }
 
 fn entry<'a, T: Default>(list: &'a mut Vec<(String, T)>, name: &str) -> &'a mut T {

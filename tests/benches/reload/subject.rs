@@ -17,7 +17,7 @@ use reload_tests::{program::Conversation, toolchain};
 use serde_json::Value;
 
 use crate::{
-    clock, dashboard, floor, idle,
+    clock, dashboard, idle,
     libraries::{Changed, Language, Library},
     work_folder,
 };
@@ -76,12 +76,12 @@ impl Subject {
         tool
     }
 
-    /// The floor with the saved library.
-    pub fn floor_on(save: &Save<'_>) -> Subject {
+    /// The floor, or another of this program's own subjects, with the saved library.
+    pub fn own_on(argument: &str, save: &Save<'_>) -> Subject {
         let own = env::current_exe().expect("procfs is mounted");
-        let mut floor = Subject::start(Command::new(own).arg(floor::ARGUMENT).arg(save.path()));
-        floor.value(1);
-        floor
+        let mut subject = Subject::start(Command::new(own).arg(argument).arg(save.path()));
+        subject.value(1);
+        subject
     }
 
     /// The process that was started: the tool itself where there is one.
