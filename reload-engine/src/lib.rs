@@ -2,7 +2,8 @@
 //! code; state stays; a reload that cannot be done leaves the old code running and says why.
 //!
 //! Flow, one way: watcher -> policy -> image (parse) -> plan -> shadow -> commit -> report.
-//! The engine plans outside the target; the agent (`reload-agent`) only executes.
+//! The engine plans outside the target; the agent (`reload-agent`) only executes. So all up to the shadow can be made of a file
+//! that is not the module's yet (`reloader::draft`): by its content it is found to be the same once it is.
 
 pub mod classes;
 pub mod discovery;

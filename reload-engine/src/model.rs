@@ -417,6 +417,9 @@ pub struct Details {
     /// The new file had been analysed already, for another target of the same dashboard.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub analysis_shared: bool,
+    /// It had been analysed and planned before the reload: while it waited for one, or before it was the module's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drafted: bool,
     /// How the threads were stopped: `ptrace` or `signal`, and why the latter.
     pub stop: String,
 }

@@ -32,7 +32,7 @@ pub struct Doing {
     pub module: String,
     pub stage: Stage,
     pub since: Instant,
-    /// Analysis ahead of the first reload, not a reload.
+    /// Analysis ahead of a reload.
     pub ahead: bool,
 }
 

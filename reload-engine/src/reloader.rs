@@ -16,12 +16,12 @@ use tracing::{debug, info};
 
 use crate::{
     error::{Error, Result},
-    image::{self, demangle},
+    image::demangle,
     ledger::{GenerationRecord, Ledger, ModuleLedger, Rejected, parts},
     memory,
     model::{Details, FileStamp, Generation, LoadBias, Outcome, Receipt, Stage, Timings, file_name},
     plan::{
-        self, Objections,
+        Objections,
         entries::{Transition, transition},
         lineage::{Instance, Lineage},
         registration,
@@ -34,6 +34,7 @@ use crate::{
 };
 
 mod attempt;
+mod draft;
 mod elsewhere;
 mod participation;
 mod python;
@@ -41,9 +42,10 @@ mod replay;
 mod shadow_file;
 
 use attempt::Attempt;
+use draft::{Draft, next_number};
 use elsewhere::Elsewhere;
 use participation::Hook;
-use shadow_file::{Spare, Visits};
+use shadow_file::Spare;
 
 /// A complete file, ready to be tried.
 #[derive(Clone, Debug)]
@@ -71,6 +73,8 @@ pub struct Engine {
     pub progress: Progress,
     shadows: PathBuf,
     lineages: HashMap<PathBuf, Analysed>,
+    /// Of what may become the files of modules, by module.
+    drafts: HashMap<PathBuf, Draft>,
     elsewhere: Elsewhere,
     /// Started ahead of time: its start-up is no part of a reload.
     helper: Option<StopHelper>,
@@ -85,6 +89,7 @@ impl Engine {
             progress,
             shadows,
             lineages: HashMap::new(),
+            drafts: HashMap::new(),
             elsewhere: Elsewhere::default(),
             helper: None,
             memory_for: None,
@@ -124,6 +129,53 @@ impl Engine {
         }
     }
 
+    /// Analyses and plans what may become the file of `module`, so that a reload with it does not have to; its bytes. Only the last
+    /// such is kept.
+    ///
+    /// # Errors
+    /// As [`Engine::prepare`], and what was given is no library.
+    pub fn draft(
+        &mut self,
+        link: &mut AgentLink,
+        module: &Path,
+        ledger: &ModuleLedger,
+        candidate: Candidate,
+    ) -> Result<Arc<Vec<u8>>> {
+        let name = file_name(module);
+        let _underway = self.progress.begin(&name, true);
+        self.drafts.remove(module);
+        let (shadows, pid) = (self.shadows.clone(), link.pid());
+        let lineage = self.lineage(link, module, ledger)?;
+        let parent = index_of(lineage, ledger.active, &name)?;
+        lineage.revive(parent)?;
+        let draft = uninterrupted(Stage::Plan, module, || {
+            let mut draft = Draft::of(candidate, ledger, (&*lineage, parent), &shadows, &name)?;
+            draft.plan_ahead(lineage, parent, pid);
+            Ok(draft)
+        })?;
+        let bytes = draft.bytes();
+        self.drafts.insert(module.to_owned(), draft);
+        Ok(bytes)
+    }
+
+    pub fn has_draft(&self, module: &Path) -> bool {
+        self.drafts.contains_key(module)
+    }
+
+    /// Whether a file of this content has been drafted for the module as it is now.
+    pub fn has_draft_of(&self, module: &Path, content: &str, ledger: &ModuleLedger) -> bool {
+        self.drafts.get(module).is_some_and(|draft| draft.is_of(content, ledger))
+    }
+
+    pub fn forget_draft(&mut self, module: &Path) {
+        self.drafts.remove(module);
+    }
+
+    /// Forgets what was to follow something that does not run any more.
+    pub fn forget_outdated_drafts(&mut self, ledger: &Ledger) {
+        self.drafts.retain(|module, draft| ledger.module(module).is_some_and(|entry| draft.follows(entry)));
+    }
+
     /// Superreloads `module` with `candidate`.
     ///
     /// # Errors
@@ -143,33 +195,36 @@ impl Engine {
         let name = file_name(module);
         let underway = self.progress.begin(&name, false);
         let shadows = self.shadows.clone();
+        // One of something else goes last: to free it takes its time.
+        let (ahead, _unfit) = match self.drafts.remove(module) {
+            Some(draft) if draft.is_of(&candidate.content, entry) => (Some(draft), None),
+            other => (None, other),
+        };
         let lineage = self.lineage(link, module, entry)?;
         let parent = index_of(lineage, entry.active, &name)?;
         lineage.revive(parent)?;
         clock.lap(|timings| &mut timings.read);
         underway.enter(Stage::Parse)?;
 
-        let number = Generation(entry.generations.last().map_or(1, |record| record.number.0 + 1));
-        let (path, bytes) = (candidate.path, candidate.bytes);
-        let (mut image, shared) =
-            uninterrupted(Stage::Parse, module, || match u128::from_str_radix(&candidate.content, 16) {
-                Ok(content) => image::analyse_known(&path, bytes, content, Some(&lineage.placed(parent).image)),
-                Err(_) => image::analyse(&path, bytes, Some(&lineage.placed(parent).image)),
-            })?;
-        image.path = shadow_file::path(&shadows, &name, number);
+        let (stamp, content) = (candidate.stamp.clone(), candidate.content.clone());
+        let mut draft = match ahead {
+            Some(draft) => draft,
+            None => uninterrupted(Stage::Parse, module, || {
+                Draft::of(candidate, entry, (&*lineage, parent), &shadows, &name)
+            })?,
+        };
+        let writing = draft.shadow(link.pid());
         clock.lap(|timings| &mut timings.parse);
         underway.enter(Stage::Plan)?;
 
-        let image = Arc::new(image);
-        let visits = Visits::of(&image, link.pid());
-        let writing = shadow_file::begin(&image, visits);
         let objections = if force { Objections::Warn } else { Objections::Refuse };
+        let drafted = draft.is_planned(objections);
         let plan = uninterrupted(Stage::Plan, module, || {
-            plan::plan(lineage, parent, image, objections).map_err(|reasons| Error::Refused {
+            draft.plan(lineage, parent, objections).map_err(|reasons| Error::Refused {
                 module: name.clone(),
                 stage: Stage::Plan,
                 reasons,
-                remedy: remedy(entry, &candidate.content),
+                remedy: remedy(entry, &content),
             })
         })?;
         clock.lap(|timings| &mut timings.plan);
@@ -177,19 +232,20 @@ impl Engine {
 
         if plan.changes_nothing() {
             debug!("{name}: a new file, but no function or static differs");
-            return unchanged(link, revision, ledger, module, candidate.stamp, candidate.content, clock);
+            return unchanged(link, revision, ledger, module, stamp, content, clock);
         }
         let record = GenerationRecord {
-            number,
+            number: next_number(entry),
             parent: entry.active,
             file: plan.image.path.clone(),
             bias: LoadBias(0),
             tls_module: 0,
             tls_base: 0,
-            stamp: candidate.stamp,
-            content: candidate.content,
+            stamp,
+            content,
             merged: Vec::new(),
         };
+        let shared = draft.shared;
         let mut spare = spare(lineage, parent);
         let shadow = writing.finish(&plan.shadow(), &mut spare)?;
         clock.lap(|timings| &mut timings.shadow);
@@ -228,6 +284,7 @@ impl Engine {
         receipt.timings_ms = clock.finish();
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
         receipt.details.analysis_shared = shared;
+        receipt.details.drafted = drafted;
         let completed = shadow.complete(&mut spare);
         receipt.warnings.extend(without_lines(&spare.stripped));
         drop((plan, spare));
@@ -393,12 +450,16 @@ struct Analysed {
 impl Analysed {
     /// Whether it is that of these generations. Their stamps do not matter.
     fn is_of(&self, generations: &[Arc<GenerationRecord>]) -> bool {
-        let same = |(one, other): (&Arc<GenerationRecord>, &Arc<GenerationRecord>)| {
-            let alike = || one.number == other.number && one.bias == other.bias && one.file == other.file;
-            Arc::ptr_eq(one, other) || alike()
-        };
-        self.of.len() == generations.len() && self.of.iter().zip(generations).all(same)
+        same_generations(&self.of, generations)
     }
+}
+
+fn same_generations(some: &[Arc<GenerationRecord>], others: &[Arc<GenerationRecord>]) -> bool {
+    let same = |(one, other): (&Arc<GenerationRecord>, &Arc<GenerationRecord>)| {
+        let alike = || one.number == other.number && one.bias == other.bias && one.file == other.file;
+        Arc::ptr_eq(one, other) || alike()
+    };
+    some.len() == others.len() && some.iter().zip(others).all(same)
 }
 
 /// Of the generations before the one that runs.

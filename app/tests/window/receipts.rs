@@ -55,6 +55,7 @@ fn receipt() -> Receipt {
             },
             retained_bytes: 96 * 1024,
             analysis_shared: true,
+            drafted: true,
             stop: "signal (seccomp)".to_owned(),
         },
         ..Receipt::empty("libecs.so", Outcome::Reloaded, Generation(23))
@@ -92,6 +93,9 @@ fn leaves(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
         }
         Value::Bool(true) if key == "analysis_shared" => {
             found.insert(path.to_owned(), "taken over from another target".to_owned());
+        }
+        Value::Bool(true) if key == "drafted" => {
+            found.insert(path.to_owned(), "made before the reload".to_owned());
         }
         Value::Null | Value::Bool(_) => {}
     }

@@ -93,6 +93,7 @@ fn strip(image: &Image) -> io::Result<bool> {
 
 /// A shadow that is being written, by another thread where it takes a while, until it is known what it has in place of the file's
 /// bytes. Dropped before, nothing of it is left.
+#[derive(Debug)]
 pub struct Writing {
     image: Arc<Image>,
     visits: Visits,
@@ -126,6 +127,10 @@ pub fn begin(image: &Arc<Image>, visits: Visits) -> Writing {
     let theirs = Arc::clone(&image);
     rayon::spawn(move || {
         let result = write(&theirs, visits);
+        if result.is_err() {
+            // Half of it only takes the room that there is.
+            store::remove_with_folder(&theirs.path);
+        }
         drop(theirs);
         // Whoever waits for it keeps the other end.
         let _ = done.send(result);
@@ -134,6 +139,16 @@ pub fn begin(image: &Arc<Image>, visits: Visits) -> Writing {
 }
 
 impl Writing {
+    /// Begun anew where debugging information is to be written at another time.
+    pub fn with(self, visits: Visits) -> Writing {
+        if self.visits == visits {
+            return self;
+        }
+        let image = Arc::clone(&self.image);
+        drop(self);
+        begin(&image, visits)
+    }
+
     /// Waits for the rest, and puts the edits into it. Only now, as there will be a shadow, room is made for it.
     ///
     /// # Errors
@@ -143,9 +158,10 @@ impl Writing {
         let image = &self.image;
         let mut finish = || {
             match written {
-                Some(Ok(())) => {}
+                // Unless somebody has tidied up since.
+                Some(Ok(())) if image.path.exists() => {}
                 // Whatever was wrong, it is tried once more.
-                Some(Err(_)) | None => spare.with_room(|| write(image, self.visits))?,
+                _ => spare.with_room(|| write(image, self.visits))?,
             }
             let file = File::options().write(true).open(&image.path)?;
             spare.with_room(|| edits.iter().try_for_each(|edit| file.write_all_at(&edit.bytes, edit.offset)))?;

@@ -12,6 +12,7 @@ use crate::{
     target::{attach, link::AgentLink},
 };
 
+mod ahead;
 mod failures;
 mod forks;
 mod modules;

@@ -10,6 +10,7 @@ use reload_protocol::LoadedModule;
 
 use super::{
     Event,
+    ahead::Forerunner,
     originals::{self, Mapped},
     record::is_failure,
     worker::Worker,
@@ -41,6 +42,7 @@ pub struct Tracked {
     pub reloading: bool,
     /// Analysed ahead of its first reload, or found not to be analysable.
     pub prepared: bool,
+    pub forerunner: Option<Forerunner>,
     /// How often it was tried to make it independent of its file.
     pub shield_attempts: u32,
 }
@@ -177,6 +179,7 @@ impl Worker {
                 look,
                 reloading: false,
                 prepared: false,
+                forerunner: None,
                 shield_attempts: 0,
             };
             self.first_look(&mut module);
@@ -184,6 +187,7 @@ impl Worker {
         }
         self.modules = kept;
         for module in before.into_values() {
+            self.engine.forget_draft(&module.path);
             self.tell(Event::Unloaded { module: module.name, path: module.path });
         }
         self.keep_originals(&[])?;

@@ -42,8 +42,11 @@ impl Worker {
                     }
                     _ => {}
                 }
-                if self.reloads_by_itself() && self.decision(self.auto(), index) == Decision::Reload {
+                let by_itself = self.reloads_by_itself();
+                if by_itself && self.decision(self.auto(), index) == Decision::Reload {
                     self.attempt(index, Some(Found::File(reading)), false);
+                } else if by_itself && self.decision(Trigger::All, index) == Decision::Reload {
+                    self.expect_reload(index, reading);
                 }
             }
             Verdict::Unusable { stage, reason } => {
@@ -225,6 +228,7 @@ impl Worker {
         let name = self.modules[index].name.clone();
         self.tell(Event::Reloading { module: name.clone() });
         self.modules[index].reloading = true;
+        self.modules[index].forerunner = None;
         self.publish();
         let stamp = match &found {
             Found::File(reading) => Some(reading.stamp.clone()),
@@ -318,7 +322,7 @@ impl Worker {
             return refused(Stage::Read, reason, "restart the target");
         }
         let deadline = Instant::now() + BUSY_PATIENCE;
-        let bytes = Arc::new(reading.bytes);
+        let bytes = reading.bytes;
         self.keep_program_findable(index);
         loop {
             let running = self.record.module(&path).and_then(ModuleLedger::running);

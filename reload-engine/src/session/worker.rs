@@ -23,7 +23,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     ledger::{Ledger, ModuleLedger},
-    model::{Class, Connection, Mark, Snapshot, Target},
+    model::{Connection, Snapshot, Target},
     progress::Progress,
     reloader::Engine,
     target::{
@@ -48,10 +48,6 @@ const FILE_PACE: Duration = Duration::from_secs(2);
 const POLLED_FILE_PACE: Duration = Duration::from_millis(250);
 /// What is mapped is looked at this often even if the target's size never changes: one library may come for another.
 const LISTING_PACE: Duration = Duration::from_secs(5);
-/// Modules analysed ahead of their first reload: so many at most, none larger than so many bytes. The analysis stays in
-/// memory.
-const MOST_PREPARED: usize = 16;
-const PREPARED_SIZE: u64 = 64 << 20;
 /// How long a target that has called `exec` may take until its new program's agent answers.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// After so much of it the agent is brought in.
@@ -93,7 +89,8 @@ pub struct Worker {
     /// The target's page faults and the fingerprint of what it executes, when these were looked at last.
     mapped: (u64, u64),
     updates: Sender<Update>,
-    wake: Box<dyn Fn() + Send>,
+    /// Has whoever looks look again.
+    pub wake: Box<dyn Fn() + Send>,
     snapshots: u64,
     forks: Forks,
     pub vitals: Vitals,
@@ -155,6 +152,7 @@ impl Worker {
         self.folder.shadows()?;
         self.record = Record::read(&mut self.link)?;
         self.take_over_files()?;
+        self.sweep_shadows();
         self.list_modules()?;
         self.attachment_changed();
         self.tell_attached();
@@ -166,6 +164,13 @@ impl Worker {
         }
         self.publish();
         Ok(())
+    }
+
+    /// What was drafted and never used by a dashboard that is gone.
+    fn sweep_shadows(&self) {
+        let files = self.record.ledger.modules.values().flat_map(|module| &module.generations);
+        let in_use = files.map(|record| record.file.as_path()).collect();
+        self.folder.sweep_shadows(&in_use);
     }
 
     /// A forked process has its parent's ledger, which names the parent's files.
@@ -240,8 +245,7 @@ impl Worker {
                     }
                 }
                 Ok(_) => {}
-                Err(_) if self.engine.wants_memory() => self.engine.ready_memory(),
-                Err(_) => self.prepare_next(),
+                Err(_) => self.work_ahead(),
             }
             if matches!(self.connection, Connection::Attached | Connection::Detached) {
                 self.keep_pace(exit);
@@ -254,48 +258,10 @@ impl Worker {
         }
     }
 
-    /// Analyses a module ahead of its first reload, while there is nothing else to do.
-    fn prepare_next(&mut self) {
-        let Some(index) = self.next_to_prepare() else { return };
-        // It may take a while; whoever looks is told what.
-        (self.wake)();
-        let module = &mut self.modules[index];
-        module.prepared = true;
-        if let Some(ledger) = self.record.ledger.module(&module.path)
-            && let Err(error) = self.engine.prepare(&mut self.link, &module.path, ledger)
-        {
-            // The reload will fail by the same reason, and tell it.
-            tracing::debug!("{}: not prepared: {error}", module.name);
-        }
-        if let Err(error) = self.copy_of_program(index) {
-            tracing::debug!("{error}");
-        }
-    }
-
-    fn next_to_prepare(&self) -> Option<usize> {
-        let worth_it = |module: &Tracked| {
-            !module.prepared
-                && module.size().is_some_and(|size| size <= PREPARED_SIZE)
-                && self.record.module(&module.path).is_some_and(|ledger| {
-                    !ledger.generations.is_empty()
-                        && (ledger.mark == Mark::Reload
-                            || (matches!(module.class, Class::Executable | Class::Project)
-                                && ledger.mark == Mark::None))
-                })
-        };
-        if self.role != Role::Follower || matches!(self.connection, Connection::Exited(_) | Connection::Lost(_)) {
-            return None;
-        }
-        let ready = self.modules.iter().filter(|module| module.prepared).count();
-        if ready < MOST_PREPARED { self.modules.iter().position(worth_it) } else { None }
-    }
-
     fn deadline(&self) -> Instant {
-        if self.engine.wants_memory() || self.next_to_prepare().is_some() {
-            return Instant::now();
-        }
         let looks = self.modules.iter().filter_map(|module| module.look.due());
-        looks.chain([self.next_modules, self.next_files]).min().unwrap_or(self.next_modules)
+        let by_the_clock = [self.next_modules, self.next_files];
+        looks.chain(self.idle_work_due()).chain(by_the_clock).min().unwrap_or(self.next_modules)
     }
 
     /// Does what is due by the clock.
@@ -367,6 +333,7 @@ impl Worker {
             self.next_modules = self.next_modules.min(Instant::now() + SOON);
         }
         self.touch(touched);
+        self.take_forerunners();
     }
 
     fn touch(&mut self, touched: std::collections::BTreeMap<std::path::PathBuf, crate::watcher::Evidence>) {
@@ -417,6 +384,7 @@ impl Worker {
             self.tell_attached();
         }
         self.attachment_changed();
+        self.forget_outdated_drafts();
         self.dirty = true;
         Ok(())
     }

@@ -3,12 +3,16 @@
 //! A finished file is reported at the first look after its writer closed, renamed or linked it; nothing is waited for. The next
 //! writer may have begun by then: where the kernel tells, what is read while somebody writes is not believed. A file that is cut
 //! off, changing, unreadable or gone gets [`PATIENCE`] without change before it is called so.
+//!
+//! What the file is expected to hold was read ahead, and is only compared.
 
 use std::{
     fs::File,
     io::{self, Read},
+    ops::Range,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -36,7 +40,7 @@ const LARGE: u64 = 4 << 20;
 /// A finished file, read whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<Vec<u8>>,
     pub stamp: FileStamp,
     /// As [`content_hash`] of `bytes`.
     pub content: String,
@@ -73,7 +77,12 @@ pub struct Look {
     pending: Option<Pending>,
     /// To read into; what it holds is of no importance.
     memory: Vec<u8>,
+    /// What it may be about to hold, and the hash of that.
+    expected: Option<Expected>,
 }
+
+/// The bytes of a file, and their [`content_hash`].
+pub type Expected = (Arc<Vec<u8>>, String);
 
 #[derive(Debug)]
 struct Pending {
@@ -89,13 +98,30 @@ struct Pending {
 
 impl Look {
     pub fn new(path: PathBuf) -> Look {
-        Look { path, pending: None, memory: Vec::new() }
+        Look { path, pending: None, memory: Vec::new(), expected: None }
     }
 
     /// Gives memory that the next content may be read into. Fresh memory is slow the first time that it is written to, above all
     /// where a virtual machine's host has to find it.
     pub fn lend(&mut self, memory: Vec<u8>) {
         self.memory = memory;
+    }
+
+    /// Looks once at another file, which has been completed and may be about to take this one's place.
+    pub fn ahead(&mut self, path: PathBuf) -> Option<Reading> {
+        let mut other = Look { memory: std::mem::take(&mut self.memory), ..Look::new(path) };
+        other.touch(Evidence::Finished, Instant::now());
+        let sight = other.look(Instant::now());
+        self.memory = other.memory;
+        match sight {
+            Sight::Finished(reading) => Some(reading),
+            _ => None,
+        }
+    }
+
+    /// The next content may be this. The file is read all the same to be certain, but not into memory again.
+    pub fn expect(&mut self, expected: Option<Expected>) {
+        self.expected = expected;
     }
 
     /// Something may have happened to the file.
@@ -130,7 +156,7 @@ impl Look {
     /// Looks once. A verdict ends the looking until the next [`Look::touch`].
     pub fn look(&mut self, now: Instant) -> Sight {
         let Some(mut pending) = self.pending.take() else { return Sight::Undecided };
-        let seen = read_once(&self.path, &mut self.memory);
+        let seen = read_once(&self.path, &mut self.memory, &mut self.expected);
         if seen.stamp != pending.stamp {
             pending.since = now;
             pending.pause = SHORTEST_PAUSE;
@@ -146,8 +172,11 @@ impl Look {
                 {
                     return Sight::Finished(Reading { bytes, stamp, content });
                 }
-                pending.unconfirmed = Some(content);
-                self.memory = bytes;
+                pending.unconfirmed = Some(content.clone());
+                match Arc::try_unwrap(bytes) {
+                    Ok(bytes) => self.memory = bytes,
+                    Err(shared) => self.expected = Some((shared, content)),
+                }
                 if written_to { pending.pause } else { CONFIRM }
             }
             State::Gone if waited => return Sight::Missing,
@@ -207,7 +236,7 @@ enum State {
     /// `linked`: the file has another name, so this one was made by `link(2)` when all was written. `written_to`: somebody
     /// has it open for writing.
     Complete {
-        bytes: Vec<u8>,
+        bytes: Arc<Vec<u8>>,
         content: String,
         linked: bool,
         written_to: bool,
@@ -221,8 +250,8 @@ enum State {
     Gone,
 }
 
-fn read_once(path: &Path, memory: &mut Vec<u8>) -> Seen {
-    match try_read(path, memory) {
+fn read_once(path: &Path, memory: &mut Vec<u8>, expected: &mut Option<Expected>) -> Seen {
+    match try_read(path, memory, expected) {
         Ok(seen) => seen,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Seen { stamp: None, state: State::Gone },
         Err(error) => Seen {
@@ -232,7 +261,7 @@ fn read_once(path: &Path, memory: &mut Vec<u8>) -> Seen {
     }
 }
 
-fn try_read(path: &Path, memory: &mut Vec<u8>) -> io::Result<Seen> {
+fn try_read(path: &Path, memory: &mut Vec<u8>, expected: &mut Option<Expected>) -> io::Result<Seen> {
     // A path that has become a FIFO would block the open, a device would never end.
     if !std::fs::metadata(path)?.is_file() {
         let reason = "not a regular file".into();
@@ -255,7 +284,13 @@ fn try_read(path: &Path, memory: &mut Vec<u8>) -> io::Result<Seen> {
     }
     // Writers that begin now wait until all is read.
     let writers = writers(&file);
-    let (bytes, content) = read_and_hash(&file, before.size, memory)?;
+    let (bytes, content) = match expected.take() {
+        Some(expected) if holds(&file, before.size, &expected) => expected,
+        _ => {
+            let (bytes, content) = read_and_hash(&file, before.size, memory)?;
+            (Arc::new(bytes), content)
+        }
+    };
     if bytes.len() as u64 != before.size || stamp_of(&file.metadata()?) != before || stamp(path)? != before {
         return seen(State::Changing);
     }
@@ -279,8 +314,7 @@ fn read_and_hash(file: &File, size: u64, memory: &mut Vec<u8>) -> io::Result<(Ve
     }
     // Whatever stood there is as good as anything.
     bytes.resize(size as usize, 0);
-    let half = bytes.len() / 2 / BLOCK * BLOCK;
-    let (hands, shared) = if size >= LARGE { (Hands::All, half) } else { (Hands::One, bytes.len()) };
+    let (hands, shared) = division(bytes.len());
     let (own, other) = bytes.split_at_mut(shared);
     let (first, rest) = hands.both(|| read_blocks(file, 0, own), || read_blocks(file, shared as u64, other));
     let (mut read, mut blocks) = first?;
@@ -291,6 +325,30 @@ fn read_and_hash(file: &File, size: u64, memory: &mut Vec<u8>) -> io::Result<(Ve
     }
     bytes.truncate(read);
     Ok((bytes, fingerprint::hexadecimal(fingerprint::of_blocks(blocks))))
+}
+
+/// How many threads read so many bytes, and how many of those the first one takes: whole blocks.
+fn division(size: usize) -> (Hands, usize) {
+    if size as u64 >= LARGE { (Hands::All, size / 2 / BLOCK * BLOCK) } else { (Hands::One, size) }
+}
+
+/// Whether a file of `size` bytes holds what was expected. Read through little memory, which stays in the processor's cache.
+fn holds(file: &File, size: u64, (bytes, content): &Expected) -> bool {
+    let (hands, shared) = division(bytes.len());
+    let blocks = |range: Range<u64>| -> io::Result<Vec<u128>> {
+        let mut block = vec![0; BLOCK];
+        let of_block = |offset: u64| {
+            let wanted = (range.end - offset).min(BLOCK as u64) as usize;
+            let read = read_at(file, offset, &mut block[..wanted])?;
+            Ok(fingerprint::of_block(&block[..read]))
+        };
+        range.clone().step_by(BLOCK).map(of_block).collect()
+    };
+    let read = || {
+        let (first, rest) = hands.both(|| blocks(0..shared as u64), || blocks(shared as u64..size));
+        io::Result::Ok(fingerprint::of_blocks(first?.into_iter().chain(rest?)))
+    };
+    bytes.len() as u64 == size && read().is_ok_and(|found| fingerprint::hexadecimal(found) == *content)
 }
 
 /// Fills `bytes` with what stands in the file from `offset` on; how many there were, and the fingerprints of their blocks.
@@ -344,10 +402,11 @@ mod tests {
         fs,
         os::unix::fs::PermissionsExt,
         path::Path,
+        sync::Arc,
         time::{Duration, Instant},
     };
 
-    use super::{Evidence, LARGE, Look, PATIENCE, Sight, Writers, content_hash, read_and_hash, stamp, writers};
+    use super::{Evidence, LARGE, Look, PATIENCE, Sight, Writers, content_hash, holds, read_and_hash, stamp, writers};
     use crate::model::Stage;
 
     fn real() -> Vec<u8> {
@@ -366,6 +425,12 @@ mod tests {
             let (bytes, hash) = read_and_hash(&file, size as u64, &mut memory.clone()).unwrap();
             assert!(bytes == expected, "{size} bytes into {} bytes of memory", memory.len());
             assert_eq!(hash, content_hash(expected));
+            let size = size.min(expected.len()) as u64;
+            assert!(holds(&file, size, &(Arc::new(bytes), hash)));
+            let mut other = expected.to_vec();
+            *other.last_mut().unwrap() ^= 1;
+            let hash = content_hash(&other);
+            assert!(!holds(&file, size, &(Arc::new(other), hash)), "the last of {size} bytes differs");
         };
         for memory in [0, 1000, content.len(), 2 * content.len()].map(|len| vec![7; len]) {
             check(content.len(), memory.clone(), &content);
@@ -393,6 +458,30 @@ mod tests {
         let Sight::Finished(reading) = touched(&path, Evidence::Finished).look(Instant::now()) else { panic!() };
         assert_eq!(reading.content, content_hash(&bytes));
         assert_eq!(reading.stamp, stamp(&path).unwrap());
+    }
+
+    #[test]
+    fn what_is_expected_is_not_read_into_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("lib.so"), folder.path().join("lib.so.new"));
+        let mut look = Look::new(path.clone());
+        assert_eq!(look.ahead(other.clone()), None, "there is none yet");
+        for differs in [false, true] {
+            let mut bytes = real();
+            fs::write(&other, &bytes).unwrap();
+            let ahead = look.ahead(other.clone()).unwrap();
+            look.expect(Some((Arc::clone(&ahead.bytes), ahead.content)));
+            if differs {
+                *bytes.last_mut().unwrap() ^= 1;
+                fs::write(&other, &bytes).unwrap();
+            }
+            fs::rename(&other, &path).unwrap();
+            look.touch(Evidence::Finished, Instant::now());
+            let Sight::Finished(reading) = look.look(Instant::now()) else { panic!() };
+            assert_eq!(reading.content, content_hash(&bytes));
+            assert_eq!(*reading.bytes, bytes);
+            assert_eq!(Arc::ptr_eq(&reading.bytes, &ahead.bytes), !differs);
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Notices that a module's file may have changed, by inotify on directories, and by polling where inotify gives out.
 //!
 //! Directories rather than files are watched: linkers delete, rename and link, and a watch on a file dies with its inode.
-//! What changed is not decided here: an event is only a reason to [`look`] at a file.
+//! What changed is not decided here: an event is only a reason to [`look`] at a file. Some tell of a [`forerunner`], a file that
+//! may be about to become a module's.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     ops::Bound::{Excluded, Unbounded},
     os::unix::fs::MetadataExt,
@@ -21,6 +22,7 @@ use notify::{
 use crate::model::FileStamp;
 
 mod completeness;
+mod forerunner;
 mod lease;
 mod look;
 mod names;
@@ -30,7 +32,7 @@ mod writers;
 use names::{Names, deciding_names};
 
 pub use completeness::{Completeness, completeness};
-pub use look::{Evidence, Look, PATIENCE, Reading, Sight, content_hash, stamp, stamp_of};
+pub use look::{Evidence, Expected, Look, PATIENCE, Reading, Sight, content_hash, stamp, stamp_of};
 
 /// How many files one poll looks at, where events tell of most changes.
 const POLLED_AT_ONCE: usize = 100;
@@ -46,6 +48,12 @@ pub struct Watcher {
     stamps: BTreeMap<PathBuf, Option<FileStamp>>,
     /// Where the next poll goes on.
     polled: Option<PathBuf>,
+    /// Where cargo links the files of modules, by module.
+    origins: BTreeMap<PathBuf, PathBuf>,
+    /// Directories of those that inotify watches.
+    origin_directories: BTreeSet<PathBuf>,
+    /// Modules whose origin is to be looked for when there is time.
+    unlinked: BTreeSet<PathBuf>,
     notices: Vec<String>,
 }
 
@@ -64,6 +72,10 @@ struct Shared {
     /// Whose change may change what a module's path means.
     names: Names,
     touched: BTreeMap<PathBuf, Evidence>,
+    /// [`Watcher::origins`] the other way round.
+    becoming: HashMap<PathBuf, PathBuf>,
+    /// By module, what was completed last that may become its file.
+    forerunners: BTreeMap<PathBuf, PathBuf>,
     /// A name of these modules came or went: where it leads has to be looked up anew.
     moved: BTreeSet<PathBuf>,
     /// Directories whose watch has ended with them. One that is made again may get the same inode number.
@@ -101,6 +113,9 @@ impl Watcher {
             directories: BTreeMap::new(),
             stamps: BTreeMap::new(),
             polled: None,
+            origins: BTreeMap::new(),
+            origin_directories: BTreeSet::new(),
+            unlinked: BTreeSet::new(),
             notices,
         }
     }
@@ -134,6 +149,7 @@ impl Watcher {
         let new: Vec<PathBuf> = modules.difference(&self.modules).cloned().collect();
         let others = modules.symmetric_difference(&self.modules).cloned().collect();
         self.stamps.retain(|path, _| modules.contains(path));
+        self.unlinked.extend(modules.symmetric_difference(&self.modules).cloned());
         self.modules = modules;
         self.follow_names(others);
         let new: BTreeMap<_, _> = new.into_iter().map(|path| (path.clone(), stamp(&path).ok())).collect();
@@ -156,6 +172,7 @@ impl Watcher {
         if overflowed {
             moved.clone_from(&self.modules);
         }
+        self.unlinked.extend(moved.iter().cloned());
         if lost || !moved.is_empty() {
             // A directory that came back may hold files already, for which there will be no event.
             for path in self.follow_names(moved) {
@@ -172,6 +189,12 @@ impl Watcher {
             }
         }
         touched
+    }
+
+    /// Files that have been completed since the last call and may be about to take the place of a module's, by module. Whether
+    /// one does, only its content tells.
+    pub fn forerunners(&mut self) -> BTreeMap<PathBuf, PathBuf> {
+        std::mem::take(&mut lock(&self.shared).forerunners)
     }
 
     /// Whether somebody opened a library beside the watched ones since the last call, as `dlopen` does.
@@ -255,6 +278,37 @@ impl Watcher {
         affected
     }
 
+    /// Whether [`Watcher::follow_origins`] has something to do.
+    pub fn has_unlinked(&self) -> bool {
+        !self.unlinked.is_empty()
+    }
+
+    /// Watches where cargo links the files of modules that were linked anew or have come.
+    pub fn follow_origins(&mut self) {
+        self.origins.retain(|module, _| self.modules.contains(module));
+        for module in std::mem::take(&mut self.unlinked) {
+            let file = self.modules.contains(&module).then(|| deciding_names(&module).pop()).flatten();
+            // In the middle of a build there is none; it will be where it was.
+            if let Some(origin) = file.and_then(|file| forerunner::origin(&file)) {
+                self.origins.insert(module, origin);
+            }
+        }
+        let directory = |origin: &PathBuf| Some(origin.parent()?.to_owned());
+        let wanted: BTreeSet<PathBuf> = self.origins.values().filter_map(directory).collect();
+        if let Some(inotify) = &mut self.inotify {
+            let unwanted = self.origin_directories.difference(&wanted);
+            for path in unwanted.filter(|path| !self.directories.contains_key(*path)) {
+                let _ = inotify.unwatch(path);
+            }
+            // Once more where it is watched already: a directory that was removed took its watch along. Without a watch its files
+            // are read when they are in place.
+            let watched = wanted.into_iter().filter(|path| inotify.watch(path, RecursiveMode::NonRecursive).is_ok());
+            self.origin_directories = watched.collect();
+        }
+        let becoming = self.origins.iter().map(|(module, origin)| (origin.clone(), module.clone()));
+        lock(&self.shared).becoming = becoming.collect();
+    }
+
     /// `None` where the directory has vanished.
     fn set_watch(&mut self, path: &Path, identity: Watched) -> Option<Watched> {
         let Some(inotify) = &mut self.inotify else { return Some(Watched::Polled) };
@@ -279,10 +333,28 @@ impl Watcher {
     }
 
     fn unwatch(&mut self, path: &Path) {
-        if let (Some(Watched::Inode(..)), Some(inotify)) = (self.directories.remove(path), &mut self.inotify) {
+        if let (Some(Watched::Inode(..)), Some(inotify)) = (self.directories.remove(path), &mut self.inotify)
+            && !self.origin_directories.contains(path)
+        {
             // A directory that was removed took its watch along.
             let _ = inotify.unwatch(path);
         }
+    }
+}
+
+impl Shared {
+    /// The modules whose file this one may be about to become.
+    fn may_become(&self, path: &Path) -> Vec<PathBuf> {
+        if let Some(module) = self.becoming.get(path) {
+            return vec![module.clone()];
+        }
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+        let beside = self.names.in_directory(directory).into_iter().flatten();
+        let of_module = |module: &&PathBuf| {
+            module.parent() == Some(directory)
+                && module.file_name().is_some_and(|module| forerunner::may_become(name, module))
+        };
+        beside.filter(of_module).cloned().collect()
     }
 }
 
@@ -317,6 +389,7 @@ fn note(shared: &mut Shared, wake: &Sender<()>, event: notify::Result<notify::Ev
         EventKind::Access(AccessKind::Open(_)) => {
             let library = |path: &PathBuf| {
                 shared.names.decided_by(path).is_none()
+                    && path.parent().is_some_and(|directory| shared.names.in_directory(directory).is_some())
                     && path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"))
             };
             if !shared.library_opened && event.paths.iter().any(library) {
@@ -330,6 +403,11 @@ fn note(shared: &mut Shared, wake: &Sender<()>, event: notify::Result<notify::Ev
     };
     let mut matters = false;
     for path in &event.paths {
+        if evidence == Evidence::Finished {
+            let modules = shared.may_become(path);
+            matters |= !modules.is_empty();
+            shared.forerunners.extend(modules.into_iter().map(|module| (module, path.clone())));
+        }
         if let Some(modules) = shared.names.decided_by(path) {
             for module in modules {
                 // The last event counts: a write after a close means that there is another writer.

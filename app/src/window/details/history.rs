@@ -145,9 +145,12 @@ fn entry_details(
         if !receipt.details.stop.is_empty() {
             pair(ui, "Stopped by", RichText::new(&receipt.details.stop));
         }
+        // Why analysing and planning took next to nothing.
         if receipt.details.analysis_shared {
-            // Why reading and planning took next to nothing.
             pair(ui, "Analysis", RichText::new("taken over from another target with this library"));
+        }
+        if receipt.details.drafted {
+            pair(ui, "Plan", RichText::new("made before the reload"));
         }
         if receipt.details.retained_bytes > 0 {
             pair(ui, "Retained", RichText::new(format::size(receipt.details.retained_bytes)));

@@ -43,7 +43,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
     card(ui, palette.canvas, palette.line, |ui| {
         let size = vec2(ui.available_width(), theme::CONTROL);
         ui.allocate_ui_with_layout(size, Layout::left_to_right(Align::Center), |ui| {
-            let what = if doing.ahead { "Analysing ahead of the first reload" } else { "Reloading" };
+            let what = if doing.ahead { "Analysing ahead of the reload" } else { "Reloading" };
             ui.label(RichText::new(what).font(theme::medium()).color(palette.text));
             ui.label(RichText::new(format::seconds(age)).color(palette.text_secondary));
             if !doing.ahead {
