@@ -9,7 +9,7 @@ use crate::{
     Options, floor,
     libraries::{Changed, Language, Library},
     peers::{Peer, Peers},
-    report::{FLOOR, RESTART, Report, TOOL, WATCHED},
+    report::{AHEAD, FLOOR, RESTART, Report, TOOL, WATCHED},
     subject::{Save, Subject},
     watched, work_folder,
 };
@@ -74,8 +74,12 @@ impl Case {
         let mut restarted = (self.language == Language::Program).then(|| save(RESTART));
         let mut all: Vec<Peer<'_>> = Vec::new();
         if self.language != Language::Python {
-            let save = save(TOOL);
-            all.push(Peer { name: TOOL, subject: Subject::tool_on(&save), save });
+            let save_unforeseen = save(TOOL).unforeseen();
+            all.push(Peer { name: TOOL, subject: Subject::tool_on(&save_unforeseen), save: save_unforeseen });
+            if !options.short {
+                let save = save(AHEAD);
+                all.push(Peer { name: AHEAD, subject: Subject::tool_on(&save), save });
+            }
         }
         if matches!(self.language, Language::C | Language::Rust) {
             for (name, argument) in [(FLOOR, floor::ARGUMENT), (WATCHED, watched::PROGRAM)] {
@@ -86,12 +90,12 @@ impl Case {
         if self.language != Language::Program {
             all.extend(peers.iter().flat_map(|peers| peers.start(&library, save)));
         }
-        // In turns, so that what else the machine does befalls all alike. The first save of each is not counted. All but the tool
-        // are a single process that looks every few microseconds, and one that is not measured takes no time from the others.
+        // In turns, so that what else the machine does befalls all alike. The first save of each is not counted. Who looks every few
+        // microseconds and is not measured takes no time from the others.
         all.iter().filter(|peer| peer.name != TOOL).for_each(|peer| peer.subject.rest(true));
         for sample in 0..=samples {
             all.retain_mut(|peer| {
-                let own = [TOOL, FLOOR, WATCHED].contains(&peer.name);
+                let own = [TOOL, AHEAD, FLOOR, WATCHED].contains(&peer.name);
                 if sample > MOST_OF_PEERS && !own {
                     return true;
                 }
@@ -114,8 +118,8 @@ impl Case {
                 }
             }
         }
-        if let Some(tool) = all.iter().find(|peer| peer.name == TOOL) {
-            report.add_receipts(&name, &tool.subject.receipts);
+        for tool in all.iter().filter(|peer| [TOOL, AHEAD].contains(&peer.name)) {
+            report.add_receipts(&format!("{name}, {}", tool.name), &tool.subject.receipts);
         }
     }
 }

@@ -103,11 +103,17 @@ impl Subject {
         }
     }
 
-    /// Stops it, so that it takes no time from others, or lets it go on.
+    /// Stops it once it has done what it does after a reload, so that it takes no time from others, or lets it go on.
     pub fn rest(&self, rests: bool) {
+        if rests {
+            self.settle();
+        }
         let signal = if rests { libc::SIGSTOP } else { libc::SIGCONT };
-        // SAFETY: a child of ours that has not been waited for.
-        unsafe { libc::kill(self.pid() as libc::pid_t, signal) };
+        let processes = [self.pid(), self.target].into_iter().filter(|pid| *pid != 0);
+        processes.for_each(|pid| {
+            // SAFETY: a child of ours that has not been waited for, or its own, for which the same holds.
+            unsafe { libc::kill(pid as libc::pid_t, signal) };
+        });
     }
 
     /// Has the target open libraries, and waits until the tool has seen them.
@@ -214,6 +220,8 @@ pub struct Save<'a> {
     changed: Changed,
     installed: PathBuf,
     next: u16,
+    /// Where the next version is until it is complete.
+    beside: PathBuf,
 }
 
 impl<'a> Save<'a> {
@@ -221,7 +229,13 @@ impl<'a> Save<'a> {
     pub fn first(library: &'a Library, changed: Changed, folder: &Path) -> Save<'a> {
         let installed = folder.join(library.file_name());
         write(&installed, &library.version(1, changed));
-        Save { library, changed, installed, next: 2 }
+        let beside = installed.with_extension("tmp");
+        Save { library, changed, installed, beside, next: 2 }
+    }
+
+    /// With a name until then from which nobody knows what it may become.
+    pub fn unforeseen(self) -> Save<'a> {
+        Save { beside: self.installed.with_file_name("unforeseen"), ..self }
     }
 
     pub fn path(&self) -> &Path {
@@ -249,14 +263,13 @@ impl<'a> Save<'a> {
     pub fn save(&mut self) -> i64 {
         let version = self.next;
         self.next += 1;
-        let beside = self.installed.with_extension("tmp");
-        write(&beside, &self.library.version(version, self.changed));
+        write(&self.beside, &self.library.version(version, self.changed));
         // A rename over another file first has what is not on the disk yet written there (ext4(5), `auto_da_alloc`): until then
         // the new file is not in place, and nobody can have begun.
-        File::open(&beside).and_then(|file| file.sync_all()).expect("the disk has room");
+        File::open(&self.beside).and_then(|file| file.sync_all()).expect("the disk has room");
         thread::sleep(PAUSE);
         let begun = clock::now();
-        fs::rename(&beside, &self.installed).expect("the folder is ours");
+        fs::rename(&self.beside, &self.installed).expect("the folder is ours");
         begun
     }
 }

@@ -84,7 +84,9 @@ pub fn watcher(library: &OsString) -> ExitCode {
         content.read_on(library);
         for _ in 0..MESSAGES {
             say();
-            io::stdin().read_exact(&mut [0]).expect("the program lives");
+            if io::stdin().read_exact(&mut [0]).is_err() {
+                return ExitCode::SUCCESS;
+            }
         }
     }
     ExitCode::SUCCESS
