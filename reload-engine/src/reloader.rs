@@ -323,6 +323,7 @@ impl Engine {
         let name = file_name(module);
         let mut helper = self.take_helper()?;
         let shadows = self.shadows.clone();
+        self.drafts.remove(module);
         let lineage = self.lineage(link, module, entry)?;
         let from = index_of(lineage, entry.active, &name)?;
         let target = index_of(lineage, to, &name)?;

@@ -144,8 +144,12 @@ impl Heavy {
     /// Completes a version beside the module, and waits until there is another draft than those that there were; all shadows then.
     fn foreshadow(&self, version: usize) -> BTreeSet<PathBuf> {
         let before = self.drafts();
-        put(&self.versions[version - 2], &self.beside);
-        deadline::wait_for("a draft", || Some(self.drafts()).filter(|now| !now.is_subset(&before)))
+        deadline::wait_for("a draft", || {
+            // The dashboard may still be taking up what the target has loaded.
+            put(&self.versions[version - 2], &self.beside);
+            let is_new = || Some(self.drafts()).filter(|now| !now.is_subset(&before));
+            deadline::until(Duration::from_secs(2), is_new)
+        })
     }
 }
 
@@ -234,13 +238,13 @@ fn files_that_never_come_leave_nothing() {
         deadline::wait_for("the draft before it to go", is_alone);
     }
     assert_eq!(target.ask("call together 0"), "111");
-    // Nothing is made of what is not to be reloaded, and nothing of what runs.
+    // Nothing is made of what is not to be reloaded.
     target.done(&["skip", Greek::NAME]);
+    target.event("mark", |event| event["module"] == Greek::NAME);
+    let before = heavy.drafts();
     put(&heavy.versions[1], &heavy.beside);
-    target.done(&["unmark", Greek::NAME]);
-    put(&greek.versions[0], &heavy.beside);
     thread::sleep(Duration::from_millis(300));
-    assert_eq!(heavy.drafts().len(), 1);
+    assert_eq!(heavy.drafts(), before);
     assert_eq!(target.finish(), Some(0));
     assert_eq!(room.leftovers(), Vec::<PathBuf>::new());
 }

@@ -45,25 +45,25 @@ impl Worker {
         if self.engine.wants_memory() || self.wants_origins() || self.next_to_prepare().is_some() {
             return Some(Instant::now());
         }
-        self.modules.iter().filter_map(|module| Some(module.forerunner.as_ref()?.due)).min()
+        let forerunners = self.modules.iter().filter_map(|module| module.forerunner.as_ref());
+        forerunners.map(|forerunner| forerunner.due).filter(|_| self.connection == Connection::Attached).min()
     }
 
     /// Does one thing that is due.
     pub fn work_ahead(&mut self) {
-        let now = Instant::now();
         if self.engine.wants_memory() {
             self.engine.ready_memory();
         } else if self.wants_origins() {
             self.watcher.follow_origins();
         } else if let Some(index) = self.next_to_prepare() {
             self.prepare(index);
-        } else if let Some(index) = self.modules.iter().position(|module| module.forerunner_is_due(now)) {
+        } else if let Some(index) = self.due_forerunner() {
             self.draft(index);
         }
     }
 
     fn wants_origins(&self) -> bool {
-        self.role == Role::Follower && self.watcher.has_unlinked()
+        self.role == Role::Follower && self.watcher.has_origins_to_find()
     }
 
     /// Takes down which files have been completed that may become those of modules.
@@ -86,7 +86,7 @@ impl Worker {
     fn expect_next(&mut self, index: usize, file: Next, pause: Duration) {
         let module = &mut self.modules[index];
         let mark = self.record.ledger.module(&module.path).map_or(Mark::None, |ledger| ledger.mark);
-        if module.prepared && mark != Mark::Skip && self.connection == Connection::Attached {
+        if mark != Mark::Skip && self.connection == Connection::Attached {
             module.forerunner = Some(Forerunner { file, due: Instant::now() + pause });
         }
     }
@@ -122,7 +122,7 @@ impl Worker {
     fn draft(&mut self, index: usize) {
         let module = &mut self.modules[index];
         let Some(Forerunner { file, .. }) = module.forerunner.take() else { return };
-        let Some(ledger) = self.record.ledger.module(&module.path) else { return };
+        let Some(ledger) = self.record.ledger.module(&module.path).filter(|_| module.prepared) else { return };
         let reading = match file {
             Next::InPlace(reading) => Some(reading),
             Next::Elsewhere(path) if stamp(&path).is_ok_and(|stamp| stamp.size <= PREPARED_SIZE) => {
@@ -132,20 +132,28 @@ impl Worker {
             Next::Elsewhere(_) => None,
         };
         let Some(Reading { bytes, stamp, content }) = reading else { return };
-        // A copy that somebody keeps, for instance, or it has been put into place meanwhile.
-        if ledger.running().is_some_and(|record| record.content == content)
-            || self.engine.has_draft_of(&module.path, &content, ledger)
-        {
-            Arc::into_inner(bytes).into_iter().for_each(|memory| module.look.lend(memory));
-            return;
+        if ledger.running().is_some_and(|record| record.content == content) {
+            // A copy that somebody keeps, for instance, or it has been put into place and reloaded meanwhile.
+            return Arc::into_inner(bytes).into_iter().for_each(|memory| module.look.lend(memory));
+        }
+        if self.engine.has_draft_of(&module.path, &content, ledger) {
+            return module.look.expect(Some((bytes, content)));
         }
         (self.wake)();
         let candidate = Candidate { path: module.path.clone(), bytes, stamp, content: content.clone() };
         match self.engine.draft(&mut self.link, &module.path, ledger, candidate) {
             Ok(bytes) => module.look.expect(Some((bytes, content))),
-            // The reload will fail by the same reason, and tell it.
-            Err(error) => tracing::debug!("{}: no draft: {error}", module.name),
+            Err(error) => {
+                module.look.expect(None);
+                tracing::debug!("{}: no draft: {error}", module.name);
+            }
         }
+    }
+
+    fn due_forerunner(&self) -> Option<usize> {
+        let now = Instant::now();
+        let is_due = |module: &Tracked| module.forerunner.as_ref().is_some_and(|forerunner| forerunner.due <= now);
+        self.modules.iter().position(is_due).filter(|_| self.connection == Connection::Attached)
     }
 
     fn next_to_prepare(&self) -> Option<usize> {
@@ -164,11 +172,5 @@ impl Worker {
         }
         let ready = self.modules.iter().filter(|module| module.prepared).count();
         if ready < MOST_PREPARED { self.modules.iter().position(worth_it) } else { None }
-    }
-}
-
-impl Tracked {
-    fn forerunner_is_due(&self, now: Instant) -> bool {
-        self.forerunner.as_ref().is_some_and(|forerunner| forerunner.due <= now)
     }
 }

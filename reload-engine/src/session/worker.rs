@@ -152,7 +152,6 @@ impl Worker {
         self.folder.shadows()?;
         self.record = Record::read(&mut self.link)?;
         self.take_over_files()?;
-        self.sweep_shadows();
         self.list_modules()?;
         self.attachment_changed();
         self.tell_attached();
@@ -164,13 +163,6 @@ impl Worker {
         }
         self.publish();
         Ok(())
-    }
-
-    /// What was drafted and never used by a dashboard that is gone.
-    fn sweep_shadows(&self) {
-        let files = self.record.ledger.modules.values().flat_map(|module| &module.generations);
-        let in_use = files.map(|record| record.file.as_path()).collect();
-        self.folder.sweep_shadows(&in_use);
     }
 
     /// A forked process has its parent's ledger, which names the parent's files.
@@ -369,6 +361,7 @@ impl Worker {
     pub fn reread(&mut self) -> Result<()> {
         let before = (self.record.revision, self.record.ledger.clone());
         self.record.refresh(&mut self.link)?;
+        self.forget_outdated_drafts();
         for event in std::mem::take(&mut self.record.missed) {
             self.tell(event);
         }
@@ -384,7 +377,6 @@ impl Worker {
             self.tell_attached();
         }
         self.attachment_changed();
-        self.forget_outdated_drafts();
         self.dirty = true;
         Ok(())
     }

@@ -5,7 +5,7 @@
 use std::{
     collections::HashSet,
     ffi::OsStr,
-    fs::{self, DirBuilder, DirEntry, Metadata, TryLockError},
+    fs::{self, DirBuilder, TryLockError},
     io::{self, Write},
     os::unix::{
         ffi::OsStrExt,
@@ -31,10 +31,6 @@ use super::{
     space::Space,
 };
 use crate::error::{Error, Result};
-
-/// A shadow that belongs to nothing may be one that is just being made, or that its dashboard will need once a file is in place: one
-/// that is so old is made again if need be.
-const ABANDONED: Duration = Duration::from_secs(600);
 
 /// The folder that holds the agent and one folder per target.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -170,20 +166,6 @@ impl TargetFolder {
         self.subfolder("shadows")
     }
 
-    /// Removes shadows that are none of these and were begun long ago.
-    pub fn sweep_shadows(&self, in_use: &HashSet<&Path>) {
-        let folders = fs::read_dir(self.path.join("shadows")).into_iter().flatten().flatten();
-        let is_abandoned = |folder: &DirEntry| {
-            let modified = folder.metadata().ok().filter(Metadata::is_dir).and_then(|folder| folder.modified().ok());
-            let is_in_use = || in_use.iter().any(|file| file.parent() == Some(&folder.path()));
-            modified.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > ABANDONED) && !is_in_use()
-        };
-        for folder in folders.filter(is_abandoned) {
-            // What stays only takes room until the target ends.
-            let _ = fs::remove_dir_all(folder.path());
-        }
-    }
-
     fn subfolder(&self, name: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
         make_private(&path)?;
@@ -285,16 +267,13 @@ fn file_error(path: &Path, doing: &'static str, source: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::HashSet,
         fs,
         os::unix::fs::{MetadataExt, symlink},
-        path::Path,
         sync::atomic::{AtomicBool, Ordering},
         thread,
-        time::SystemTime,
     };
 
-    use super::{ABANDONED, StoreRoot, put, replace};
+    use super::{StoreRoot, put, replace};
 
     #[test]
     fn what_is_there_stays_unless_it_is_to_be_replaced() {
@@ -348,25 +327,6 @@ mod tests {
         assert_eq!(fs::metadata(own.path()).expect("metadata").mode() & 0o777, 0o700);
         root.sweep();
         assert!(own.path().exists() && !dead.path().exists());
-    }
-
-    #[test]
-    fn shadows_that_nobody_has_are_swept_once_they_are_old() {
-        let temporary = tempfile::tempdir().expect("temporary folder");
-        let root = StoreRoot::at(&temporary.path().join("store")).expect("store");
-        let shadows = root.target_folder(std::process::id()).expect("folder").shadows().expect("shadows");
-        let files = ["1-a", "2-b", "2-c"].map(|folder| shadows.join(folder).join("libx.so"));
-        let adapter = shadows.join("adapter.so");
-        for path in files.iter().chain([&adapter]) {
-            fs::create_dir_all(path.parent().expect("one")).expect("folder");
-            fs::write(path, b"x").expect("write");
-        }
-        let long_ago = SystemTime::now() - 2 * ABANDONED;
-        let age = |path: &Path| fs::File::open(path).and_then(|file| file.set_modified(long_ago)).expect("ours");
-        [&adapter, &shadows.join("1-a"), &shadows.join("2-b")].into_iter().for_each(|path| age(path));
-        root.target_folder(std::process::id()).expect("folder").sweep_shadows(&HashSet::from([files[0].as_path()]));
-        assert_eq!(files.each_ref().map(|path| path.exists()), [true, false, true]);
-        assert!(adapter.exists());
     }
 
     #[test]

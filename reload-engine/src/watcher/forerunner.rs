@@ -12,15 +12,21 @@ use std::{
 };
 
 /// Where cargo links `module`: the other name of that file in the folder `deps` beside it. The next file will appear there first,
-/// under the same name as long as it is built in the same way.
-pub fn origin(module: &Path) -> Option<PathBuf> {
+/// under the same name as long as it is built in the same way: mostly that which is `known` already.
+pub fn origin(module: &Path, known: Option<&PathBuf>) -> Option<PathBuf> {
     let metadata = fs::metadata(module).ok()?;
+    let is_same = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|other| (other.ino(), other.dev()) == (metadata.ino(), metadata.dev()))
+    };
     if metadata.nlink() < 2 {
         return None;
     }
+    if let Some(known) = known.filter(|known| is_same(known)) {
+        return Some(known.clone());
+    }
     let entries = fs::read_dir(module.parent()?.join("deps")).ok()?;
     let same = entries.flatten().find(|entry| entry.ino() == metadata.ino())?.path();
-    (fs::metadata(&same).ok()?.dev() == metadata.dev()).then_some(same)
+    is_same(&same).then_some(same)
 }
 
 /// Whether a file that is called `name` is one that whoever writes it may be about to move to the one beside it that is called
@@ -69,9 +75,12 @@ mod tests {
         }
         fs::hard_link(path("deps/app-2"), path("app")).unwrap();
         fs::hard_link(path("copy"), path("elsewhere")).unwrap();
-        assert_eq!(origin(&path("app")), Some(path("deps/app-2")));
+        let found = Some(path("deps/app-2"));
+        for known in [None, Some(path("deps/app-1")), Some(path("gone")), found.clone()] {
+            assert_eq!(origin(&path("app"), known.as_ref()), found, "{known:?}");
+        }
         for name in ["alone", "copy", "missing"] {
-            assert_eq!(origin(&path(name)), None, "{name}");
+            assert_eq!(origin(&path(name), None), None, "{name}");
         }
     }
 }

@@ -53,7 +53,7 @@ pub struct Watcher {
     /// Directories of those that inotify watches.
     origin_directories: BTreeSet<PathBuf>,
     /// Modules whose origin is to be looked for when there is time.
-    unlinked: BTreeSet<PathBuf>,
+    origins_to_find: BTreeSet<PathBuf>,
     notices: Vec<String>,
 }
 
@@ -115,7 +115,7 @@ impl Watcher {
             polled: None,
             origins: BTreeMap::new(),
             origin_directories: BTreeSet::new(),
-            unlinked: BTreeSet::new(),
+            origins_to_find: BTreeSet::new(),
             notices,
         }
     }
@@ -149,7 +149,7 @@ impl Watcher {
         let new: Vec<PathBuf> = modules.difference(&self.modules).cloned().collect();
         let others = modules.symmetric_difference(&self.modules).cloned().collect();
         self.stamps.retain(|path, _| modules.contains(path));
-        self.unlinked.extend(modules.symmetric_difference(&self.modules).cloned());
+        self.origins_to_find.extend(modules.symmetric_difference(&self.modules).cloned());
         self.modules = modules;
         self.follow_names(others);
         let new: BTreeMap<_, _> = new.into_iter().map(|path| (path.clone(), stamp(&path).ok())).collect();
@@ -172,7 +172,7 @@ impl Watcher {
         if overflowed {
             moved.clone_from(&self.modules);
         }
-        self.unlinked.extend(moved.iter().cloned());
+        self.origins_to_find.extend(moved.iter().cloned());
         if lost || !moved.is_empty() {
             // A directory that came back may hold files already, for which there will be no event.
             for path in self.follow_names(moved) {
@@ -279,17 +279,18 @@ impl Watcher {
     }
 
     /// Whether [`Watcher::follow_origins`] has something to do.
-    pub fn has_unlinked(&self) -> bool {
-        !self.unlinked.is_empty()
+    pub fn has_origins_to_find(&self) -> bool {
+        !self.origins_to_find.is_empty()
     }
 
     /// Watches where cargo links the files of modules that were linked anew or have come.
     pub fn follow_origins(&mut self) {
         self.origins.retain(|module, _| self.modules.contains(module));
-        for module in std::mem::take(&mut self.unlinked) {
+        for module in std::mem::take(&mut self.origins_to_find) {
             let file = self.modules.contains(&module).then(|| deciding_names(&module).pop()).flatten();
             // In the middle of a build there is none; it will be where it was.
-            if let Some(origin) = file.and_then(|file| forerunner::origin(&file)) {
+            let known = self.origins.get(&module);
+            if let Some(origin) = file.and_then(|file| forerunner::origin(&file, known)) {
                 self.origins.insert(module, origin);
             }
         }
@@ -351,7 +352,9 @@ impl Shared {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
         let beside = self.names.in_directory(directory).into_iter().flatten();
         let of_module = |module: &&PathBuf| {
-            module.parent() == Some(directory)
+            let certain = self.forerunners.get(*module).is_some_and(|other| self.becoming.contains_key(other));
+            !certain
+                && module.parent() == Some(directory)
                 && module.file_name().is_some_and(|module| forerunner::may_become(name, module))
         };
         beside.filter(of_module).cloned().collect()

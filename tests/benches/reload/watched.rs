@@ -15,7 +15,10 @@ use std::{
 };
 
 use crossbeam_channel::bounded;
-use notify::{RecursiveMode, Watcher};
+use notify::{
+    EventKind, RecursiveMode, Watcher,
+    event::{ModifyKind, RenameMode},
+};
 
 use crate::floor;
 
@@ -70,7 +73,7 @@ pub fn watcher(library: &OsString) -> ExitCode {
     let own = library.to_owned();
     let handler = move |event: notify::Result<notify::Event>| {
         let event = event.expect("the folder can be watched");
-        if event.kind.is_modify() && event.paths.contains(&own) {
+        if event.kind == EventKind::Modify(ModifyKind::Name(RenameMode::To)) && event.paths.contains(&own) {
             // One that nobody has heeded yet stands for this too.
             let _ = wake.try_send(());
         }
