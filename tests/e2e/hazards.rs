@@ -12,7 +12,7 @@ use std::{
 };
 
 use reload_tests::{
-    dashboard::{Launched, Room, Running, told},
+    dashboard::{Launched, Room, told},
     deadline::{self, PATIENCE, wait_for},
     greek::{Greek, greek_target, host},
     hammer::{hammered, stamped, stamps},
@@ -88,10 +88,7 @@ fn killed_at(step: &str, victim: Victim) {
     let greek = Greek::new(&room, 3);
     let mut target = greek_target(&room, &greek);
     greek.install(2);
-    let mut verb = room.dashboard();
-    verb.args(["reload", "--json", "--pid", &target.pid.to_string(), Greek::NAME]);
-    verb.env("RELOAD_DASHBOARD_HALT", step).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut verb = Running(verb.spawn().expect("the binary runs"));
+    let mut verb = target.reload_up_to(step, Greek::NAME, Stdio::null());
     let halted = deadline::until(PATIENCE, || process::halted_below(verb.pid(), Some(target.pid)));
     let halted = halted.unwrap_or_else(|| panic!("nothing stood still at `{step}`: {:?}", verb.0.try_wait()));
 
@@ -332,10 +329,7 @@ fn one_reload_while_another_stands_still() {
     let greek = Greek::new(&room, 3);
     let mut target = greek_target(&room, &greek);
     greek.install(2);
-    let mut first = room.dashboard();
-    first.args(["reload", "--json", "--pid", &target.pid.to_string(), Greek::NAME]);
-    first.env("RELOAD_DASHBOARD_HALT", "bound").stdout(Stdio::null()).stderr(Stdio::null());
-    let mut first = Running(first.spawn().expect("the binary runs"));
+    let mut first = target.reload_up_to("bound", Greek::NAME, Stdio::null());
     let halted =
         deadline::wait_for("the first reload to stand still", || process::halted_below(first.pid(), Some(target.pid)));
     let second = target.verb(&["reload", "--json", Greek::NAME]);
@@ -388,10 +382,7 @@ fn history_outlives_another_controllers_change() {
     let greek = Greek::new(&room, 2);
     let mut target = greek_target(&room, &greek);
     greek.install(2);
-    let mut first = room.dashboard();
-    first.args(["reload", "--json", "--pid", &target.pid.to_string(), Greek::NAME]);
-    first.env("RELOAD_DASHBOARD_HALT", "ended").stdout(Stdio::null()).stderr(Stdio::null());
-    let mut first = Running(first.spawn().expect("the binary runs"));
+    let mut first = target.reload_up_to("ended", Greek::NAME, Stdio::null());
     // It may have something else to end before, such as the shielding of a module.
     let halted = deadline::wait_for("the reload to stand still after its commit", || {
         let halted = process::halted_below(first.pid(), Some(target.pid))?;

@@ -376,10 +376,7 @@ fn dashboard_killed_while_the_interpreter_waits() {
     let meter = Meter::new(&room, Kind::C(&["-g"]));
     let mut target = meter.launch(&[]);
     meter.install(2);
-    let mut verb = room.dashboard();
-    verb.args(["reload", "--pid", &target.pid.to_string(), NAME]);
-    verb.env("RELOAD_DASHBOARD_HALT", "adapted").stdout(Stdio::null()).stderr(Stdio::null());
-    let verb = Running(verb.spawn().expect("the binary runs"));
+    let verb = target.reload_up_to("adapted", NAME, Stdio::null());
     deadline::wait_for("the dashboard to stand still", || (process::state(verb.pid()) == Some('T')).then_some(()));
     process::end(verb.pid());
     assert_eq!(target.ask("at 1"), "fine");

@@ -3,7 +3,7 @@
 use std::{fs, io::Read, process::Stdio};
 
 use reload_tests::{
-    dashboard::{Room, Running},
+    dashboard::Room,
     deadline,
     greek::{Greek, greek_target},
     install, process,
@@ -36,10 +36,7 @@ fn library_closed_and_opened_again_while_it_is_reloaded() {
         let mut target = greek_target(&room, &greek);
         target.event("shielded", |event| event["module"] == Greek::NAME);
         greek.install(2);
-        let mut verb = room.dashboard();
-        verb.args(["reload", "--json", "--pid", &target.pid.to_string(), Greek::NAME]);
-        verb.env("RELOAD_DASHBOARD_HALT", step).stdout(Stdio::piped());
-        let mut verb = Running(verb.spawn().expect("the binary runs"));
+        let mut verb = target.reload_up_to(step, Greek::NAME, Stdio::piped());
         let halted = || process::halted_below(verb.pid(), Some(target.pid));
         let mut halted_at = deadline::wait_for("the reload to stand still", halted);
         assert_eq!(target.ask("close"), "ok");

@@ -377,6 +377,14 @@ impl Launched<'_> {
         events.seen.iter().filter(|event| event["event"] == kind && event["module"] == module).count()
     }
 
+    /// Reloads a module by a verb that stands still where it has done `step`; what it says goes to `output`.
+    pub fn reload_up_to(&self, step: &str, module: &str, output: Stdio) -> Running {
+        let mut verb = self.room.dashboard();
+        verb.args(["reload", "--json", "--pid", &self.pid.to_string(), module]);
+        verb.env("RELOAD_DASHBOARD_HALT", step).stdout(output).stderr(Stdio::null());
+        Running(verb.spawn().expect("the binary runs"))
+    }
+
     /// Closes the host's input and waits until it and the dashboard have ended by themselves. Returns the dashboard's exit
     /// status, which is the host's.
     pub fn finish(mut self) -> Option<i32> {
