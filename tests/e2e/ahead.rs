@@ -30,14 +30,26 @@ fn until_drafted(target: &mut Launched<'_>, mut save: impl FnMut(&mut Launched<'
         let version = 2 + reloads % 2;
         save(target, version, Duration::from_millis(100 << reloads.min(4)));
         reloads += 1;
-        let events = deadline::wait_for("the reload", || {
-            let events: Vec<Value> = target.events().into_iter().filter(|event| event["event"] == "reloaded").collect();
-            (events.len() == reloads).then_some(events)
-        });
-        assert_eq!(target.ask("call together 0"), "222".replace('2', &version.to_string()));
-        let receipt = &events.last().expect("one")["receipt"];
-        (receipt["details"]["drafted"] == true).then(|| receipt.clone())
+        let receipt = expect(target, reloads, &"222".replace('2', &version.to_string()));
+        is_drafted(&receipt).then_some(receipt)
     })
+}
+
+/// What runs after so many reloads, and the receipt of the last.
+fn expect(target: &mut Launched<'_>, reloads: usize, answer: &str) -> Value {
+    let receipts = deadline::wait_for("the reload", || Some(receipts(target)).filter(|all| all.len() == reloads));
+    assert_eq!(target.ask("call together 0"), answer);
+    receipts.into_iter().next_back().expect("there is one")
+}
+
+/// Of all reloads so far.
+fn receipts(target: &Launched<'_>) -> Vec<Value> {
+    let reloads = target.events().into_iter().filter(|event| event["event"] == "reloaded");
+    reloads.map(|event| event["receipt"].clone()).collect()
+}
+
+fn is_drafted(receipt: &Value) -> bool {
+    receipt["details"]["drafted"] == true
 }
 
 fn put(version: &Path, place: &Path) {
@@ -92,8 +104,7 @@ fn program_that_cargo_builds() {
         edits += 1;
         let line = format!("number {edits}");
         target.host.line_where(|said| (*said == line).then_some(()));
-        let reloads: Vec<Value> = target.events().into_iter().filter(|event| event["event"] == "reloaded").collect();
-        reloads.iter().any(|event| event["receipt"]["details"]["drafted"] == true).then_some(())
+        receipts(&target).iter().any(is_drafted).then_some(())
     });
     process::end(target.pid);
 }
@@ -116,14 +127,21 @@ fn file_whose_reload_is_ordered_later() {
 struct Heavy {
     /// Versions 2 and 3.
     versions: [PathBuf; 2],
+    installed: PathBuf,
     /// Where a file is before it is put into place.
     beside: PathBuf,
     shadows: PathBuf,
 }
 
+/// A target that runs the light version 1.
+fn heavy_target(room: &Room) -> (Launched<'_>, Heavy) {
+    let greek = Greek::new(room, 1);
+    let target = greek_target(room, &greek);
+    (target, Heavy::new(room, greek.installed))
+}
+
 impl Heavy {
-    /// The target runs the light version 1.
-    fn new(room: &Room, greek: &Greek) -> Heavy {
+    fn new(room: &Room, installed: PathBuf) -> Heavy {
         let weight = room.path().join("weight.c");
         fs::write(&weight, "const char weight[1 << 20] = {1};\n").expect("the room is ours");
         let source = toolchain::hosts().join("greek.c");
@@ -134,7 +152,8 @@ impl Heavy {
             built
         });
         let store = room.leftovers().pop().expect("the target lives");
-        Heavy { versions, beside: greek.installed.with_extension("so.new"), shadows: store.join("shadows") }
+        let beside = installed.with_extension("so.new");
+        Heavy { versions, installed, beside, shadows: store.join("shadows") }
     }
 
     fn drafts(&self) -> BTreeSet<PathBuf> {
@@ -153,21 +172,10 @@ impl Heavy {
     }
 }
 
-/// What runs after so many reloads, and the details of the last.
-fn expect(target: &mut Launched<'_>, reloads: usize, answer: &str) -> Value {
-    let is_there = || (target.count("reloaded", Greek::NAME) == reloads).then_some(());
-    deadline::wait_for("the reload", is_there);
-    assert_eq!(target.ask("call together 0"), answer);
-    let last = target.events().into_iter().rfind(|event| event["event"] == "reloaded").expect("counted");
-    last["receipt"]["details"].clone()
-}
-
 #[test]
 fn file_that_changes_before_it_is_in_place() {
     let room = Room::new();
-    let greek = Greek::new(&room, 1);
-    let mut target = greek_target(&room, &greek);
-    let heavy = Heavy::new(&room, &greek);
+    let (mut target, heavy) = heavy_target(&room);
     target.done(&["mode", "all"]);
     heavy.foreshadow(2);
     // No event tells of what is written into a mapping.
@@ -180,28 +188,26 @@ fn file_that_changes_before_it_is_in_place() {
         let mapping = libc::mmap(std::ptr::null_mut(), last.len(), protection, libc::MAP_SHARED, file.as_raw_fd(), 0);
         assert_ne!(mapping, libc::MAP_FAILED);
         std::ptr::copy_nonoverlapping(last.as_ptr(), mapping.cast(), last.len());
-        fs::rename(&heavy.beside, &greek.installed).expect("the folder is ours");
+        fs::rename(&heavy.beside, &heavy.installed).expect("the folder is ours");
         drop(file);
         assert_eq!(libc::munmap(mapping, last.len()), 0);
     }
-    let details = expect(&mut target, 1, "333");
-    assert_ne!(details["drafted"], true);
+    let receipt = expect(&mut target, 1, "333");
+    assert!(!is_drafted(&receipt), "{receipt:#}");
     assert_eq!(target.finish(), Some(0));
 }
 
 #[test]
 fn file_that_another_one_overtakes() {
     let room = Room::new();
-    let greek = Greek::new(&room, 1);
-    let mut target = greek_target(&room, &greek);
-    let heavy = Heavy::new(&room, &greek);
+    let (mut target, heavy) = heavy_target(&room);
     target.done(&["mode", "all"]);
     heavy.foreshadow(2);
     let unrelated = room.path().join("unrelated");
     put(&heavy.versions[1], &unrelated);
-    fs::rename(&unrelated, &greek.installed).expect("the folder is ours");
-    let details = expect(&mut target, 1, "333");
-    assert_ne!(details["drafted"], true);
+    fs::rename(&unrelated, &heavy.installed).expect("the folder is ours");
+    let receipt = expect(&mut target, 1, "333");
+    assert!(!is_drafted(&receipt), "{receipt:#}");
     assert_eq!(heavy.drafts().len(), 1, "only that of the generation is left");
     assert_eq!(target.finish(), Some(0));
 }
@@ -209,29 +215,25 @@ fn file_that_another_one_overtakes() {
 #[test]
 fn other_generation_runs_by_then() {
     let room = Room::new();
-    let greek = Greek::new(&room, 1);
-    let mut target = greek_target(&room, &greek);
-    let heavy = Heavy::new(&room, &greek);
+    let (mut target, heavy) = heavy_target(&room);
     target.done(&["mode", "all"]);
-    install::by_rename(&heavy.versions[0], &greek.installed);
+    install::by_rename(&heavy.versions[0], &heavy.installed);
     expect(&mut target, 1, "222");
     assert_eq!(heavy.foreshadow(3).len(), 2);
     // By another controller; the dashboard only hears of it.
     target.done(&["rollback", Greek::NAME]);
     assert_eq!(target.ask("call together 0"), "111");
     deadline::wait_for("the draft to be forgotten", || (heavy.drafts().len() == 1).then_some(()));
-    fs::rename(&heavy.beside, &greek.installed).expect("the folder is ours");
-    let details = expect(&mut target, 2, "333");
-    assert_ne!(details["drafted"], true);
+    fs::rename(&heavy.beside, &heavy.installed).expect("the folder is ours");
+    let receipt = expect(&mut target, 2, "333");
+    assert!(!is_drafted(&receipt), "{receipt:#}");
     assert_eq!(target.finish(), Some(0));
 }
 
 #[test]
 fn files_that_never_come_leave_nothing() {
     let room = Room::new();
-    let greek = Greek::new(&room, 1);
-    let mut target = greek_target(&room, &greek);
-    let heavy = Heavy::new(&room, &greek);
+    let (mut target, heavy) = heavy_target(&room);
     for version in [2, 3, 2] {
         heavy.foreshadow(version);
         let is_alone = || (heavy.drafts().len() == 1).then_some(());
