@@ -245,7 +245,6 @@ impl Engine {
             content,
             merged: Vec::new(),
         };
-        let shared = draft.shared;
         let mut spare = spare(lineage, parent);
         let shadow = writing.finish(&plan.shadow(), &mut spare)?;
         clock.lap(|timings| &mut timings.shadow);
@@ -283,7 +282,7 @@ impl Engine {
         };
         receipt.timings_ms = clock.finish();
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
-        receipt.details.analysis_shared = shared;
+        receipt.details.analysis_shared = draft.shared;
         receipt.details.drafted = drafted;
         let completed = shadow.complete(&mut spare);
         receipt.warnings.extend(without_lines(&spare.stripped));

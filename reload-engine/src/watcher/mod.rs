@@ -287,7 +287,7 @@ impl Watcher {
     pub fn follow_origins(&mut self) {
         self.origins.retain(|module, _| self.modules.contains(module));
         for module in std::mem::take(&mut self.origins_to_find) {
-            let file = self.modules.contains(&module).then(|| deciding_names(&module).pop()).flatten();
+            let file = lock(&self.shared).names.file_of(&module).cloned();
             // In the middle of a build there is none; it will be where it was.
             let known = self.origins.get(&module);
             if let Some(origin) = file.and_then(|file| forerunner::origin(&file, known)) {

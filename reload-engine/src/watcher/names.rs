@@ -46,6 +46,11 @@ impl Names {
         directories
     }
 
+    /// The file that the module's path leads to, or the first name on the way that does not exist.
+    pub fn file_of(&self, module: &Path) -> Option<&PathBuf> {
+        self.of.get(module)?.last()
+    }
+
     /// The modules that this name decides.
     pub fn decided_by(&self, name: &Path) -> Option<&BTreeSet<PathBuf>> {
         self.by_name.get(name)
