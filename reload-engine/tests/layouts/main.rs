@@ -186,6 +186,14 @@ fn harmful_edits_of_c_are_refused() {
                 &[("double step(struct World *w)", "long step(struct World *w)")],
                 "`step` changed what it returns",
             ),
+            (
+                "structure where there was no result",
+                &[(
+                    "void drop(void) { total--; }",
+                    "struct Big { long all[3]; }; const struct Big drop(void) { struct Big big = { { --total } }; return big; }",
+                )],
+                "`drop` changed what it returns",
+            ),
         ],
     );
 }

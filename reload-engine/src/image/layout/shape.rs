@@ -338,6 +338,17 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// A structure, class or union, under whatever name.
+    fn is_structure(self, depth: u32) -> bool {
+        match self.die().tag {
+            DW_TAG_structure_type | DW_TAG_class_type | DW_TAG_union_type => true,
+            DW_TAG_typedef | DW_TAG_const_type | DW_TAG_volatile_type | DW_TAG_restrict_type | DW_TAG_atomic_type => {
+                depth < DEPTH && self.target().is_some_and(|ty| ty.is_structure(depth + 1))
+            }
+            _ => false,
+        }
+    }
+
     /// Where that is not known, it may.
     fn ends_in_array(self, depth: u32) -> bool {
         let die = self.die();
@@ -399,8 +410,10 @@ impl<'a> Entry<'a> {
         }
         let result = origin.follow_target(Link::Value, 0, &mut Vec::new());
         let result = (result != VOID).then_some(result);
+        let gives_aggregate = origin.target().is_some_and(|ty| ty.is_structure(0));
         edges.sort_unstable();
         edges.dedup();
-        Signature { address: Vaddr(self.die().number), rust: self.unit.rust, parameters, result, captures, edges }
+        let address = Vaddr(self.die().number);
+        Signature { address, rust: self.unit.rust, parameters, result, gives_aggregate, captures, edges }
     }
 }
