@@ -5,5 +5,6 @@ mod desktop;
 mod editor;
 mod glyphs;
 mod sources;
+pub mod steps;
 pub mod window;
 pub mod worker;

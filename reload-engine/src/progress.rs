@@ -39,13 +39,8 @@ pub struct Doing {
 impl Doing {
     /// Whether it can still be cancelled: nothing of it has reached the target.
     pub fn can_be_cancelled(&self) -> bool {
-        !self.ahead && is_outside(self.stage)
+        !self.ahead && self.stage <= Stage::Shadow
     }
-}
-
-/// Stages whose work is done outside of the target.
-fn is_outside(stage: Stage) -> bool {
-    stage <= Stage::Shadow
 }
 
 impl Progress {
@@ -76,18 +71,25 @@ impl Progress {
 pub struct Underway(Progress);
 
 impl Underway {
-    /// Goes on to a stage.
+    /// Goes on to a stage outside of the target.
     ///
     /// # Errors
-    /// [`Error::Cancelled`]: somebody wants it to stop, and it still can.
+    /// [`Error::Cancelled`]: somebody wants it to stop.
     pub fn enter(&self, stage: Stage) -> Result<()> {
-        let mut doing = self.0.lock();
-        let Some(doing) = doing.as_mut() else { return Ok(()) };
-        if is_outside(stage) && self.0.0.cancelled.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled { module: doing.module.clone() });
+        if self.0.0.cancelled.load(Ordering::Relaxed)
+            && let Some(doing) = self.0.doing()
+        {
+            return Err(Error::Cancelled { module: doing.module });
         }
-        doing.stage = stage;
+        self.go_on(stage);
         Ok(())
+    }
+
+    /// Goes on to a stage in the target: it is too late to stop.
+    pub fn go_on(&self, stage: Stage) {
+        if let Some(doing) = self.0.lock().as_mut() {
+            doing.stage = stage;
+        }
     }
 }
 
@@ -120,7 +122,7 @@ mod tests {
         let first = progress.begin("libfoo.so", false);
         progress.cancel();
         assert!(matches!(first.enter(Stage::Shadow), Err(Error::Cancelled { .. })));
-        first.enter(Stage::Load).unwrap();
+        first.go_on(Stage::Load);
         assert!(!progress.doing().unwrap().can_be_cancelled());
         drop(first);
         progress.begin("libbar.so", false).enter(Stage::Parse).unwrap();

@@ -248,14 +248,16 @@ impl Engine {
         let mut spare = spare(lineage, parent);
         let shadow = writing.finish(&plan.shadow(), &mut spare)?;
         clock.lap(|timings| &mut timings.shadow);
-        underway.enter(Stage::Load)?;
+        underway.go_on(Stage::Load);
 
         let mut helper = self.take_helper()?;
         let extension = !registration::python_modules(&plan.image).is_empty();
         let adapter = if extension { Some(python::install(&shadows)?) } else { None };
         let lineage = self.lineage(link, module, entry)?;
         helper.prepare(link);
-        let mut attempt = Attempt { link, revision, lineage, plan: &plan, ledger, module, adapter, clock: &mut clock };
+        let clock = &mut clock;
+        let mut attempt =
+            Attempt { link, revision, lineage, plan: &plan, ledger, module, adapter, clock, underway: &underway };
         let result = match attempt.publish(record.clone(), &mut helper) {
             Ok(published) => Ok(published),
             Err(error) => attempt.after_failure(error, &record),

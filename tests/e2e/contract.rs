@@ -91,6 +91,28 @@ fn nothing_to_do_is_no_failure() {
 }
 
 #[test]
+fn what_takes_long_is_told_meanwhile() {
+    let room = Room::new();
+    let source = room.path().join("slow.c");
+    let text = "#include <unistd.h>\nint superreload_before(unsigned generation) { return sleep(3) + 0 * generation; }\n\
+                long version(long x) { return VERSION + x; }\n";
+    fs::write(&source, text).expect("the folder is ours");
+    let library = Library::new("slow", source, "-O1");
+    let installed = room.path().join(library.file_name());
+    library.build(1, room.path(), &installed);
+    let mut target = room.launch(&host(&room, "host"), &[]);
+    assert_eq!(target.ask(&format!("open {}", installed.display())), "ok");
+    let next = room.path().join("next.so");
+    library.build(2, room.path(), &next);
+    install::by_rename(&next, &installed);
+    let output = target.verb(&["reload", "libslow.so", "--json"]);
+    assert_eq!(receipts(&output)[0]["outcome"], "reloaded", "{}", told(&output));
+    let lines = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(lines.lines().collect::<Vec<_>>(), ["libslow.so: still running its constructors and hooks, after 2 s"]);
+    assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
 fn protected_modules_answer_plainly_and_the_executable_reloads() {
     let room = Room::new();
     let greek = Greek::new(&room, 1);

@@ -6,11 +6,16 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use reload_dashboard::steps;
 use reload_engine::{
     ledger::NewWishes,
     model::{Connection, Mark, Mode, Outcome, Receipt, Snapshot},
+    progress::Progress,
     session::{Answer, Command, Session, set_wishes},
     target::link::AgentLink,
 };
@@ -38,20 +43,48 @@ fn visit_attached(pid: u32) -> Result<(Session, Arc<Snapshot>), Failure> {
     Ok((session, snapshot))
 }
 
+/// Gives an order. While that takes its time, standard error says what is being waited for.
+fn order(session: &Session, command: Command) -> Result<Answer, Failure> {
+    thread::scope(|scope| {
+        let (underway, over) = bounded::<()>(0);
+        scope.spawn(move || tell_of_waiting(&session.progress, &over));
+        let answer = session.order(command);
+        drop(underway);
+        Ok(answer?)
+    })
+}
+
+/// How long nothing is said.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A line for each step that is come upon, until the other end is closed.
+fn tell_of_waiting(progress: &Progress, over: &Receiver<()>) {
+    let mut told = None;
+    while over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        if let Some(doing) = progress.doing()
+            && told != Some((doing.since, doing.stage))
+        {
+            let age = doing.since.elapsed().as_secs_f64();
+            eprintln!("{}: still {}, after {age:.0} s", doing.module, steps::of(doing.stage));
+            told = Some((doing.since, doing.stage));
+        }
+    }
+}
+
 pub fn attach(pid: u32, wishes: NewWishes) -> Result<ExitCode, Failure> {
     if wishes != NewWishes::default() {
         // Before a session sees the target, which it would shield.
         set_wishes(&mut AgentLink::connect(pid)?, wishes)?;
     }
     let (session, snapshot) = visit(pid)?;
-    session.order(Command::Attach)?;
+    order(&session, Command::Attach)?;
     say(format_args!("attached to {} ({pid}), {} modules", snapshot.target.name, snapshot.modules.len()));
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn detach(pid: u32) -> Result<ExitCode, Failure> {
     let (session, snapshot) = visit(pid)?;
-    session.order(Command::Detach)?;
+    order(&session, Command::Detach)?;
     say(format_args!("detached from {} ({pid}); it stays on its current generation", snapshot.target.name));
     Ok(ExitCode::SUCCESS)
 }
@@ -72,7 +105,7 @@ pub fn reload(pid: u32, modules: Vec<String>, json: bool, force: bool) -> Result
         modules: &'a [Receipt],
     }
     let (session, _) = visit_attached(pid)?;
-    let receipts = match session.order(Command::Reload { modules, force })? {
+    let receipts = match order(&session, Command::Reload { modules, force })? {
         Answer::Receipts(receipts) => receipts,
         Answer::Done => Vec::new(),
     };
@@ -106,14 +139,14 @@ pub fn mode(pid: u32, mode: Option<Mode>) -> Result<ExitCode, Failure> {
     let (session, snapshot) = visit(pid)?;
     match mode {
         None => say(word(&snapshot.mode)),
-        Some(mode) => drop(session.order(Command::SetMode(mode))?),
+        Some(mode) => drop(order(&session, Command::SetMode(mode))?),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn mark(pid: u32, modules: Vec<String>, mark: Mark) -> Result<ExitCode, Failure> {
     let (session, _) = visit(pid)?;
-    session.order(Command::Mark { modules, mark })?;
+    order(&session, Command::Mark { modules, mark })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -125,14 +158,14 @@ pub fn load(pid: u32, path: &Path) -> Result<ExitCode, Failure> {
         return Err(Failure::new(FAILED, format!("{}: no such file", path.display())));
     }
     let (session, _) = visit_attached(pid)?;
-    session.order(Command::Load(path.clone()))?;
+    order(&session, Command::Load(path.clone()))?;
     say(format_args!("loaded and marked {}", path.display()));
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn rollback(pid: u32, module: String, generation: Option<u32>) -> Result<ExitCode, Failure> {
     let (session, _) = visit_attached(pid)?;
-    if let Answer::Receipts(receipts) = session.order(Command::Rollback { module, generation })? {
+    if let Answer::Receipts(receipts) = order(&session, Command::Rollback { module, generation })? {
         for receipt in &receipts {
             say(format_args!(
                 "{}: rolled back to generation {}; {:.1} ms, of which the target stood still {:.2} ms",

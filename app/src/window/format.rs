@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime};
 
 use jiff::{Timestamp, tz::TimeZone};
-use reload_engine::model::Stage;
 
 /// How long ago, in one unit: `just now`, `20 s ago`, `4 min ago`, `2 h ago`, `3 d ago`.
 ///
@@ -119,23 +118,6 @@ pub fn elide_path(path: &str, limit: usize) -> String {
     match limit.checked_sub(needed) {
         Some(room) => format!("{}/{file}", elide_middle(folder, room + 1)),
         None => elide_middle(file, limit),
-    }
-}
-
-/// What a reload does in this stage, in words that need no knowledge of how it is done: "failed while ...".
-pub fn step(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Read => "reading the file",
-        Stage::Validate => "checking the file",
-        Stage::Parse => "reading its functions and data",
-        Stage::Plan => "comparing it with what runs",
-        Stage::Shadow => "preparing the new code",
-        Stage::Load => "loading the new code",
-        Stage::Bind => "connecting it to the kept state",
-        Stage::Hook => "running its own start-up code",
-        Stage::Adapt => "preparing the interpreter",
-        Stage::Stop => "waiting for a safe point",
-        Stage::Commit => "switching to the new code",
     }
 }
 

@@ -5,6 +5,7 @@ use std::{fmt::Write, time::SystemTime};
 use reload_engine::model::{Class, HistoryEntry, Module, Outcome, Snapshot};
 
 use crate::{
+    steps,
     window::{details::trace, format, icons, rows},
     worker::MADE_BY,
 };
@@ -68,7 +69,7 @@ fn history(text: &mut String, entry: &HistoryEntry) -> std::fmt::Result {
         write!(text, "{:?}", receipt.outcome)?;
     }
     if let Some(failure) = &receipt.failure {
-        write!(text, " while {}: {}", format::step(failure.stage), failure.message)?;
+        write!(text, " while {}: {}", steps::of(failure.stage), failure.message)?;
     }
     for warning in &receipt.warnings {
         write!(text, "\n  - {warning}")?;

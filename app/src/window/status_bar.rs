@@ -3,14 +3,17 @@
 use eframe::egui::{Align, Color32, Layout, Pos2, Rect, RichText, Role, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
 use reload_engine::model::Connection;
 
-use crate::window::{
-    action::Action,
-    controls::{self, Button, palette},
-    dialogs::Dialog,
-    format, icons,
-    scene::Scene,
-    stats::Stats,
-    theme,
+use crate::{
+    steps,
+    window::{
+        action::Action,
+        controls::{self, Button, palette},
+        dialogs::Dialog,
+        format, icons,
+        scene::Scene,
+        stats::Stats,
+        theme,
+    },
 };
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
@@ -43,7 +46,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
         if let Some((doing, age)) = work {
             let what = if doing.ahead { "Analysing" } else { "Reloading" };
             let module = format::elide_middle(&doing.module, if width < 800.0 { 20 } else { 40 });
-            ui.label(text(format!("{what} {module} · {} · {}", format::step(doing.stage), format::seconds(age))));
+            ui.label(text(format!("{what} {module} · {} · {}", steps::of(doing.stage), format::seconds(age))));
             let cancel = Button::new("Cancel").named("Cancel the reload").enabled(doing.can_be_cancelled());
             if !doing.ahead && cancel.height(22.0).show(ui).clicked() {
                 actions.push(Action::Cancel);

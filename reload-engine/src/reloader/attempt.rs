@@ -25,6 +25,7 @@ use crate::{
         merge,
         residents::Residents,
     },
+    progress::Underway,
     target::{link::AgentLink, stop::StopHelper, store},
 };
 
@@ -43,6 +44,8 @@ pub struct Attempt<'a> {
     /// For a Python extension, what prepares the interpreter.
     pub adapter: Option<PathBuf>,
     pub clock: &'a mut Clock,
+    /// What people who wait are told.
+    pub underway: &'a Underway,
 }
 
 impl Attempt<'_> {
@@ -65,6 +68,7 @@ impl Attempt<'_> {
         let (loaded, found) = loaded.map_err(|error| in_stage(error, self.module, Stage::Load))?;
         let (functions, residents) = found?;
         self.clock.lap(|timings| &mut timings.load);
+        self.underway.go_on(Stage::Bind);
         record.bias = LoadBias(loaded.bias);
         record.tls_module = loaded.tls_module;
         if let Some(own) = &self.plan.tls.own_block {
@@ -99,9 +103,11 @@ impl Attempt<'_> {
         receipt.details.retained_bytes = loaded.end - loaded.start;
         receipt.warnings.extend(elsewhere::preempted(self.plan, preempted));
 
+        self.underway.go_on(Stage::Stop);
         participation::await_safe_point(self.link, self.ledger.wishes, self.module, &mut receipt)?;
         self.clock.lap(|timings| &mut timings.safe_point);
         if let Some(hook) = Hook::Before.of(self.lineage.placed(self.plan.parent)) {
+            self.underway.go_on(Stage::Hook);
             participation::call(self.link, Hook::Before, hook, record.number, self.module)?;
             self.clock.lap(|timings| &mut timings.hooks);
         }
@@ -109,6 +115,7 @@ impl Attempt<'_> {
         record.merged = merged.iter().map(|merge| Addr(merge.address)).collect();
 
         if let Some(adapter) = &self.adapter {
+            self.underway.go_on(Stage::Adapt);
             let input =
                 python::to_reload(self.plan, self.lineage, &functions, self.module_there(), &record, &loaded.path);
             python::prepare(self.link, adapter, &name, input, &mut receipt)?;
@@ -127,6 +134,7 @@ impl Attempt<'_> {
         note_entries(self.lineage, &step, &mut receipt);
 
         let mut next = self.ledger.clone();
+        self.underway.go_on(Stage::Commit);
         let entry = next.module_mut(self.module).ok_or_else(|| unknown(self.module))?;
         entry.active = record.number;
         entry.rejected = None;
@@ -142,6 +150,7 @@ impl Attempt<'_> {
             python::finish(self.link, &mut receipt);
         }
         let number = receipt.generation;
+        self.underway.go_on(Stage::Hook);
         if let Some(hook) = Hook::After.of(self.lineage.placed(new))
             && let Err(error) = participation::call(self.link, Hook::After, hook, number, self.module)
         {

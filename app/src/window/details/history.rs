@@ -3,17 +3,20 @@
 use eframe::egui::{Align2, Color32, CursorIcon, Rect, RichText, Role, Sense, Stroke, Ui, WidgetInfo, pos2, vec2};
 use reload_engine::model::{Change, HistoryEntry, Module, Outcome, Timings};
 
-use crate::window::{
-    action::Action,
-    controls::{self, Button, Tabular, palette},
-    details::{
-        Tab, card, changes, nothing, pair, passage,
-        timeline::{self, dot, stage_colour, stages},
-        trace,
+use crate::{
+    steps,
+    window::{
+        action::Action,
+        controls::{self, Button, Tabular, palette},
+        details::{
+            Tab, card, changes, nothing, pair, passage,
+            timeline::{self, dot, stage_colour, stages},
+            trace,
+        },
+        format, icons,
+        scene::{Scene, View},
+        theme::{self, Palette},
     },
-    format, icons,
-    scene::{Scene, View},
-    theme::{self, Palette},
 };
 
 pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, actions: &mut Vec<Action>) {
@@ -118,7 +121,7 @@ fn entry_details(
     let receipt = &entry.receipt;
     card(ui, palette.canvas, palette.line, |ui| {
         if let Some(failure) = &receipt.failure {
-            ui.label(RichText::new(format!("Stopped while {}", format::step(failure.stage))).font(theme::medium()));
+            ui.label(RichText::new(format!("Stopped while {}", steps::of(failure.stage))).font(theme::medium()));
             let message = trace::without_module(&failure.message, module);
             ui.vertical(|ui| passage::show(ui, message, palette.text_secondary, &module.path, actions));
         }

@@ -6,12 +6,15 @@ use eframe::egui::{
 };
 use reload_engine::model::{Change, HistoryEntry, Module, Outcome, Timings};
 
-use crate::window::{
-    controls::{self, palette},
-    details::{card, passage},
-    format, icons,
-    scene::Scene,
-    theme::{self, Palette},
+use crate::{
+    steps,
+    window::{
+        controls::{self, palette},
+        details::{card, passage},
+        format, icons,
+        scene::Scene,
+        theme::{self, Palette},
+    },
 };
 
 const HEIGHT: f32 = 92.0;
@@ -138,7 +141,7 @@ fn figures(ui: &mut Ui, name: &str, age: &str, entry: &HistoryEntry) {
     ui.label(RichText::new(name).font(theme::medium()).color(palette.text));
     ui.label(RichText::new(age).font(theme::small()).color(palette.text_secondary));
     if let Some(failure) = &entry.receipt.failure {
-        let text = format!("while {}: {}", format::step(failure.stage), failure.message);
+        let text = format!("while {}: {}", steps::of(failure.stage), failure.message);
         ui.label(passage::text(&text, [theme::body(), theme::code()], palette.text));
         return;
     }

@@ -5,14 +5,17 @@ use std::path::Path;
 use eframe::egui::{Align, Color32, FontId, Label, Layout, RichText, Ui, vec2};
 use reload_engine::model::{Class, Failure, Mark, Mode, Module, Outcome, Status};
 
-use crate::window::{
-    action::Action,
-    controls::{self, palette},
-    details::{card, changes, heading, nothing, passage, underway},
-    format, icons,
-    rows::is_rolled_back,
-    scene::Scene,
-    theme,
+use crate::{
+    steps,
+    window::{
+        action::Action,
+        controls::{self, palette},
+        details::{card, changes, heading, nothing, passage, underway},
+        format, icons,
+        rows::is_rolled_back,
+        scene::Scene,
+        theme,
+    },
 };
 
 /// From this width on the reasons stand beside the summary, not below it.
@@ -166,7 +169,7 @@ fn chain(ui: &mut Ui, module: &Module, why: &[&str], actions: &mut Vec<Action>) 
 
 fn title(status: Status, failure: &Failure) -> String {
     let verb = if status == Status::Refused { "Refused" } else { "Failed" };
-    format!("{verb} while {}", format::step(failure.stage))
+    format!("{verb} while {}", steps::of(failure.stage))
 }
 
 /// What still runs, and what happens next.

@@ -8,13 +8,16 @@ use reload_engine::{
     progress::Doing,
 };
 
-use crate::window::{
-    action::Action,
-    controls::{Button, palette},
-    details::card,
-    format,
-    scene::Scene,
-    theme,
+use crate::{
+    steps,
+    window::{
+        action::Action,
+        controls::{Button, palette},
+        details::card,
+        format,
+        scene::Scene,
+        theme,
+    },
 };
 
 /// In their order; the first so many are done outside of the program.
@@ -57,7 +60,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, actions: &mut Vec<A
         });
         steps(ui, doing);
         let where_ = if at(doing) < OUTSIDE { "outside of the program" } else { "in the program" };
-        let text = format!("Step {} of {}: {}, {where_}", at(doing) + 1, STAGES.len(), format::step(doing.stage));
+        let text = format!("Step {} of {}: {}, {where_}", at(doing) + 1, STAGES.len(), steps::of(doing.stage));
         ui.label(RichText::new(text).color(palette.text_secondary));
         ui.label(RichText::new("The code that runs now goes on until the last step.").color(palette.text_secondary));
     });
@@ -75,7 +78,7 @@ fn steps(ui: &mut Ui, doing: &Doing) {
     let done = at(doing);
     response.widget_info(|| {
         let mut info =
-            WidgetInfo::labeled(Role::ProgressIndicator, true, format!("Progress: {}", format::step(doing.stage)));
+            WidgetInfo::labeled(Role::ProgressIndicator, true, format!("Progress: {}", steps::of(doing.stage)));
         info.value = Some((done + 1) as f64 / STAGES.len() as f64);
         info
     });
