@@ -397,6 +397,9 @@ pub struct Details {
     pub new_statics: Vec<String>,
     pub reset_statics: Vec<String>,
     pub merged_statics: Vec<String>,
+    /// Of the generation before, that the new one does without.
+    #[serde(default)]
+    pub removed_statics: Vec<String>,
     /// The part of [`StaticCounts`] that is thread-local.
     #[serde(default)]
     pub thread_locals: StaticCounts,

@@ -202,7 +202,15 @@ pub fn detail(receipt: &Receipt) -> Vec<String> {
     let details = &receipt.details;
     let (all, local) = (receipt.statics, details.thread_locals);
     let parts = [
-        ("statics", counts(&[(all.new, "new"), (all.reset, "reset"), (all.merged, "merged")])),
+        (
+            "statics",
+            counts(&[
+                (all.new, "new"),
+                (all.reset, "reset"),
+                (all.merged, "merged"),
+                (details.removed_statics.len(), "removed"),
+            ]),
+        ),
         ("thread-locals", counts(&[(local.kept, "kept"), (local.new, "new"), (local.reset, "reset")])),
         ("constructors run", details.constructors.join(", ")),
         ("destructors for the program's end", details.destructors.join(", ")),

@@ -42,6 +42,7 @@ fn receipt() -> Receipt {
             new_statics: one("new_static"),
             reset_statics: one("reset_static"),
             merged_statics: one("merged_static"),
+            removed_statics: one("removed_static"),
             thread_locals: StaticCounts { kept: 31, new: 32, reset: 33, merged: 34 },
             constructors: one("constructor_run"),
             destructors: one("destructor_kept"),

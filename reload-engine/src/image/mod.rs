@@ -28,6 +28,7 @@ pub mod elf;
 mod entry;
 mod exceptions;
 mod identity;
+mod imports;
 mod inlined;
 mod inlines;
 pub mod layout;
@@ -52,6 +53,7 @@ pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
 pub use identity::{Identity, are_same_symbols};
+pub use imports::imports;
 pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
 pub use names::{

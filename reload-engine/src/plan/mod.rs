@@ -23,6 +23,7 @@ mod matching;
 pub mod merge;
 mod newcomers;
 pub mod registration;
+mod removed;
 pub mod residents;
 pub mod shadow;
 mod start_up;
@@ -53,6 +54,8 @@ pub struct Plan {
     pub implements: Vec<u32>,
     /// Indices of functions that exist already and do something else.
     pub changed: Vec<u32>,
+    /// Names of functions that the generation before exports and nothing continues.
+    pub withdrawn: Vec<String>,
     pub homes: PlannedHomes,
     /// As [`homes::storage`], where the new generation lies at 0.
     pub storage: Vec<u64>,
@@ -189,6 +192,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         partners,
         implements: difference.implements,
         changed: difference.changed,
+        withdrawn: difference.withdrawn,
         storage: difference.storage,
         distinct,
         lenders: HashSet::new(),
@@ -205,7 +209,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         image,
     };
     bring_callers_along(lineage, &mut plan);
-    count_statics(&mut plan);
+    count_statics(&lineage.placed(parent).image, &mut plan);
     warn_of_copies(&mut plan);
     warn_of_resolvers(&lineage.placed(parent).image, &mut plan);
     if !plan.changes_nothing() {
@@ -310,9 +314,10 @@ fn never_constructed(image: &Image, homes: &PlannedHomes) -> Vec<String> {
 
 /// How the functions of a new file differ from those that run.
 struct Difference {
-    /// As [`Plan::implements`], [`Plan::changed`] and [`Plan::storage`].
+    /// As [`Plan::implements`], [`Plan::changed`], [`Plan::withdrawn`] and [`Plan::storage`].
     implements: Vec<u32>,
     changed: Vec<u32>,
+    withdrawn: Vec<String>,
     storage: Vec<u64>,
     counts: FunctionCounts,
     /// Names of functions.
@@ -375,9 +380,14 @@ fn difference(
     }
     let partnered = partnered(lineage, partners);
     let mut removed = Names::default();
+    let mut withdrawn = Vec::new();
     for (index, function) in old.image.functions.iter().enumerate() {
         if !function.auxiliary && !function.indirect && !partnered[old.families[index] as usize] {
-            removed.note(function.address.0, old.image.function_name(function));
+            let name = old.image.function_name(function);
+            removed.note(function.address.0, name);
+            if old.image.tables.exports.binary_search(&function.address).is_ok() {
+                withdrawn.push(name.to_owned());
+            }
         }
     }
     let counts = FunctionCounts {
@@ -389,7 +399,7 @@ fn difference(
     let details =
         Details { changed: changed_names.names, added: added.names, removed: removed.names, ..Details::default() };
     let lasting = if objections == Objections::Settled { Vec::new() } else { lasting::warnings(lineage, &oldest) };
-    Difference { implements, changed, storage: kept_storage, counts, details, lasting }
+    Difference { implements, changed, withdrawn, storage: kept_storage, counts, details, lasting }
 }
 
 /// Where an old entry cannot be made to jump, the functions that call it run in the new generation instead, where their
@@ -528,7 +538,7 @@ impl Names {
     }
 }
 
-fn count_statics(plan: &mut Plan) {
+fn count_statics(old: &Image, plan: &mut Plan) {
     let homes = &plan.homes;
     let kept_thread_locals: Vec<usize> =
         (0..homes.thread_locals.len()).filter(|index| homes.thread_locals[*index] != homes::TlsHome::Own).collect();
@@ -554,6 +564,10 @@ fn count_statics(plan: &mut Plan) {
     plan.details.kept_statics = names(&homes.kept, &kept_thread_locals);
     plan.details.new_statics = names(&homes.new, &homes.new_thread_locals);
     plan.details.reset_statics = names(&homes.reset, &homes.reset_thread_locals);
+    let removed = removed::statics(old, homes);
+    plan.details.removed_statics =
+        removed.iter().take(Details::LIMIT).map(|object| demangle(old.object_name(object))).collect();
+    plan.warnings.extend(removed::renamed(old, &removed, image, homes));
     plan.warnings.extend(homes.renewed_sets.iter().map(|section| {
         format!("the set of statics in section `{section}` has changed: all of it starts anew, and old code keeps using the old one")
     }));

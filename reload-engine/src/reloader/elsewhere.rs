@@ -1,5 +1,5 @@
-//! What a reload does not reach, as it is part of other modules: functions that were inlined there, and definitions of theirs
-//! that count instead.
+//! What a reload does not reach, as it is part of other modules: functions that were inlined there, definitions of theirs that
+//! count instead, and calls of what is gone.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    image::{Inlines, declared_in, demangle},
+    image::{Inlines, declared_in, demangle, imports},
     ledger::{Ledger, ModuleLedger},
     model::{Details, file_name},
     plan::Plan,
@@ -44,8 +44,7 @@ impl Elsewhere {
         if names.is_empty() {
             return lines;
         }
-        for (path, of) in ledger.modules.iter().filter(|(path, _)| ***path != *reloaded) {
-            let Some(file) = running(of) else { continue };
+        for (path, file) in others(ledger, reloaded) {
             let inlines = self.of(file);
             for name in &names {
                 if let Some(place) = inlines.place_of(name, || declared_in(&image.bytes, name)) {
@@ -60,6 +59,29 @@ impl Elsewhere {
         lines.truncate(Details::LIMIT);
         lines
     }
+}
+
+/// Every module but the one that is reloaded, by path, with the copy of the file that it runs.
+fn others<'a>(ledger: &'a Ledger, reloaded: &'a Path) -> impl Iterator<Item = (&'a Path, &'a Path)> {
+    let others = ledger.modules.iter().filter(|(path, _)| ***path != *reloaded);
+    others.filter_map(|(path, of)| Some((&**path, running(of)?)))
+}
+
+/// One line for each function that is gone and module that asks for it by name.
+pub fn still_called(plan: &Plan, ledger: &Ledger, reloaded: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    if plan.withdrawn.is_empty() {
+        return lines;
+    }
+    for (path, file) in others(ledger, reloaded) {
+        // As for what is inlined, one that cannot be read has been told of.
+        let asked = fs::read(file).map(|bytes| imports(&bytes)).unwrap_or_default();
+        lines.extend(plan.withdrawn.iter().filter(|name| asked.contains(*name)).map(|name| {
+            format!("`{}` is gone, and {} calls it: there its old code runs on", demangle(name), file_name(path))
+        }));
+    }
+    lines.truncate(Details::LIMIT);
+    lines
 }
 
 /// The copy of the file that a module runs.

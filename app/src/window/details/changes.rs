@@ -68,6 +68,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, ac
         ("New statics", &details.new_statics, receipt.statics.new, palette.current),
         ("Statics started anew", &details.reset_statics, receipt.statics.reset, palette.changed),
         ("Statics that took the new value", &details.merged_statics, receipt.statics.merged, palette.text),
+        ("Statics removed", &details.removed_statics, details.removed_statics.len(), palette.text_secondary),
         ("Statics kept", &details.kept_statics, receipt.statics.kept, palette.text_secondary),
         ("Python modules", &python.modules, python.modules.len(), palette.text),
         ("Python types changed", &python.types, python.types.len(), palette.text),
@@ -153,10 +154,12 @@ fn counts(ui: &mut Ui, receipt: &Receipt) {
             parts.push((functions.unpatchable, "still old for some callers"));
         }
         line("Functions", &parts);
-        line(
-            "Statics",
-            &[(statics.kept, "kept"), (statics.new, "new"), (statics.reset, "reset"), (statics.merged, "merged")],
-        );
+        let mut parts =
+            vec![(statics.kept, "kept"), (statics.new, "new"), (statics.reset, "reset"), (statics.merged, "merged")];
+        if !receipt.details.removed_statics.is_empty() {
+            parts.push((receipt.details.removed_statics.len(), "removed"));
+        }
+        line("Statics", &parts);
         let local = receipt.details.thread_locals;
         if local != StaticCounts::default() {
             line(

@@ -1,0 +1,24 @@
+/* Version 2 calls a static by another name and does without others, and without a function that the neighbour calls. */
+#if VERSION == 2
+#define hits visits
+#else
+static int spare = 7;
+static __thread long of_this_thread;
+
+long spend(long x) {
+    of_this_thread += x;
+    spare += x;
+    return spare * 100 + of_this_thread;
+}
+
+long twice(long x) {
+    return 2 * x;
+}
+#endif
+
+static long hits = 40;
+
+long step(long x) {
+    hits += x;
+    return hits;
+}
