@@ -21,6 +21,7 @@ use crate::{
 
 mod access;
 mod approach;
+mod as_written;
 mod callers;
 mod code;
 mod content;

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use super::as_written::as_written;
+
 // Made once: every name of every file is searched for them.
 static SUFFIXES: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| [".llvm.", ".lto_priv."].map(Finder::new));
 static MARKS: LazyLock<[Finder<'static>; 5]> =
@@ -198,7 +200,7 @@ pub fn demangle(name: &str) -> String {
         && let Ok(symbol) = cpp_demangle::Symbol::new(name)
         && let Ok(readable) = symbol.demangle()
     {
-        readable
+        as_written(&readable)
     } else {
         name.to_owned()
     };
