@@ -429,7 +429,9 @@ enum Cause {
 impl Cause {
     fn of(name: &str) -> Self {
         let tuple = name.starts_with('(') && !name.starts_with("(unnamed)");
-        if tuple || ["core::", "alloc::", "std::", "hashbrown::"].iter().any(|root| name.starts_with(root)) {
+        if tuple
+            || ["core::", "alloc::", "std::", "hashbrown::", "__gnu_cxx::"].iter().any(|root| name.starts_with(root))
+        {
             Cause::Library
         } else if name.contains('<') {
             Cause::Generic
