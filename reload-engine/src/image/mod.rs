@@ -103,6 +103,10 @@ impl Content {
     pub fn of(hash: u128) -> Content {
         Content(NonZeroU128::MIN | hash)
     }
+
+    pub fn hash(self) -> u128 {
+        self.0.get()
+    }
 }
 
 /// A function symbol, as far as this file's layout goes; which one it is, [`Analysis::identity`] tells.

@@ -3,7 +3,9 @@
 //! Names come first. Where several symbols share one (C statics of different files, function-local statics), the source
 //! file and what refers to them decide; what stays ambiguous is not guessed.
 
+use foldhash::HashMap;
 use smallvec::{SmallVec, smallvec};
+use twox_hash::XxHash3_128;
 
 use crate::image::{Content, NameKey, TextKey};
 
@@ -35,10 +37,52 @@ pub struct Pairing {
     pub by_order: bool,
 }
 
-/// Whether an old and a new symbol may be the same.
-type Rule = fn(&Traits, &Traits) -> bool;
+/// Something that an old and a new symbol may share.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Common {
+    file: Option<TextKey>,
+    what: u128,
+    /// Of the old one's users only the sure ones count.
+    sure: bool,
+}
 
-/// Pairs the symbols of one name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Old,
+    New,
+}
+
+/// Hands over what a symbol has, of which one thing in common says that it may be the same as another.
+type Rule = fn(&Traits, Side, &mut dyn FnMut(Common));
+
+/// From the most telling to the least.
+const RULES: [Rule; 9] = [
+    |it, _, has| it.version.into_iter().for_each(|version| has(common(Some(version), 0))),
+    |it, _, has| it.content.into_iter().for_each(|content| has(common(it.file, content.hash()))),
+    |it, _, has| whole(&it.sure_users).into_iter().for_each(|users| has(common(it.file, users))),
+    |it, side, has| {
+        let sure = |sure| move |user: &NameKey| Common { sure, ..common(it.file, user.0) };
+        it.sure_users.iter().map(sure(side == Side::Old)).for_each(&mut *has);
+        it.users.iter().map(sure(side == Side::New)).for_each(has);
+    },
+    |it, _, has| whole(&it.users).into_iter().for_each(|users| has(common(it.file, users))),
+    |it, _, has| it.users.iter().for_each(|user| has(common(it.file, user.0))),
+    |it, _, has| it.users.iter().for_each(|user| has(common(None, user.0))),
+    |it, _, has| has(common(it.file, 0)),
+    |_, _, has| has(common(None, 0)),
+];
+
+fn common(file: Option<TextKey>, what: u128) -> Common {
+    Common { file, what, sure: false }
+}
+
+/// Of all of them as one, if there are any.
+fn whole(users: &[NameKey]) -> Option<u128> {
+    let bytes: Vec<u8> = users.iter().flat_map(|user| user.0.to_ne_bytes()).collect();
+    (!users.is_empty()).then(|| XxHash3_128::oneshot(&bytes))
+}
+
+/// Pairs the symbols of one name. Takes time by what is known of them, however many they are.
 pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
     if let ([old], [new]) = (old, new) {
         let partners = smallvec![may_be_same(old, new).then_some(0)];
@@ -46,39 +90,13 @@ pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
     }
     let mut partners: SmallVec<[Option<usize>; 1]> = smallvec![None; new.len()];
     let mut taken = vec![false; old.len()];
-    // From the most telling to the least.
-    let rules: [Rule; 9] = [
-        |a, b| a.version.is_some() && a.version == b.version,
-        |a, b| a.file == b.file && a.content.is_some() && a.content == b.content,
-        |a, b| a.file == b.file && !a.sure_users.is_empty() && a.sure_users == b.sure_users,
-        |a, b| a.file == b.file && (overlap(&a.sure_users, &b.users) || overlap(&a.users, &b.sure_users)),
-        |a, b| a.file == b.file && !a.users.is_empty() && a.users == b.users,
-        |a, b| a.file == b.file && overlap(&a.users, &b.users),
-        |a, b| overlap(&a.users, &b.users),
-        |a, b| a.file == b.file,
-        |_, _| true,
-    ];
-    for rule in rules {
-        // Only what is unique from both sides is taken, until nothing more becomes so.
-        loop {
-            let mut progress = false;
-            for index in 0..new.len() {
-                if partners[index].is_some() {
-                    continue;
-                }
-                let mut fits = (0..old.len()).filter(|other| !taken[*other] && rule(&old[*other], &new[index]));
-                let (Some(only), None) = (fits.next(), fits.next()) else { continue };
-                let rivals =
-                    (0..new.len()).filter(|rival| partners[*rival].is_none() && rule(&old[only], &new[*rival]));
-                if rivals.count() == 1 {
-                    partners[index] = Some(only);
-                    taken[only] = true;
-                    progress = true;
-                }
-            }
-            if !progress {
-                break;
-            }
+    for rule in RULES {
+        let olds = of_each(old, |index| !taken[index], rule, Side::Old);
+        let news = of_each(new, |index| partners[index].is_none(), rule, Side::New);
+        // What is taken shares nothing with anybody else, so that nothing more becomes unique by it.
+        for (was, is) in unique(&olds, &news, old.len(), new.len()) {
+            partners[is] = Some(was);
+            taken[was] = true;
         }
     }
     pair_twins(old, new, &mut partners, &mut taken);
@@ -88,20 +106,75 @@ pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
     Pairing { partners, ambiguous, by_order }
 }
 
+/// What each of the symbols that are left has, ascending, with its index.
+fn of_each(symbols: &[Traits], is_left: impl Fn(usize) -> bool, rule: Rule, side: Side) -> Vec<(Common, usize)> {
+    let mut found = Vec::new();
+    for (index, symbol) in symbols.iter().enumerate().filter(|(index, _)| is_left(*index)) {
+        rule(symbol, side, &mut |common| found.push((common, index)));
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// With how many of the other side one shares something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Nobody,
+    One(usize),
+    Several,
+}
+
+impl Sharing {
+    fn add(&mut self, others: &[(Common, usize)]) {
+        *self = match (*self, others) {
+            (Sharing::Nobody, [(_, one)]) => Sharing::One(*one),
+            (Sharing::One(known), [(_, one)]) if known == *one => Sharing::One(known),
+            _ => Sharing::Several,
+        }
+    }
+}
+
+/// An old one and a new one each that share something with each other and with nobody else.
+fn unique(old: &[(Common, usize)], new: &[(Common, usize)], olds: usize, news: usize) -> Vec<(usize, usize)> {
+    let mut of_old = vec![Sharing::Nobody; olds];
+    let mut of_new = vec![Sharing::Nobody; news];
+    let mut rest = new;
+    for these in old.chunk_by(|one, other| one.0 == other.0) {
+        let common = these[0].0;
+        rest = &rest[rest.partition_point(|(other, _)| *other < common)..];
+        let those = &rest[..rest.partition_point(|(other, _)| *other == common)];
+        if !those.is_empty() {
+            these.iter().for_each(|(_, index)| of_old[*index].add(those));
+            those.iter().for_each(|(_, index)| of_new[*index].add(these));
+        }
+    }
+    let is_mutual = |(was, sharing): (usize, &Sharing)| match sharing {
+        Sharing::One(is) if of_new[*is] == Sharing::One(was) => Some((was, *is)),
+        _ => None,
+    };
+    of_old.iter().enumerate().filter_map(is_mutual).collect()
+}
+
+/// Source file and all users.
+type Family = (Option<TextKey>, u128);
+
 /// Statics of one name in one function (a macro's `static int done`), as many as before: the first stays the first.
 fn pair_siblings(old: &[Traits], new: &[Traits], partners: &mut [Option<usize>], taken: &mut [bool]) -> bool {
+    let mut siblings: HashMap<Family, (Vec<usize>, Vec<usize>)> = HashMap::default();
+    let family = |symbol: &Traits| Some((symbol.file, whole(&symbol.users)?));
+    for (index, symbol) in new.iter().enumerate().filter(|(index, _)| partners[*index].is_none()) {
+        if let Some(family) = family(symbol) {
+            siblings.entry(family).or_default().1.push(index);
+        }
+    }
+    for (index, symbol) in old.iter().enumerate().filter(|(index, _)| !taken[*index]) {
+        if let Some((olds, _)) = family(symbol).and_then(|family| siblings.get_mut(&family)) {
+            olds.push(index);
+        }
+    }
     let mut found = false;
-    for first in 0..new.len() {
-        let alike = |other: &Traits| other.file == new[first].file && other.users == new[first].users;
-        if partners[first].is_some() || new[first].users.is_empty() {
-            continue;
-        }
-        let mut olds: Vec<usize> = (0..old.len()).filter(|index| !taken[*index] && alike(&old[*index])).collect();
-        let mut news: Vec<usize> =
-            (0..new.len()).filter(|index| partners[*index].is_none() && alike(&new[*index])).collect();
-        if olds.len() != news.len() {
-            continue;
-        }
+    for (mut olds, mut news) in siblings.into_values().filter(|(olds, news)| olds.len() == news.len()) {
         olds.sort_by_key(|index| old[*index].first_use);
         news.sort_by_key(|index| new[*index].first_use);
         for (new, old) in news.into_iter().zip(olds) {
@@ -154,7 +227,7 @@ pub fn overlap(a: &[NameKey], b: &[NameKey]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Traits, pair};
+    use super::{Traits, overlap, pair};
     use crate::image::{Content, NameKey, TextKey};
 
     fn symbol(file: &str, users: &[u128]) -> Traits {
@@ -221,6 +294,59 @@ mod tests {
         // One more, or one less: nobody can tell which.
         check(&[at(5), at(3)], &[at(40), at(50), at(70)], &[None, None, None], true);
         check(&[at(5), at(3)], &[at(40)], &[None], true);
+    }
+
+    /// Each rule by itself, and every two of them: what was compared one by one until there were too many.
+    #[test]
+    fn the_same_as_if_all_were_compared_with_all() {
+        let mut random = 7_u64;
+        let mut below = |limit: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % limit
+        };
+        let mut symbol = || {
+            let mut users: Vec<NameKey> = (0..below(4)).map(|_| NameKey(below(5).into())).collect();
+            users.sort_unstable();
+            users.dedup();
+            let sure_users = users.iter().copied().filter(|_| below(2) == 0).collect();
+            let text = |number: u64| (number > 0).then(|| TextKey::of(&[number as u8]));
+            let content = below(3);
+            let content = (content > 0).then(|| Content::of(u128::from(content) << 1));
+            Traits { file: text(below(3)), version: text(below(4)), content, users, sure_users, first_use: below(9) }
+        };
+        for _ in 0..3_000 {
+            let (old, new): (Vec<_>, Vec<_>) = (0..4).map(|_| (symbol(), symbol())).unzip();
+            let found = pair(&old, &new);
+            let mut partners: Vec<Option<usize>> = vec![None; new.len()];
+            for rule in one_by_one() {
+                let left = |partners: &[Option<usize>]| -> Vec<(usize, usize)> {
+                    let olds = (0..old.len()).filter(|old| !partners.contains(&Some(*old)));
+                    let pairs = olds.flat_map(|old| (0..new.len()).map(move |new| (old, new)));
+                    pairs.filter(|(was, is)| partners[*is].is_none() && rule(&old[*was], &new[*is])).collect()
+                };
+                let fits = left(&partners);
+                let alone =
+                    |(was, is): &(usize, usize)| fits.iter().filter(|(old, new)| old == was || new == is).count() == 1;
+                fits.iter().filter(|pair| alone(pair)).for_each(|(was, is)| partners[*is] = Some(*was));
+            }
+            // Twins and siblings come after what is unique.
+            let unique = partners.iter().zip(&found.partners).filter(|(one, _)| one.is_some());
+            assert!(unique.clone().all(|(one, other)| one == other), "{old:?} {new:?} {partners:?} {found:?}");
+        }
+    }
+
+    fn one_by_one() -> [fn(&Traits, &Traits) -> bool; 9] {
+        [
+            |a, b| a.version.is_some() && a.version == b.version,
+            |a, b| a.file == b.file && a.content.is_some() && a.content == b.content,
+            |a, b| a.file == b.file && !a.sure_users.is_empty() && a.sure_users == b.sure_users,
+            |a, b| a.file == b.file && (overlap(&a.sure_users, &b.users) || overlap(&a.users, &b.sure_users)),
+            |a, b| a.file == b.file && !a.users.is_empty() && a.users == b.users,
+            |a, b| a.file == b.file && overlap(&a.users, &b.users),
+            |a, b| overlap(&a.users, &b.users),
+            |a, b| a.file == b.file,
+            |_, _| true,
+        ]
     }
 
     #[test]
