@@ -234,6 +234,7 @@ fn harmless_edits_of_c_are_not() {
                 "",
             ),
             ("constant", &[("n->p.x = 3", "n->p.x = 33")], ""),
+            ("pointer to a static that is known", &[("x * 3", "({ int *all = &total; *all += x; *all * 3; })")], ""),
             (
                 "new static",
                 &[("static void *handle", "static int fresh; static void *handle"), ("x * 3", "x * 3 + fresh++")],

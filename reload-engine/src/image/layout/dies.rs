@@ -5,7 +5,8 @@
 use std::ops::Range;
 
 use gimli::{
-    AttributeValue, DwAt, DwTag, Dwarf, LittleEndian, Operation, Section as _, UnitHeader, UnitOffset, UnitType,
+    AttributeValue, DwAt, DwTag, Dwarf, Expression, LittleEndian, Operation, Section as _, UnitHeader, UnitOffset,
+    UnitType,
     constants::{
         DW_AT_abstract_origin, DW_AT_alignment, DW_AT_bit_size, DW_AT_byte_size, DW_AT_const_value,
         DW_AT_containing_type, DW_AT_count, DW_AT_data_bit_offset, DW_AT_data_member_location, DW_AT_declaration,
@@ -255,26 +256,13 @@ impl Unit {
                         }
                     }
                     DW_AT_location if tag == DW_TAG_variable => {
-                        if let Some(expression) = attribute.exprloc_value() {
-                            let mut operations = expression.operations(unit.encoding());
-                            let address = match operations.next() {
-                                Ok(Some(Operation::Address { address })) => Some(address),
-                                Ok(Some(Operation::AddressIndex { index })) => dwarf.address(&unit, index).ok(),
-                                Ok(Some(Operation::UnsignedConstant { value })) => {
-                                    matches!(operations.next(), Ok(Some(Operation::TLS))).then(|| {
-                                        die.flags.set(Flags::THREAD_LOCAL);
-                                        value
-                                    })
-                                }
-                                _ => None,
-                            };
-                            // `DW_OP_addr, DW_OP_GNU_push_tls_address` is what gcc writes without an index.
-                            if let Ok(Some(Operation::TLS)) = operations.next() {
+                        if let Some(expression) = attribute.exprloc_value()
+                            && let Some((address, thread_local)) = place(dwarf, &unit, expression)
+                        {
+                            die.number = address;
+                            die.flags.set(Flags::ADDRESSED);
+                            if thread_local {
                                 die.flags.set(Flags::THREAD_LOCAL);
-                            }
-                            if let Some(address) = address {
-                                die.number = address;
-                                die.flags.set(Flags::ADDRESSED);
                             }
                         }
                     }
@@ -512,6 +500,32 @@ impl Die {
 
 fn is_scope(tag: DwTag) -> bool {
     is_aggregate(tag) || matches!(tag, DW_TAG_namespace | DW_TAG_subprogram)
+}
+
+/// The address of a variable that has one for good, or its offset among the thread-locals, and which of the two that is. Where
+/// more follows the variable has none: of a reference to a static, `DW_OP_stack_value` says what its value is.
+fn place(
+    dwarf: &Dwarf<Reader<'_>>,
+    unit: &gimli::Unit<Reader<'_>>,
+    expression: Expression<Reader<'_>>,
+) -> Option<(u64, bool)> {
+    let mut operations = expression.operations(unit.encoding());
+    let (address, thread_local) = match operations.next().ok()?? {
+        Operation::Address { address } => (address, false),
+        Operation::AddressIndex { index } => (dwarf.address(unit, index).ok()?, false),
+        Operation::UnsignedConstant { value } => (value, true),
+        _ => return None,
+    };
+    match operations.next().ok()? {
+        None => (!thread_local).then_some((address, false)),
+        // gcc writes `DW_OP_addr` before it, where there is no index.
+        Some(Operation::TLS) => operations.next().ok()?.is_none().then_some((address, true)),
+        // clang: one of several that it has made one of.
+        Some(Operation::PlusConstant { value }) if !thread_local => {
+            operations.next().ok()?.is_none().then_some((address.wrapping_add(value), false))
+        }
+        Some(_) => None,
+    }
 }
 
 pub(super) fn is_aggregate(tag: DwTag) -> bool {
