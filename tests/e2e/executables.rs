@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc,
@@ -134,6 +134,30 @@ fn thread_function_of_c_takes_effect_later() {
     assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
     assert!(receipt["warnings"].to_string().contains("`call_without_end` is what a thread begins with"), "{receipt:#}");
     assert_eq!(target.finish(), Some(0));
+}
+
+#[test]
+fn thread_function_of_cpp_takes_effect_later() {
+    const SOURCE: &str = "#include <atomic>\n#include <chrono>\n#include <cstdio>\n#include <thread>\n\
+        static std::atomic<bool> over;\nstatic long rounds;\n\
+        static void work() { while (!over) { rounds += 1; std::this_thread::sleep_for(std::chrono::milliseconds(1)); } }\n\
+        int main() { std::thread thread(work); while (std::getchar() != EOF) {} over = true; thread.join(); }\n";
+    for optimisation in ["-O0", "-O1"] {
+        let room = Room::new();
+        let [source, installed, next] = ["worker.cpp", "worker", "built/worker"].map(|name| room.path().join(name));
+        let build = |text: &str, output: &Path| {
+            fs::write(&source, text).expect("the folder is ours");
+            toolchain::program(&source, &[optimisation], output);
+        };
+        build(SOURCE, &installed);
+        let target = room.launch_silent(&installed, &[]);
+        build(&SOURCE.replace("+= 1;", "+= 1000;"), &next);
+        install::by_rename(&next, &installed);
+        let receipt = target.reload_one("worker");
+        assert_eq!(receipt["outcome"], "reloaded", "{receipt:#}");
+        assert!(receipt["warnings"].to_string().contains("`work()` is what a thread begins with"), "{receipt:#}");
+        assert_eq!(target.finish(), Some(0));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use foldhash::{HashMap, HashMapExt as _, HashSet};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind};
 
 use super::{
-    Image, Resolves,
+    Function, Image, Resolves,
     code::{self, Mention},
 };
 use crate::model::Vaddr;
@@ -196,6 +196,33 @@ pub fn exits(image: &Image, code: &Range<Vaddr>, body: u64) -> Option<Exits> {
         }
     }
     Some(exits)
+}
+
+/// Whether a function goes round for good: it jumps back inside of itself, and neither returns nor leads anywhere else.
+pub fn never_returns(image: &Image, function: &Function) -> bool {
+    let (start, size) = (function.address, function.size as usize);
+    let bytes = image.bytes_from(start);
+    let Some(bytes) = bytes.get(..size) else { return false };
+    let mut decoder = Decoder::with_ip(64, bytes, start.0, DecoderOptions::NONE);
+    let mut instruction = Instruction::default();
+    let mut goes_back = false;
+    while decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
+        let leaves = matches!(instruction.flow_control(), FlowControl::Return | FlowControl::IndirectBranch);
+        if instruction.is_invalid() || leaves {
+            return false;
+        }
+        let is_jump =
+            matches!(instruction.flow_control(), FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch);
+        if is_jump {
+            let target = instruction.near_branch_target();
+            if !(start.0..start.0 + size as u64).contains(&target) {
+                return false;
+            }
+            goes_back |= target <= instruction.ip();
+        }
+    }
+    goes_back
 }
 
 /// The GOT slot that a stub of the procedure linkage table jumps through.

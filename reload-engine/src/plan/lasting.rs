@@ -1,8 +1,8 @@
-//! Changed functions whose frames are likely to outlive the reload, as they begin a program or a thread: what stands in them
-//! takes effect when they are next entered, and so does what was inlined into them.
+//! Changed functions whose frames are likely to outlive the reload, as they begin a program or a thread or go round for good:
+//! what stands in them takes effect when they are next entered, and so does what was inlined into them.
 //!
-//! Known by their names and by who calls them. Stacks are not looked at: another function that waits in a call for long is
-//! not told of.
+//! Known by their names, their code and who calls them. Stacks are not looked at: another function that waits in a call for
+//! long is not told of.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use memchr::memmem::Finder;
 
 use super::lineage::{Instance, Lineage};
 use crate::{
-    image::{Function, Image, Resolves, callees, demangle, inlined_into},
+    image::{Function, Image, Resolves, callees, demangle, inlined_into, never_returns},
     model::Vaddr,
 };
 
@@ -19,7 +19,8 @@ const TOLD: usize = 8;
 /// How deep library code lies between the start of a thread and its function.
 const DEPTH: u32 = 6;
 
-/// One line for each of `changed`, functions of the new file by their oldest instances, that begins a program or a thread.
+/// One line for each of `changed`, functions of the new file by their oldest instances, that begins a program or a thread, or
+/// never returns.
 pub fn warnings(lineage: &Lineage, changed: &[Instance]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut roots: Option<(usize, HashSet<usize>)> = None;
@@ -38,10 +39,13 @@ pub fn warnings(lineage: &Lineage, changed: &[Instance]) -> Vec<String> {
                 starters = Some((instance.generation, Starters::of(image)));
             }
             let start = |(_, starters): &mut (usize, Starters<'_>)| starters.start(image.functions[function].address);
-            if !known && !starters.as_mut().is_some_and(start) {
+            if known || starters.as_mut().is_some_and(start) {
+                "is what a thread begins with"
+            } else if never_returns(image, &image.functions[function]) {
+                "never returns"
+            } else {
                 continue;
             }
-            "is what a thread begins with"
         };
         let name = demangle(lineage.name(*instance));
         let bytes = image.bytes_with_debugging().unwrap_or_default();
@@ -63,10 +67,11 @@ pub fn warnings(lineage: &Lineage, changed: &[Instance]) -> Vec<String> {
     lines
 }
 
-/// Where the functions begin that are likely to run as long as the program or a thread does.
+/// Where the functions begin that are likely to run as long as the program or a thread does. Looks at all code.
 pub fn roots(image: &Image) -> Vec<Vaddr> {
     let mains = (0..image.functions.len()).filter(|function| is_main(image, *function));
-    let indices = mains.chain(thread_roots(image));
+    let endless = (0..image.functions.len()).filter(|function| never_returns(image, &image.functions[*function]));
+    let indices = mains.chain(thread_roots(image)).chain(endless);
     let mut roots: Vec<Vaddr> = indices.map(|index| image.functions[index].address).collect();
     let mut starters = Starters::of(image);
     let taken: Vec<Vaddr> = starters.takers.keys().copied().collect();
@@ -133,12 +138,24 @@ struct Starters<'a> {
 }
 
 impl<'a> Starters<'a> {
-    const NAMES: [&'static str; 2] = ["pthread_create", "thrd_create"];
+    /// What C and C++ call for it, as their names begin; the last ones are templates of the library's header.
+    const NAMES: [&'static str; 6] = [
+        "pthread_create",
+        "thrd_create",
+        "_ZNSt6thread15_M_start_thread",
+        "_ZNSt6threadC",
+        "_ZNSt7jthreadC",
+        "_ZSt5async",
+    ];
+
+    fn is_one(name: &str) -> bool {
+        Self::NAMES.iter().any(|start| name.starts_with(start))
+    }
 
     fn of(image: &'a Image) -> Self {
         let mut takers: HashMap<Vaddr, Vec<u32>> = HashMap::new();
         let imported = image.tables.relocations.iter().any(|relocation| match &relocation.resolves {
-            Resolves::Symbol { name, here: None, .. } => Self::NAMES.contains(&image.text(name)),
+            Resolves::Symbol { name, here: None, .. } => Self::is_one(image.text(name)),
             _ => false,
         });
         if imported {
@@ -149,12 +166,14 @@ impl<'a> Starters<'a> {
         Starters { image, takers, known: HashMap::new() }
     }
 
-    /// Whether a function that starts a thread also takes this one's address: C's way to say what the thread is to do.
+    /// Whether a function that starts a thread also takes this one's address: so one says in C what the thread is to do, and
+    /// may in C++.
     fn start(&mut self, function: Vaddr) -> bool {
         let Starters { image, takers, known } = self;
         let starts = |taker: u32| {
-            let imported = callees(image, taker as usize).imported;
-            imported.iter().any(|name| Self::NAMES.contains(&name.as_str()))
+            let called = callees(image, taker as usize);
+            let here = called.here.iter().map(|callee| image.function_name(&image.functions[*callee]));
+            called.imported.iter().map(String::as_str).chain(here).any(Self::is_one)
         };
         let takers = takers.get(&function).into_iter().flatten();
         takers.into_iter().any(|taker| *known.entry(*taker).or_insert_with(|| starts(*taker)))
