@@ -1,18 +1,43 @@
 //! Names of generic types as their programmers wrote them: without what the standard libraries fill in by themselves.
 
-/// What the standard libraries take where nothing is said, as it begins.
-const DEFAULTS: [&str; 8] = [
-    "std::allocator<",
-    "std::char_traits<",
-    "std::default_delete<",
-    "std::equal_to<",
-    "std::hash<",
-    "std::less<",
+/// What the standard libraries take for these arguments where nothing is said; `0` and `1` stand for the first two.
+const DEFAULTS: [&str; 10] = [
+    "std::allocator<0>",
+    "std::allocator<std::pair<0 const, 1>>",
+    "std::allocator<std::pair<const 0, 1>>",
+    "std::char_traits<0>",
+    "std::default_delete<0>",
+    "std::equal_to<0>",
+    "std::hash<0>",
+    "std::less<0>",
     "alloc::alloc::Global",
     "std::hash::random::RandomState",
 ];
-/// A part of the name that the library's header does not show.
-const VERSION: &str = "__cxx11::";
+/// Generic types of C++ that have such defaults, and may have others for a user's type of that name.
+const OF_CPP: [&str; 20] = [
+    "basic_string",
+    "basic_string_view",
+    "deque",
+    "forward_list",
+    "list",
+    "map",
+    "multimap",
+    "multiset",
+    "set",
+    "unique_ptr",
+    "unordered_map",
+    "unordered_multimap",
+    "unordered_multiset",
+    "unordered_set",
+    "vector",
+    "basic_ostream",
+    "basic_istream",
+    "basic_stringbuf",
+    "basic_ostringstream",
+    "basic_stringstream",
+];
+/// Parts of names that the libraries' headers do not show.
+const VERSIONS: [&str; 3] = ["__cxx11::", "__1::", "_V2::"];
 /// What has a shorter name, which ends the same way.
 const STRINGS: [(&str, &str); 2] = [("basic_string<char>", "string"), ("basic_string_view<char>", "string_view")];
 
@@ -37,10 +62,11 @@ fn until_closed(text: &mut &str, depth: usize) -> Option<String> {
         match next {
             '<' if !is_operator(&short) => {
                 *text = &text[1..];
-                let arguments = (depth < DEPTH).then(|| arguments(text, depth + 1))??;
+                let mut arguments = (depth < DEPTH).then(|| arguments(text, depth + 1))??;
+                leave_out_defaults(last_word(&short), &mut arguments);
                 short.push_str(&format!("<{}>", arguments.join(", ")));
                 for (long, as_called) in STRINGS {
-                    if let Some(before) = short.strip_suffix(long) {
+                    if let Some(before) = short.strip_suffix(long).filter(|before| last_word(before).is_empty()) {
                         short = before.to_owned() + as_called;
                     }
                 }
@@ -54,8 +80,10 @@ fn until_closed(text: &mut &str, depth: usize) -> Option<String> {
         }
         short.push(next);
         *text = &text[next.len_utf8()..];
-        if let Some(before) = short.strip_suffix(VERSION) {
-            short.truncate(before.len());
+        for version in VERSIONS {
+            if let Some(before) = short.strip_suffix(version).filter(|before| last_word(before).is_empty()) {
+                short.truncate(before.len());
+            }
         }
     }
     (round == 0).then_some(short)
@@ -73,16 +101,35 @@ fn arguments(text: &mut &str, depth: usize) -> Option<Vec<String>> {
             break;
         }
     }
-    let is_default = |argument: &String| DEFAULTS.iter().any(|start| argument.starts_with(start));
-    while arguments.len() > 1 && arguments.last().is_some_and(is_default) {
+    Some(arguments)
+}
+
+fn leave_out_defaults(of: &str, arguments: &mut Vec<String>) {
+    let is_default = |arguments: &[String], last: &str| {
+        DEFAULTS.iter().any(|default| {
+            if default.ends_with('>') {
+                let second = arguments.get(1).map_or("", String::as_str);
+                let parts: Vec<String> = default.split('0').map(|part| part.replace('1', second)).collect();
+                OF_CPP.contains(&of) && parts.join(&arguments[0]) == last
+            } else {
+                *default == last
+            }
+        })
+    };
+    while arguments.len() > 1 && arguments.last().is_some_and(|last| is_default(arguments, last)) {
         arguments.pop();
     }
-    Some(arguments)
+}
+
+/// The identifier that a name ends with.
+fn last_word(name: &str) -> &str {
+    let start = name.trim_end_matches(|part: char| part.is_alphanumeric() || part == '_').len();
+    &name[start..]
 }
 
 /// `operator<`, `operator->` and their kin.
 fn is_operator(before: &str) -> bool {
-    before.trim_end_matches(['<', '>', '-', '=']).ends_with("operator")
+    last_word(before.trim_end_matches(['<', '>', '-', '='])) == "operator"
 }
 
 #[cfg(test)]
@@ -105,6 +152,14 @@ mod tests {
         check("std::function<void (int, long)>", "std::function<void (int, long)>");
         check("std::vector<int, pool::allocator<int> >", "std::vector<int, pool::allocator<int>>");
         check("HashMap<u32, Vec<u8, alloc::alloc::Global>, std::hash::random::RandomState>", "HashMap<u32, Vec<u8>>");
+        check("std::pair<int, std::hash<int> >", "std::pair<int, std::hash<int>>");
+        check("std::set<int, std::less<void> >", "std::set<int, std::less<void>>");
+        check("my_basic_string<char>", "my_basic_string<char>");
+        check("std::__cxx11::list<Item, std::allocator<Item> >", "std::list<Item>");
+        check(
+            "std::unique_ptr<Base, std::default_delete<Derived> >",
+            "std::unique_ptr<Base, std::default_delete<Derived>>",
+        );
         check("basic_string_view<wchar_t, std::char_traits<wchar_t> >", "basic_string_view<wchar_t>");
         let deep = "a<".repeat(100_000);
         check(&deep, &deep);

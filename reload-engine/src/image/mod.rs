@@ -49,6 +49,7 @@ mod unnamed;
 mod users;
 
 pub use access::{Access, UnknownIndex, Uses};
+pub use as_written::as_written;
 pub use callers::{Exit, Exits, Referrer, callees, callers, callers_of_each, exits, never_returns, referrers};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
 pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};

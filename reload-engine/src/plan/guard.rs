@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     image::{
-        Content, Image, NameKey, RelocationKind, Resolves, demangle,
+        Content, Image, NameKey, RelocationKind, Resolves, as_written, demangle,
         layout::{Edge, Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, Wanted, describe},
         name_of_closures,
     },
@@ -400,7 +400,7 @@ fn tell_types(old: &Image, new: &Image, harmful: &[TypeKey]) -> Vec<String> {
     for (was, is) in describe(&old.bytes, &was).iter().zip(&describe(&new.bytes, &is)) {
         if let Some(difference) = difference(was, is) {
             let place = was.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
-            told.push((Cause::of(&was.name), format!("`{}`{place}: {difference}", was.name)));
+            told.push((Cause::of(&was.name), format!("`{}`{place}: {difference}", as_written(&was.name))));
         }
     }
     // A changed type changes each generic one around it; the cause is what the programmer wrote.
@@ -456,7 +456,7 @@ fn difference(was: &Layout, is: &Layout) -> Option<String> {
             Some(other) if other.at != part.at => {
                 format!("{label} moved from {} {} to {}", part.measure, part.at, other.at)
             }
-            Some(other) => format!("{label} changed from `{}` to `{}`", part.ty, other.ty),
+            Some(other) => format!("{label} changed {}", from_to(&part.ty, &other.ty)),
         });
     }
     if was.enumeration && is.enumeration && differences.is_empty() && was.size == is.size {
@@ -473,6 +473,12 @@ fn difference(was: &Layout, is: &Layout) -> Option<String> {
     }
     differences.truncate(3);
     Some(differences.join(", "))
+}
+
+/// Types as they are written, unless that is the same for both.
+fn from_to(was: &str, is: &str) -> String {
+    let (before, after) = (as_written(was), as_written(is));
+    if before == after { format!("from `{was}` to `{is}`") } else { format!("from `{before}` to `{after}`") }
 }
 
 /// All lambdas of a function have one name, so one that has come to capture what another one does is told by who calls it.
@@ -493,7 +499,7 @@ fn tell_statics(old: &Image, new: &Image, statics: &[Kept<'_>], findings: &mut F
         findings.refusals.push(if was.ty.is_empty() || was.ty == is.ty {
             format!("the static `{name}` changed its type at the same size")
         } else {
-            format!("the static `{name}` changed from `{}` to `{}` at the same size", was.ty, is.ty)
+            format!("the static `{name}` changed {} at the same size", from_to(&was.ty, &is.ty))
         });
     }
 }

@@ -19,7 +19,6 @@ use gimli::{
 };
 
 use super::{Reader, Sections, Site, headers};
-use crate::image::as_written::as_written;
 
 /// A type as people write it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +106,7 @@ impl<'data> Text<'_, 'data> {
 
     fn own_name(&self, entry: &Entry<'data>) -> Option<String> {
         let text = self.dwarf.attr_string(self.unit, entry.attr_value(DW_AT_name)?).ok()?;
-        Some(as_written(&text.to_string_lossy()))
+        Some(text.to_string_lossy().into_owned())
     }
 
     fn is_lambda(&self, entry: &Entry<'data>) -> bool {
