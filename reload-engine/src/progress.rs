@@ -39,8 +39,13 @@ pub struct Doing {
 impl Doing {
     /// Whether it can still be cancelled: nothing of it has reached the target.
     pub fn can_be_cancelled(&self) -> bool {
-        !self.ahead && self.stage <= Stage::Shadow
+        !self.ahead && is_outside(self.stage)
     }
+}
+
+/// Whether the work of a stage is done outside of the target.
+fn is_outside(stage: Stage) -> bool {
+    stage <= Stage::Shadow
 }
 
 impl Progress {
@@ -76,17 +81,19 @@ impl Underway {
     /// # Errors
     /// [`Error::Cancelled`]: somebody wants it to stop.
     pub fn enter(&self, stage: Stage) -> Result<()> {
-        if self.0.0.cancelled.load(Ordering::Relaxed)
-            && let Some(doing) = self.0.doing()
-        {
-            return Err(Error::Cancelled { module: doing.module });
+        debug_assert!(is_outside(stage), "{stage:?} is in the target");
+        let mut doing = self.0.lock();
+        let Some(doing) = doing.as_mut() else { return Ok(()) };
+        if self.0.0.cancelled.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled { module: doing.module.clone() });
         }
-        self.go_on(stage);
+        doing.stage = stage;
         Ok(())
     }
 
     /// Goes on to a stage in the target: it is too late to stop.
     pub fn go_on(&self, stage: Stage) {
+        debug_assert!(!is_outside(stage), "{stage:?} is outside of the target");
         if let Some(doing) = self.0.lock().as_mut() {
             doing.stage = stage;
         }

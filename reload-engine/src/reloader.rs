@@ -323,12 +323,14 @@ impl Engine {
         let mut clock = Clock::start();
         let entry = module_ledger(ledger, module)?;
         let name = file_name(module);
+        let underway = self.progress.begin(&name, false);
         let mut helper = self.take_helper()?;
         let shadows = self.shadows.clone();
         self.drafts.remove(module);
         let lineage = self.lineage(link, module, entry)?;
         let from = index_of(lineage, entry.active, &name)?;
         let target = index_of(lineage, to, &name)?;
+        underway.enter(Stage::Plan)?;
         let step = transition(lineage, from, target, None);
         clock.lap(|timings| &mut timings.plan);
 
@@ -346,19 +348,27 @@ impl Engine {
         link.begin(revision)?;
         helper.prepare(link);
         let go = || {
+            underway.go_on(Stage::Stop);
             participation::await_safe_point(link, ledger.wishes, module, &mut receipt)?;
             clock.lap(|timings| &mut timings.safe_point);
             if let Some(hook) = Hook::Before.of(lineage.placed(from)) {
+                underway.go_on(Stage::Hook);
                 participation::call(link, Hook::Before, hook, to, module)?;
                 clock.lap(|timings| &mut timings.hooks);
             }
             if extension {
+                underway.go_on(Stage::Adapt);
                 python::prepare(link, &python::install(&shadows)?, &name, input, &mut receipt)?;
                 clock.lap(|timings| &mut timings.adapt);
             }
             let staged = stage(link, lineage, step, changes, &mut clock)?;
+            underway.go_on(Stage::Commit);
             let revision = commit(link, &mut helper, staged, &mut receipt, &mut clock)?;
-            if let Some(hook) = Hook::After.of(lineage.placed(target))
+            let after = Hook::After.of(lineage.placed(target));
+            if after.is_some() {
+                underway.go_on(Stage::Hook);
+            }
+            if let Some(hook) = after
                 && let Err(error) = participation::call(link, Hook::After, hook, to, module)
             {
                 if extension {

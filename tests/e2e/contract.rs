@@ -94,21 +94,30 @@ fn nothing_to_do_is_no_failure() {
 fn what_takes_long_is_told_meanwhile() {
     let room = Room::new();
     let source = room.path().join("slow.c");
-    let text = "#include <unistd.h>\nint superreload_before(unsigned generation) { return sleep(3) + 0 * generation; }\n\
-                long version(long x) { return VERSION + x; }\n";
+    let (go, installed, next) = (room.path().join("go"), room.path().join("libslow.so"), room.path().join("next.so"));
+    let text = format!(
+        "#include <unistd.h>\nint superreload_before(unsigned generation) {{\nwhile (access({go:?}, F_OK)) usleep(1000);\n\
+         return 0 * generation; }}\nlong version(long x) {{ return VERSION + x; }}\n",
+    );
     fs::write(&source, text).expect("the folder is ours");
     let library = Library::new("slow", source, "-O1");
-    let installed = room.path().join(library.file_name());
     library.build(1, room.path(), &installed);
+    library.build(2, room.path(), &next);
     let mut target = room.launch(&host(&room, "host"), &[]);
     assert_eq!(target.ask(&format!("open {}", installed.display())), "ok");
-    let next = room.path().join("next.so");
-    library.build(2, room.path(), &next);
     install::by_rename(&next, &installed);
-    let output = target.verb(&["reload", "libslow.so", "--json"]);
+
+    let mut verb = room.dashboard();
+    verb.args(["reload", "--json", "--pid", &target.pid.to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut verb = verb.spawn().expect("the binary runs");
+    let mut line = String::new();
+    let mut told_of = BufReader::new(verb.stderr.take().expect("piped"));
+    told_of.read_line(&mut line).expect("text");
+    fs::write(&go, "").expect("the folder is ours");
+    assert!(line.starts_with("libslow.so: after "), "{line}");
+    assert!(line.ends_with(" s, running its constructors and hooks\n"), "{line}");
+    let output = verb.wait_with_output().expect("it ends");
     assert_eq!(receipts(&output)[0]["outcome"], "reloaded", "{}", told(&output));
-    let lines = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(lines.lines().collect::<Vec<_>>(), ["libslow.so: still running its constructors and hooks, after 2 s"]);
     assert_eq!(target.finish(), Some(0));
 }
 

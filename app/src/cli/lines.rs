@@ -253,6 +253,11 @@ pub fn say(line: impl fmt::Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
+/// The same to standard error, of what may as well go unread.
+pub fn note(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// A model's word as the contract spells it.
 pub fn word(value: &impl serde::Serialize) -> String {
     match serde_json::to_value(value) {

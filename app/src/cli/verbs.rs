@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::{
     failure::{FAILED, Failure},
-    lines::{detail, further, say, summary, word},
+    lines::{detail, further, note, say, summary, word},
     tables,
 };
 
@@ -64,8 +64,8 @@ fn tell_of_waiting(progress: &Progress, over: &Receiver<()>) {
         if let Some(doing) = progress.doing()
             && told != Some((doing.since, doing.stage))
         {
-            let age = doing.since.elapsed().as_secs_f64();
-            eprintln!("{}: still {}, after {age:.0} s", doing.module, steps::of(doing.stage));
+            let step = if doing.ahead { "analysing it ahead of a reload" } else { steps::of(doing.stage) };
+            note(format_args!("{}: after {} s, {step}", doing.module, doing.since.elapsed().as_secs_f64().round()));
             told = Some((doing.since, doing.stage));
         }
     }

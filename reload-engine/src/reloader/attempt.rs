@@ -134,15 +134,18 @@ impl Attempt<'_> {
         note_entries(self.lineage, &step, &mut receipt);
 
         let mut next = self.ledger.clone();
-        self.underway.go_on(Stage::Commit);
         let entry = next.module_mut(self.module).ok_or_else(|| unknown(self.module))?;
         entry.active = record.number;
         entry.rejected = None;
         entry.generations.push(Arc::new(record));
         let changes = parts::changes(self.ledger, &next, self.link.space())?;
         let staged = stage(self.link, self.lineage, step, changes, self.clock)?;
+        if !self.plan.start_up.constructors.is_empty() {
+            self.underway.go_on(Stage::Hook);
+        }
         participation::construct(self.link, self.plan, place.bias, self.module, &mut receipt)?;
         self.clock.lap(|timings| &mut timings.hooks);
+        self.underway.go_on(Stage::Commit);
         let revision = commit(self.link, helper, staged, &mut receipt, self.clock)?;
         self.note_unmerged(&mut receipt)?;
         participation::destruct_at_exit(self.link, self.plan, place.bias, &mut receipt);
@@ -150,8 +153,11 @@ impl Attempt<'_> {
             python::finish(self.link, &mut receipt);
         }
         let number = receipt.generation;
-        self.underway.go_on(Stage::Hook);
-        if let Some(hook) = Hook::After.of(self.lineage.placed(new))
+        let after = Hook::After.of(self.lineage.placed(new));
+        if after.is_some() {
+            self.underway.go_on(Stage::Hook);
+        }
+        if let Some(hook) = after
             && let Err(error) = participation::call(self.link, Hook::After, hook, number, self.module)
         {
             if let Some(adapter) = &self.adapter {

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// In their order; the first so many are done outside of the program.
+/// In their order, but that hooks may also run last; the first so many are done outside of the program.
 const STAGES: [Stage; 11] = [
     Stage::Read,
     Stage::Validate,
@@ -29,9 +29,9 @@ const STAGES: [Stage; 11] = [
     Stage::Shadow,
     Stage::Load,
     Stage::Bind,
-    Stage::Hook,
-    Stage::Adapt,
     Stage::Stop,
+    Stage::Adapt,
+    Stage::Hook,
     Stage::Commit,
 ];
 const OUTSIDE: usize = 5;
