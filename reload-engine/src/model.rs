@@ -383,6 +383,14 @@ pub struct StaticCounts {
     pub reset: usize,
     /// Untouched by the program and initialised differently in the new file: took the new value.
     pub merged: usize,
+    /// Of the generation before, that the new one does without.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub removed: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Names behind the counts, demangled, each list capped at [`Details::LIMIT`].
@@ -397,7 +405,6 @@ pub struct Details {
     pub new_statics: Vec<String>,
     pub reset_statics: Vec<String>,
     pub merged_statics: Vec<String>,
-    /// Of the generation before, that the new one does without.
     #[serde(default)]
     pub removed_statics: Vec<String>,
     /// The part of [`StaticCounts`] that is thread-local.

@@ -284,7 +284,7 @@ impl Engine {
         };
         receipt.timings_ms = clock.finish();
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
-        receipt.warnings.extend(elsewhere::still_called(&plan, &ledger, module));
+        receipt.warnings.extend(self.elsewhere.still_used(&plan, &ledger, module));
         receipt.details.analysis_shared = draft.shared;
         receipt.details.drafted = drafted;
         let completed = shadow.complete(&mut spare);

@@ -204,14 +204,12 @@ pub fn detail(receipt: &Receipt) -> Vec<String> {
     let parts = [
         (
             "statics",
-            counts(&[
-                (all.new, "new"),
-                (all.reset, "reset"),
-                (all.merged, "merged"),
-                (details.removed_statics.len(), "removed"),
-            ]),
+            counts(&[(all.new, "new"), (all.reset, "reset"), (all.merged, "merged"), (all.removed, "removed")]),
         ),
-        ("thread-locals", counts(&[(local.kept, "kept"), (local.new, "new"), (local.reset, "reset")])),
+        (
+            "thread-locals",
+            counts(&[(local.kept, "kept"), (local.new, "new"), (local.reset, "reset"), (local.removed, "removed")]),
+        ),
         ("constructors run", details.constructors.join(", ")),
         ("destructors for the program's end", details.destructors.join(", ")),
     ];

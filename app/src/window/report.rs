@@ -62,8 +62,8 @@ fn history(text: &mut String, entry: &HistoryEntry) -> std::fmt::Result {
         )?;
         write!(
             text,
-            "; statics {} kept, {} new, {} reset, {} merged",
-            statics.kept, statics.new, statics.reset, statics.merged
+            "; statics {} kept, {} new, {} reset, {} merged, {} removed",
+            statics.kept, statics.new, statics.reset, statics.merged, statics.removed
         )?;
     } else {
         write!(text, "{:?}", receipt.outcome)?;

@@ -16,7 +16,7 @@ fn receipt() -> Receipt {
     let one = |name: &str| vec![name.to_owned()];
     Receipt {
         functions: FunctionCounts { changed: 11, added: 12, removed: 13, unpatchable: 14 },
-        statics: StaticCounts { kept: 21, new: 22, reset: 23, merged: 24 },
+        statics: StaticCounts { kept: 21, new: 22, reset: 23, merged: 24, removed: 25 },
         timings_ms: Timings {
             read: 1.01,
             parse: 2.02,
@@ -43,7 +43,7 @@ fn receipt() -> Receipt {
             reset_statics: one("reset_static"),
             merged_statics: one("merged_static"),
             removed_statics: one("removed_static"),
-            thread_locals: StaticCounts { kept: 31, new: 32, reset: 33, merged: 34 },
+            thread_locals: StaticCounts { kept: 31, new: 32, reset: 33, merged: 34, removed: 35 },
             constructors: one("constructor_run"),
             destructors: one("destructor_kept"),
             unchecked: Some("layouts unchecked: no type information".to_owned()),

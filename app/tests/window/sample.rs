@@ -86,7 +86,7 @@ fn entry(name: &str, time: SystemTime, outcome: Outcome, generation: u32, total:
     };
     if outcome == Outcome::Reloaded {
         receipt.functions = FunctionCounts { changed: 4, added: 1, removed: 1, unpatchable: 0 };
-        receipt.statics = StaticCounts { kept: 31, new: 1, reset: 1, merged: 0 };
+        receipt.statics = StaticCounts { kept: 31, new: 1, reset: 1, ..StaticCounts::default() };
         receipt.details = Details {
             changed: vec![
                 "physics::World::step(&mut self, dt: f32)".to_owned(),

@@ -25,11 +25,11 @@ mod as_written;
 mod callers;
 mod code;
 mod content;
+mod dynamic_names;
 pub mod elf;
 mod entry;
 mod exceptions;
 mod identity;
-mod imports;
 mod inlined;
 mod inlines;
 pub mod layout;
@@ -52,15 +52,15 @@ pub use access::{Access, UnknownIndex, Uses};
 pub use as_written::as_written;
 pub use callers::{Exit, Exits, Referrer, callees, callers, callers_of_each, exits, never_returns, referrers};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
+pub use dynamic_names::DynamicNames;
 pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
 pub use identity::{Identity, are_same_symbols};
-pub use imports::imports;
 pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
 pub use names::{
-    MARKS_OF_CLOSURES, closure_family, demangle, hides_closures, is_closure, is_file_start_up, is_static_initialiser,
-    name_of_closures, without_hash,
+    MARKS_OF_CLOSURES, TLS_GUARD, closure_family, demangle, hides_closures, is_closure, is_compilers, is_file_start_up,
+    is_guard, is_static_initialiser, name_of_closures, without_hash,
 };
 pub use pool::{analyse, analyse_known};
 pub use switches::{MOST_CASES, code_led_to};

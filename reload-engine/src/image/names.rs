@@ -191,6 +191,19 @@ pub fn name_of_closures(name: &str) -> String {
     readable[begin.map_or(0, |(at, _)| at + 1)..end].to_owned()
 }
 
+/// Whether a static of C++ says of another one that it has been constructed.
+pub fn is_guard(name: &str) -> bool {
+    name.starts_with("_ZGV")
+}
+
+/// C++ notes there, for each thread, that a source file's thread-locals have been constructed.
+pub const TLS_GUARD: &str = "__tls_guard";
+
+/// Whether a static is the compiler's own: nobody has written it.
+pub fn is_compilers(name: &str) -> bool {
+    is_guard(name) || name == TLS_GUARD || name.ends_with("__ioinit") || name.starts_with("DW.ref.")
+}
+
 /// The name as its language writes it, without hashes; unchanged where it is not mangled.
 pub fn demangle(name: &str) -> String {
     const ANONYMOUS: (&str, &str) = ("_GLOBAL__N_1", "(anonymous namespace)");

@@ -15,7 +15,7 @@ use super::{
     lineage::{Instance, Lineage, Placed},
 };
 use crate::{
-    image::{Access, CodeReference, Image, UnknownIndex, Uses, demangle},
+    image::{Access, CodeReference, Image, UnknownIndex, Uses, demangle, is_guard},
     model::{Addr, Vaddr},
 };
 
@@ -427,7 +427,7 @@ impl Judge<'_> {
     /// Whether nobody has a use for where this object ends, and the other begins: walks through arrays end there. C++ hands the
     /// address of the guard of a static to the library, and does nothing else with it.
     fn is_never_walked(&self, object: usize, other: usize) -> bool {
-        let is_guard = |object: usize| self.new.image.object_name(&self.new.objects()[object]).starts_with("_ZGV");
+        let is_guard = |object: usize| is_guard(self.new.image.object_name(&self.new.objects()[object]));
         if is_guard(object) || is_guard(other) {
             return true;
         }

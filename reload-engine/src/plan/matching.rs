@@ -94,7 +94,7 @@ pub fn pair(old: &[Traits], new: &[Traits]) -> Pairing {
         let olds = of_each(old, |index| !taken[index], rule, Side::Old);
         let news = of_each(new, |index| partners[index].is_none(), rule, Side::New);
         // What is taken shares nothing with anybody else, so that nothing more becomes unique by it.
-        for (was, is) in unique(&olds, &news, old.len(), new.len()) {
+        for (was, is) in unique(&olds, &news) {
             partners[is] = Some(was);
             taken[was] = true;
         }
@@ -126,7 +126,7 @@ enum Sharing {
 }
 
 impl Sharing {
-    fn add(&mut self, others: &[(Common, usize)]) {
+    fn add<T>(&mut self, others: &[(T, usize)]) {
         *self = match (*self, others) {
             (Sharing::Nobody, [(_, one)]) => Sharing::One(*one),
             (Sharing::One(known), [(_, one)]) if known == *one => Sharing::One(known),
@@ -135,10 +135,11 @@ impl Sharing {
     }
 }
 
-/// An old one and a new one each that share something with each other and with nobody else.
-fn unique(old: &[(Common, usize)], new: &[(Common, usize)], olds: usize, news: usize) -> Vec<(usize, usize)> {
-    let mut of_old = vec![Sharing::Nobody; olds];
-    let mut of_new = vec![Sharing::Nobody; news];
+/// An old one and a new one each that share something with each other and with nobody else, by index; what they have ascends, and
+/// nothing is there twice.
+pub fn unique<T: Copy + Ord>(old: &[(T, usize)], new: &[(T, usize)]) -> Vec<(usize, usize)> {
+    let of_all = |all: &[(T, usize)]| vec![Sharing::Nobody; all.iter().map(|(_, index)| index + 1).max().unwrap_or(0)];
+    let (mut of_old, mut of_new) = (of_all(old), of_all(new));
     let mut rest = new;
     for these in old.chunk_by(|one, other| one.0 == other.0) {
         let common = these[0].0;

@@ -34,11 +34,12 @@ use continuity::{match_functions, partnered};
 use homes::PlannedHomes;
 use hooks::Hooks;
 use lineage::{Implementers, Instance, Lineage};
+use removed::Removed;
 use start_up::StartUp;
 use tls::TlsPlan;
 
 use crate::{
-    image::{Content, Form, Image, NameKey, Object, callers, demangle},
+    image::{Content, Form, Image, NameKey, Object, TLS_GUARD, callers, demangle, is_guard},
     model::{Details, FunctionCounts, Place, StaticCounts, Vaddr},
 };
 
@@ -279,16 +280,16 @@ fn stripped(old: &Image, new: &Image) -> Option<Stripped> {
 /// C++ sets up all thread-local objects of a source file at once, when a thread first uses one of them. Threads that have done
 /// so would never construct a new one.
 fn never_constructed(image: &Image, homes: &PlannedHomes) -> Vec<String> {
-    const GUARD: &str = "__tls_guard";
     let stays = |index: &usize| homes.thread_locals[*index] != homes::TlsHome::Own;
-    let guard = |index: &usize| image.object_name(&image.thread_locals[*index]) == GUARD;
+    let guard = |index: &usize| image.object_name(&image.thread_locals[*index]) == TLS_GUARD;
     // What a constructor sets up begins as zeroes; inside a function it has a guard of its own.
     let constructed = image.tables.tls_template.map_or(0, |template| template.file_size);
     let object = |index: &usize| {
         let object = &image.thread_locals[*index];
         !stays(index)
             && object.address.0 >= constructed
-            && !["_ZZ", "_ZGV"].iter().any(|inner| image.object_name(object).starts_with(inner))
+            && !is_guard(image.object_name(object))
+            && !image.object_name(object).starts_with("_ZZ")
     };
     if homes.new_thread_locals.is_empty() || !(0..image.thread_locals.len()).any(|index| guard(&index) && stays(&index))
     {
@@ -542,17 +543,20 @@ fn count_statics(old: &Image, plan: &mut Plan) {
     let homes = &plan.homes;
     let kept_thread_locals: Vec<usize> =
         (0..homes.thread_locals.len()).filter(|index| homes.thread_locals[*index] != homes::TlsHome::Own).collect();
+    let removed = Removed::of(old, homes);
     let thread_locals = StaticCounts {
         kept: kept_thread_locals.len(),
         new: homes.new_thread_locals.len(),
         reset: homes.reset_thread_locals.len(),
         merged: 0,
+        removed: removed.thread_locals.len(),
     };
     plan.statics = StaticCounts {
         kept: homes.kept.len() + thread_locals.kept,
         new: homes.new.len() + thread_locals.new,
         reset: homes.reset.len() + thread_locals.reset,
         merged: 0,
+        removed: removed.objects.len() + thread_locals.removed,
     };
     plan.details.thread_locals = thread_locals;
     let image = &plan.image;
@@ -564,10 +568,8 @@ fn count_statics(old: &Image, plan: &mut Plan) {
     plan.details.kept_statics = names(&homes.kept, &kept_thread_locals);
     plan.details.new_statics = names(&homes.new, &homes.new_thread_locals);
     plan.details.reset_statics = names(&homes.reset, &homes.reset_thread_locals);
-    let removed = removed::statics(old, homes);
-    plan.details.removed_statics =
-        removed.iter().take(Details::LIMIT).map(|object| demangle(old.object_name(object))).collect();
-    plan.warnings.extend(removed::renamed(old, &removed, image, homes));
+    plan.details.removed_statics = removed.names(old);
+    plan.warnings.extend(removed.perhaps_renamed(old, image, homes));
     plan.warnings.extend(homes.renewed_sets.iter().map(|section| {
         format!("the set of statics in section `{section}` has changed: all of it starts anew, and old code keeps using the old one")
     }));

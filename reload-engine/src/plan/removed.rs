@@ -3,57 +3,117 @@
 
 use foldhash::HashMap;
 
-use super::{homes::PlannedHomes, registration};
+use super::{homes::PlannedHomes, matching::unique, registration};
 use crate::{
-    image::{Content, Image, Object, TextKey, demangle},
+    image::{Content, Image, NameKey, Object, demangle, is_compilers},
     model::Details,
 };
 
-/// Of `old`, the running generation: what the new file continues none of.
-pub fn statics<'a>(old: &'a Image, planned: &PlannedHomes) -> Vec<&'a Object> {
-    let registration = registration::statics(old);
-    let counts = |index: usize, object: &Object| {
-        !object.constant && object.size > 0 && !object.is_unnamed() && !registration.contains(&index)
-    };
-    let objects = left(&old.objects, &planned.previous_objects).filter(|(index, object)| counts(*index, object));
-    objects.chain(left(&old.thread_locals, &planned.previous_thread_locals)).map(|(_, object)| object).collect()
+/// By index, those of a program or library that nothing continues.
+#[derive(Debug, Default)]
+pub struct Removed {
+    pub objects: Vec<usize>,
+    pub thread_locals: Vec<usize>,
 }
 
-fn left<'a>(old: &'a [Object], previous: &[Option<usize>]) -> impl Iterator<Item = (usize, &'a Object)> + use<'a> {
-    let mut continued = vec![false; old.len()];
-    previous.iter().flatten().for_each(|index| continued[*index] = true);
-    old.iter().enumerate().filter(move |(index, _)| !continued[*index])
-}
-
-/// One line for each that may only have got another name: one alone that is new is like it.
-pub fn renamed(old: &Image, removed: &[&Object], new: &Image, planned: &PlannedHomes) -> Vec<String> {
-    let fresh: Vec<&Object> = planned.new.iter().map(|index| &new.objects[*index]).collect();
-    let (removed, fresh) = (alone(removed), alone(&fresh));
-    let mut lines: Vec<String> = (fresh.iter())
-        .filter_map(|(likeness, is)| Some((removed.get(likeness)?.as_ref()?, is.as_ref()?)))
-        .map(|(was, is)| {
-            format!(
-                "`{}` is gone, and `{}` is new and like it: if that is its new name, it starts anew all the same",
-                demangle(old.object_name(was)),
-                demangle(new.object_name(is))
-            )
-        })
-        .collect();
-    lines.sort();
-    lines.truncate(Details::LIMIT);
-    lines
-}
-
-/// Source file, size and initial value.
-type Likeness = (Option<TextKey>, u64, Content);
-
-/// `None` for what several are alike in.
-fn alone<'a>(objects: &[&'a Object]) -> HashMap<Likeness, Option<&'a Object>> {
-    let mut found = HashMap::default();
-    for object in objects {
-        let Some(content) = object.content else { continue };
-        let alike = found.entry((object.file, object.size, content)).or_insert(Some(*object));
-        *alike = alike.filter(|known| std::ptr::eq(*known, *object));
+impl Removed {
+    /// Of `old`, the running generation.
+    pub fn of(old: &Image, planned: &PlannedHomes) -> Removed {
+        let registration = registration::statics(old);
+        let is_own = |object: &Object| !object.is_unnamed() && !is_compilers(old.object_name(object));
+        let counts = |index: &usize| {
+            let object = &old.objects[*index];
+            !object.constant
+                && object.size > 0
+                && is_own(object)
+                && !registration.contains(index)
+                && !old.tables.copies.contains(&object.address)
+        };
+        let objects = left(&planned.previous_objects, old.objects.len());
+        let thread_locals = left(&planned.previous_thread_locals, old.thread_locals.len());
+        Removed {
+            objects: objects.filter(counts).collect(),
+            thread_locals: thread_locals.filter(|index| is_own(&old.thread_locals[*index])).collect(),
+        }
     }
-    found
+
+    /// Demangled.
+    pub fn names(&self, old: &Image) -> Vec<String> {
+        let objects = self.objects.iter().map(|index| &old.objects[*index]);
+        let thread_locals = self.thread_locals.iter().map(|index| &old.thread_locals[*index]);
+        objects.chain(thread_locals).take(Details::LIMIT).map(|object| demangle(old.object_name(object))).collect()
+    }
+
+    /// One line for each that may only have got another name: one new one, and no other, has the same size and initial value
+    /// and is used by a function that used it.
+    pub fn perhaps_renamed(&self, old: &Image, new: &Image, planned: &PlannedHomes) -> Vec<String> {
+        let objects = if self.objects.is_empty() || planned.new.is_empty() {
+            Vec::new()
+        } else {
+            unique(
+                &features(&self.objects, &old.objects, |index| old.users_of(index)),
+                &features(&planned.new, &new.objects, |index| new.users_of(index)),
+            )
+        };
+        let thread_locals = if self.thread_locals.is_empty() || planned.new_thread_locals.is_empty() {
+            Vec::new()
+        } else {
+            let (before, after) = (users_of_thread_locals(old), users_of_thread_locals(new));
+            let of = |users: &'_ HashMap<usize, Vec<NameKey>>, index| users.get(&index).cloned().unwrap_or_default();
+            unique(
+                &features(&self.thread_locals, &old.thread_locals, |index| of(&before, index)),
+                &features(&planned.new_thread_locals, &new.thread_locals, |index| of(&after, index)),
+            )
+        };
+        let objects = objects.into_iter().map(|(was, is)| (&old.objects[was], &new.objects[is]));
+        let thread_locals =
+            thread_locals.into_iter().map(|(was, is)| (&old.thread_locals[was], &new.thread_locals[is]));
+        let mut lines: Vec<String> = objects
+            .chain(thread_locals)
+            .filter(|(_, is)| !is_compilers(new.object_name(is)))
+            .map(|(was, is)| (demangle(old.object_name(was)), demangle(new.object_name(is))))
+            .filter(|(was, is)| was != is)
+            .map(|(was, is)| {
+                format!("`{was}` is gone, and `{is}` is new and like it: if that is its new name, it starts anew all the same")
+            })
+            .collect();
+        lines.sort();
+        lines.truncate(Details::LIMIT);
+        lines
+    }
+}
+
+fn left(previous: &[Option<usize>], count: usize) -> impl Iterator<Item = usize> + use<> {
+    let mut continued = vec![false; count];
+    previous.iter().flatten().for_each(|index| continued[*index] = true);
+    (0..count).filter(move |index| !continued[*index])
+}
+
+/// A function that uses it, its size and initial value.
+type Feature = (NameKey, u64, Option<Content>);
+
+/// Ascending, with the index of what has it.
+fn features<U: AsRef<[NameKey]>>(
+    indices: &[usize],
+    objects: &[Object],
+    users_of: impl Fn(usize) -> U,
+) -> Vec<(Feature, usize)> {
+    let mut features = Vec::new();
+    for index in indices {
+        let object = &objects[*index];
+        let users = users_of(*index);
+        features.extend(users.as_ref().iter().map(|user| ((*user, object.size, object.content), *index)));
+    }
+    features.sort_unstable();
+    features.dedup();
+    features
+}
+
+fn users_of_thread_locals(image: &Image) -> HashMap<usize, Vec<NameKey>> {
+    let mut users: HashMap<usize, Vec<NameKey>> = HashMap::default();
+    for (function, used) in image.thread_locals_by_user() {
+        let key = image.whole_key(&image.functions[function as usize]);
+        used.into_iter().for_each(|index| users.entry(index).or_default().push(key));
+    }
+    users
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::homes::{Home, PlannedHomes};
 use crate::{
-    image::{Function, Image, NameKey, demangle, is_file_start_up, is_static_initialiser},
+    image::{Function, Image, NameKey, demangle, is_compilers, is_file_start_up, is_static_initialiser},
     model::Vaddr,
 };
 
@@ -147,7 +147,7 @@ fn constructed_by(image: &Image, start_up: &Function) -> BTreeSet<usize> {
     // The guard of an inline variable says by itself whether it has been constructed; `std::__ioinit` only counts.
     let plain = |object: &usize| {
         let name = image.object_name(&image.objects[*object]);
-        !name.starts_with("_ZGV") && !name.ends_with("__ioinit")
+        !is_compilers(name)
     };
     objects.filter(plain).collect()
 }

@@ -8,16 +8,22 @@ use std::{
 };
 
 use crate::{
-    image::{Inlines, declared_in, demangle, imports},
+    image::{DynamicNames, Inlines, declared_in, demangle},
     ledger::{Ledger, ModuleLedger},
     model::{Details, file_name},
     plan::Plan,
 };
 
-/// What other modules have inlined, by the kept copies of their files.
+/// What other modules have inlined and ask for, by the kept copies of their files.
 #[derive(Debug, Default)]
 pub struct Elsewhere {
-    read: HashMap<PathBuf, Inlines>,
+    read: HashMap<PathBuf, Module>,
+}
+
+#[derive(Debug, Default)]
+struct Module {
+    inlines: Inlines,
+    names: DynamicNames,
 }
 
 impl Elsewhere {
@@ -28,10 +34,11 @@ impl Elsewhere {
         }
     }
 
-    fn of(&mut self, file: &Path) -> &Inlines {
+    fn of(&mut self, file: &Path) -> &Module {
         self.read.entry(file.to_owned()).or_insert_with(|| {
             // A file that cannot be read has been told of when its module was prepared.
-            fs::read(file).map(|bytes| Inlines::read(&bytes)).unwrap_or_default()
+            let read = |bytes: Vec<u8>| Module { inlines: Inlines::read(&bytes), names: DynamicNames::read(&bytes) };
+            fs::read(file).map(read).unwrap_or_default()
         })
     }
 
@@ -45,7 +52,7 @@ impl Elsewhere {
             return lines;
         }
         for (path, file) in others(ledger, reloaded) {
-            let inlines = self.of(file);
+            let inlines = &self.of(file).inlines;
             for name in &names {
                 if let Some(place) = inlines.place_of(name, || declared_in(&image.bytes, name)) {
                     lines.push(format!(
@@ -59,29 +66,36 @@ impl Elsewhere {
         lines.truncate(Details::LIMIT);
         lines
     }
+
+    /// One line for each exported function that is gone and module that asks for it by name. What others offer too may be what
+    /// it was given.
+    pub fn still_used(&mut self, plan: &Plan, ledger: &Ledger, reloaded: &Path) -> Vec<String> {
+        let mut lines = Vec::new();
+        if plan.withdrawn.is_empty() {
+            return lines;
+        }
+        let offered = DynamicNames::read(&plan.image.bytes).offered;
+        let mut gone: BTreeSet<&str> = plan.withdrawn.iter().map(String::as_str).collect();
+        gone.retain(|name| !offered.contains(*name));
+        for (_, file) in others(ledger, reloaded) {
+            let names = &self.of(file).names;
+            gone.retain(|name| !names.offered.contains(*name));
+        }
+        for (path, file) in others(ledger, reloaded) {
+            let asked = &self.of(file).names.asked;
+            lines.extend(gone.iter().filter(|name| asked.contains(**name)).map(|name| {
+                format!("`{}` is gone, and {} uses it: there its old code runs on", demangle(name), file_name(path))
+            }));
+        }
+        lines.truncate(Details::LIMIT);
+        lines
+    }
 }
 
 /// Every module but the one that is reloaded, by path, with the copy of the file that it runs.
 fn others<'a>(ledger: &'a Ledger, reloaded: &'a Path) -> impl Iterator<Item = (&'a Path, &'a Path)> {
     let others = ledger.modules.iter().filter(|(path, _)| ***path != *reloaded);
     others.filter_map(|(path, of)| Some((&**path, running(of)?)))
-}
-
-/// One line for each function that is gone and module that asks for it by name.
-pub fn still_called(plan: &Plan, ledger: &Ledger, reloaded: &Path) -> Vec<String> {
-    let mut lines = Vec::new();
-    if plan.withdrawn.is_empty() {
-        return lines;
-    }
-    for (path, file) in others(ledger, reloaded) {
-        // As for what is inlined, one that cannot be read has been told of.
-        let asked = fs::read(file).map(|bytes| imports(&bytes)).unwrap_or_default();
-        lines.extend(plan.withdrawn.iter().filter(|name| asked.contains(*name)).map(|name| {
-            format!("`{}` is gone, and {} calls it: there its old code runs on", demangle(name), file_name(path))
-        }));
-    }
-    lines.truncate(Details::LIMIT);
-    lines
 }
 
 /// The copy of the file that a module runs.

@@ -68,7 +68,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, module: &Module, view: &mut View, ac
         ("New statics", &details.new_statics, receipt.statics.new, palette.current),
         ("Statics started anew", &details.reset_statics, receipt.statics.reset, palette.changed),
         ("Statics that took the new value", &details.merged_statics, receipt.statics.merged, palette.text),
-        ("Statics removed", &details.removed_statics, details.removed_statics.len(), palette.text_secondary),
+        ("Statics removed", &details.removed_statics, receipt.statics.removed, palette.text_secondary),
         ("Statics kept", &details.kept_statics, receipt.statics.kept, palette.text_secondary),
         ("Python modules", &python.modules, python.modules.len(), palette.text),
         ("Python types changed", &python.types, python.types.len(), palette.text),
@@ -134,7 +134,6 @@ pub fn warning(ui: &mut Ui, text: &str, module: &Module, actions: &mut Vec<Actio
 fn counts(ui: &mut Ui, receipt: &Receipt) {
     let palette = palette(ui);
     let functions = receipt.functions;
-    let statics = receipt.statics;
     card(ui, palette.canvas, palette.line, |ui| {
         let mut line = |title: &str, parts: &[(usize, &str)]| {
             ui.horizontal_wrapped(|ui| {
@@ -154,18 +153,18 @@ fn counts(ui: &mut Ui, receipt: &Receipt) {
             parts.push((functions.unpatchable, "still old for some callers"));
         }
         line("Functions", &parts);
-        let mut parts =
-            vec![(statics.kept, "kept"), (statics.new, "new"), (statics.reset, "reset"), (statics.merged, "merged")];
-        if !receipt.details.removed_statics.is_empty() {
-            parts.push((receipt.details.removed_statics.len(), "removed"));
-        }
-        line("Statics", &parts);
+        let statics = |counts: StaticCounts| {
+            let mut parts =
+                vec![(counts.kept, "kept"), (counts.new, "new"), (counts.reset, "reset"), (counts.merged, "merged")];
+            if counts.removed > 0 {
+                parts.push((counts.removed, "removed"));
+            }
+            parts
+        };
+        line("Statics", &statics(receipt.statics));
         let local = receipt.details.thread_locals;
         if local != StaticCounts::default() {
-            line(
-                "of which thread-local",
-                &[(local.kept, "kept"), (local.new, "new"), (local.reset, "reset"), (local.merged, "merged")],
-            );
+            line("of which thread-local", &statics(local));
         }
     });
 }
