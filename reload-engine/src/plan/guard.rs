@@ -85,8 +85,8 @@ pub fn check<M: Iterator<Item = (usize, usize)>>(
                 name()
             ));
         }
-        // What gave nothing is expected to give nothing, but for a structure a place to put it may be the first parameter.
-        if was.result != is.result && (was.result.is_some() || is.gives_aggregate) {
+        // What gave nothing is expected to give nothing, but a place to put it is expected to be one.
+        if was.result != is.result && (was.result.is_some() || is.may_need_place) {
             findings.refusals.push(format!(
                 "`{}` changed what it returns: callers outside the library, and pointers to it, expect the old",
                 name()

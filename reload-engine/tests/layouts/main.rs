@@ -246,6 +246,14 @@ fn harmless_edits_of_c_are_not() {
                 "",
             ),
             (
+                "structure in registers where there was no result",
+                &[(
+                    "void drop(void) { total--; }",
+                    "struct Two { long a, b; }; struct Two drop(void) { struct Two two = { --total }; return two; }",
+                )],
+                "",
+            ),
+            (
                 "another function inlined into an exported one",
                 &[("return sum + inner(k)", "return sum + twice(inner(k), k)")],
                 "",

@@ -108,8 +108,8 @@ pub struct Signature {
     pub parameters: Vec<u64>,
     /// `None`: nothing.
     pub result: Option<u64>,
-    /// The result is a structure, class or union, for which callers may have to pass a place (psABI 3.2.3, *Returning of Values*).
-    pub gives_aggregate: bool,
+    /// For the result callers may have to pass a place, as the first parameter (psABI 3.2.3, *Returning of Values*).
+    pub may_need_place: bool,
     /// What the lambdas capture which its class is made for, if it is virtual or has no `this`.
     pub captures: u64,
     /// To what it is handed; by [`Link::Argument`] to what its class is made for, if it is virtual or has no `this`.

@@ -338,14 +338,28 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A structure, class or union, under whatever name.
-    fn is_structure(self, depth: u32) -> bool {
+    /// Whether a result of this type may be put where the caller says: it has more than two words, or it is a class that cannot
+    /// be copied bit by bit, as one without functions and with nothing but such parts can (Itanium C++ ABI 3.1.3.1).
+    fn may_need_place(self, depth: u32) -> bool {
+        const TWO_WORDS: u64 = 16;
+        let of_target = |entry: Entry<'a>| entry.target().is_some_and(|ty| ty.may_need_place(depth + 1));
         match self.die().tag {
-            DW_TAG_structure_type | DW_TAG_class_type | DW_TAG_union_type => true,
+            _ if depth > DEPTH => true,
             DW_TAG_typedef | DW_TAG_const_type | DW_TAG_volatile_type | DW_TAG_restrict_type | DW_TAG_atomic_type => {
-                depth < DEPTH && self.target().is_some_and(|ty| ty.is_structure(depth + 1))
+                of_target(self)
             }
-            _ => false,
+            // Of what is in a vector register, or is a member.
+            DW_TAG_array_type => depth == 0 || of_target(self),
+            DW_TAG_structure_type | DW_TAG_class_type | DW_TAG_union_type => {
+                let described = self.described();
+                let is_copied = |part: Entry<'a>| match part.die().tag {
+                    DW_TAG_subprogram => false,
+                    DW_TAG_member | DW_TAG_inheritance => !of_target(part),
+                    _ => true,
+                };
+                described.die().number > TWO_WORDS || !(self.unit.rust || described.children().all(is_copied))
+            }
+            _ => self.die().number > TWO_WORDS,
         }
     }
 
@@ -410,10 +424,10 @@ impl<'a> Entry<'a> {
         }
         let result = origin.follow_target(Link::Value, 0, &mut Vec::new());
         let result = (result != VOID).then_some(result);
-        let gives_aggregate = origin.target().is_some_and(|ty| ty.is_structure(0));
+        let may_need_place = origin.target().is_some_and(|ty| ty.may_need_place(0));
         edges.sort_unstable();
         edges.dedup();
         let address = Vaddr(self.die().number);
-        Signature { address, rust: self.unit.rust, parameters, result, gives_aggregate, captures, edges }
+        Signature { address, rust: self.unit.rust, parameters, result, may_need_place, captures, edges }
     }
 }
