@@ -76,7 +76,7 @@ pub fn check<M: Iterator<Item = (usize, usize)>>(
         let same = was.parameters.starts_with(&is.parameters);
         if !same && is.parameters.starts_with(&was.parameters) {
             findings.warnings.push(format!(
-                "`{}` takes more parameters than it did: callers outside the library do not pass them",
+                "`{}` takes more parameters than it did: callers outside of this file, and calls by pointers to it, do not pass them",
                 name()
             ));
         } else if !same {
@@ -200,7 +200,14 @@ impl<'a> Touched<'a> {
             }
         }
         if !old.layouts().is_known() {
-            return Some(format!("layouts unchecked: {} has no type information; {remedy}", file(old)));
+            return Some(if part.is_known() {
+                format!(
+                    "layouts unchecked: what runs of {} has no type information; the next reload is checked",
+                    file(new)
+                )
+            } else {
+                format!("layouts unchecked: {} has no type information; {remedy}", file(new))
+            });
         }
         let typed = |layouts: &Layouts, functions: &[Vaddr]| {
             layouts.units.iter().any(|unit| unit.typed && unit.covers_any(functions))

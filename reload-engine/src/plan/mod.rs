@@ -28,6 +28,7 @@ pub mod residents;
 pub mod shadow;
 mod start_up;
 mod tls;
+mod typed;
 
 use attribution::Decisions;
 use continuity::{match_functions, partnered};
@@ -39,7 +40,7 @@ use start_up::StartUp;
 use tls::TlsPlan;
 
 use crate::{
-    image::{Content, Form, Image, NameKey, Object, TLS_GUARD, callers, demangle, is_guard},
+    image::{Content, Form, Function, Image, NameKey, Object, TLS_GUARD, callers, demangle, is_guard},
     model::{Details, FunctionCounts, Place, StaticCounts, Vaddr},
 };
 
@@ -188,6 +189,13 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         }
     };
     warnings.extend(difference.lasting);
+    if let Some(reason) = another(&lineage.placed(parent).image, &image, &partners) {
+        match objections {
+            Objections::Refuse => return Err(vec![reason]),
+            Objections::Warn => warnings.push(format!("forced: {reason}")),
+            Objections::Settled => {}
+        }
+    }
     let mut plan = Plan {
         parent,
         partners,
@@ -232,10 +240,40 @@ fn guard_layouts(
     partners: &[Option<u32>],
     homes: &PlannedHomes,
 ) -> guard::Findings {
-    let was = |family: u32| Some(lineage.instance(family, parent)?.function as usize);
-    let matched = || partners.iter().zip(0..).filter_map(|(family, index)| Some((was((*family)?)?, index)));
     let running: Vec<&Image> = lineage.all().iter().map(|placed| &*placed.image).collect();
-    guard::check(&lineage.placed(parent).image, image, matched, homes, &running)
+    let compare = |generation: usize, old: &Image, homes: &PlannedHomes| {
+        let was = |family: u32| Some(lineage.instance(family, generation)?.function as usize);
+        let matched = || partners.iter().zip(0..).filter_map(|(family, index)| Some((was((*family)?)?, index)));
+        guard::check(old, image, matched, homes, &running)
+    };
+    let old = &lineage.placed(parent).image;
+    let untyped = !old.layouts().is_known() && image.layouts().is_known();
+    let Some((generation, typed)) = untyped.then(|| typed::before(lineage, parent)).flatten() else {
+        return compare(parent, old, homes);
+    };
+    let before = lineage.placed(generation);
+    let mut findings = compare(generation, &typed, &typed::homes_since(homes, before));
+    findings.unchecked = Some(format!(
+        "layouts unchecked: what runs has no type information; compared are those of generation {}, the last one that had",
+        before.number
+    ));
+    findings
+}
+
+/// Whether the new file is a build of something else: next to nothing of what runs, or ever ran, is in it.
+fn another(old: &Image, new: &Image, partners: &[Option<u32>]) -> Option<String> {
+    const FEWEST: usize = 8;
+    /// One function in so many is there by chance: `main`, say.
+    const CHANCE: usize = 50;
+    let is_own = |function: &&Function| !function.auxiliary && !function.indirect;
+    let running = old.functions.iter().filter(is_own).map(|function| function.address).collect::<HashSet<_>>().len();
+    let known = new.functions.iter().zip(partners).filter(|(function, family)| is_own(function) && family.is_some());
+    let known = known.count();
+    (running >= FEWEST && known * CHANCE < running).then(|| {
+        format!(
+            "{known} functions of the new file are known, of {running} that run: it looks like a build of something else"
+        )
+    })
 }
 
 const STRIPPED: &str = "the file has no symbol table (it was stripped): only what it exports is followed; whoever holds a \
