@@ -8,6 +8,7 @@ use std::{
     time::SystemTime,
 };
 
+use nix::sys::signal::Signal;
 use reload_engine::{
     error::Error,
     model::{Failure, Outcome, Receipt},
@@ -148,7 +149,10 @@ fn sentence(event: &Event) -> Option<String> {
         Event::Mark { module, mark } => format!("{module}: mark {}", word(mark)),
         Event::Detached => "detached: nothing is reloaded by itself any more".to_owned(),
         Event::Forked { pid } => format!("forked: {pid} runs what it was forked with"),
-        Event::Exited { status: Some(status) } => format!("the target has ended with status {status}"),
+        Event::Exited { status: Some(status) } => match signal(*status) {
+            Some(signal) => format!("the target has ended with status {status} ({signal})"),
+            None => format!("the target has ended with status {status}"),
+        },
         Event::Exited { status: None } => "the target has ended".to_owned(),
         Event::Notice { message } => message.clone(),
     })
@@ -190,6 +194,14 @@ pub fn summary(receipt: &Receipt) -> String {
     }
 }
 
+/// The first names of a list of so many.
+fn some(names: &[String], count: usize) -> String {
+    const FEW: usize = 4;
+    let told: Vec<&str> = names.iter().take(FEW).map(String::as_str).collect();
+    let more = count.saturating_sub(told.len());
+    if more == 0 { told.join(", ") } else { format!("{} and {more} more", told.join(", ")) }
+}
+
 /// What there is to say of a reload beyond its sentence, a line each.
 pub fn detail(receipt: &Receipt) -> Vec<String> {
     if receipt.outcome != Outcome::Reloaded {
@@ -201,7 +213,11 @@ pub fn detail(receipt: &Receipt) -> Vec<String> {
     };
     let details = &receipt.details;
     let (all, local) = (receipt.statics, details.thread_locals);
+    let functions = receipt.functions;
     let parts = [
+        ("changed", some(&details.changed, functions.changed)),
+        ("added", some(&details.added, functions.added)),
+        ("removed", some(&details.removed, functions.removed)),
         (
             "statics",
             counts(&[(all.new, "new"), (all.reset, "reset"), (all.merged, "merged"), (all.removed, "removed")]),
@@ -254,6 +270,11 @@ pub fn say(line: impl fmt::Display) {
 /// The same to standard error, of what may as well go unread.
 pub fn note(line: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// What ended a process, by the status that a shell tells of it.
+fn signal(status: i32) -> Option<Signal> {
+    Signal::try_from(status.checked_sub(128)?).ok()
 }
 
 /// A model's word as the contract spells it.

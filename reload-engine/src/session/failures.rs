@@ -99,7 +99,9 @@ fn remedy(error: &Error, stage: Stage) -> String {
         (Error::Refused { remedy, .. }, _) => return remedy.clone(),
         (Error::Stop { .. }, _) => "try again: the threads stood in the way just then",
         (error, _) if is_transient(error) => "try again",
-        (_, Stage::Read) => "make the file readable, or build it again; it is tried again when it changes",
+        (_, Stage::Read) => {
+            "make the file readable and name it in `reload`, or build it again; it is tried again when it changes"
+        }
         (_, Stage::Validate | Stage::Parse) => "build the library again; it is tried again when it changes",
         (_, Stage::Shadow) => {
             "make room in the store ($XDG_RUNTIME_DIR, else the temporary directory), then name the module in `reload`"

@@ -141,14 +141,20 @@ impl Worker {
         Ok(Answer::Done)
     }
 
+    /// What is loaded already is not again: after a rebuild the loader takes its file for another one.
     fn load(&mut self, path: &Path) -> Result<Answer> {
-        let loaded = self.link.dlopen(path)?;
         self.list_modules()?;
-        let index = self
-            .modules
-            .iter()
-            .position(|module| module.bias.0 == loaded.bias)
-            .ok_or_else(|| Error::Agent(format!("{}: loaded, but not in the link map", path.display())))?;
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let there = self.modules.iter().position(|module| *module.path == *path || *module.path == *real);
+        let index = match there {
+            Some(index) => index,
+            None => {
+                let loaded = self.link.dlopen(path)?;
+                self.list_modules()?;
+                let loaded = self.modules.iter().position(|module| module.bias.0 == loaded.bias);
+                loaded.ok_or_else(|| Error::Agent(format!("{}: loaded, but not in the link map", path.display())))?
+            }
+        };
         if self.modules[index].class == Class::Protected {
             return Ok(Answer::Done);
         }
