@@ -108,8 +108,8 @@ fn what_takes_long_is_told_meanwhile() {
     install::by_rename(&next, &installed);
 
     let mut verb = room.dashboard();
-    verb.args(["reload", "--json", "--pid", &target.pid.to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut verb = verb.spawn().expect("the binary runs");
+    verb.args(["reload", "--json", "--pid", &target.pid.to_string(), "libslow.so"]);
+    let mut verb = verb.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
     let mut line = String::new();
     let mut told_of = BufReader::new(verb.stderr.take().expect("piped"));
     told_of.read_line(&mut line).expect("text");
