@@ -171,7 +171,7 @@ pub struct Name<'a> {
     pub usual: bool,
 }
 
-/// The index of the module that `wanted` means: a path, a file name or a soname.
+/// The index of the module that `wanted` means: a path or its end, a file name or a soname.
 ///
 /// # Errors
 /// [`Error::NoSuchModule`] and [`Error::AmbiguousModule`], both with candidates.
@@ -182,16 +182,18 @@ pub fn resolve_module(wanted: &str, modules: &[Name<'_>]) -> Result<usize> {
     // A relative path or another way to the same file, as the shell completes it.
     if wanted.contains('/') {
         let real = std::path::absolute(wanted).unwrap_or_else(|_| PathBuf::from(wanted));
+        let is_file = real.exists();
         let canonical = real.canonicalize().unwrap_or(real);
         let same = |path: &Path| path == canonical || path.canonicalize().is_ok_and(|path| path == canonical);
         if let Some(index) = modules.iter().position(|module| same(module.path)) {
             return Ok(index);
         }
-        return Err(unknown(wanted, modules));
+        if is_file {
+            return Err(unknown(wanted, modules));
+        }
     }
-    let called: Vec<usize> = (0..modules.len())
-        .filter(|index| file_name(modules[*index].path) == wanted || modules[*index].soname == Some(wanted))
-        .collect();
+    let is_called = |module: &Name<'_>| module.path.ends_with(wanted) || module.soname == Some(wanted);
+    let called: Vec<usize> = (0..modules.len()).filter(|index| is_called(&modules[*index])).collect();
     match called[..] {
         [index] => Ok(index),
         [] => Err(unknown(wanted, modules)),
@@ -213,11 +215,20 @@ fn unknown(wanted: &str, modules: &[Name<'_>]) -> Error {
     // `c` of `libc.so.6` is in too many names.
     let holds = |one: &str, other: &str| one == other || (other.len() > 2 && one.contains(other));
     let part = stem(wanted);
-    let names = || modules.iter().map(|module| file_name(module.path));
-    let alike: Vec<String> = names().filter(|name| holds(&stem(name), &part) || holds(&part, &stem(name))).collect();
-    let usual = modules.iter().filter(|module| module.usual).map(|module| file_name(module.path));
-    let candidates = if alike.is_empty() { usual.collect() } else { alike };
-    Error::NoSuchModule { wanted: wanted.to_owned(), candidates: candidates.into_iter().take(MOST).collect() }
+    let is_alike = |module: &&Name<'_>| {
+        let name = file_name(module.path);
+        holds(&stem(&name), &part) || holds(&part, &stem(&name))
+    };
+    let alike: Vec<&Name<'_>> = modules.iter().filter(is_alike).collect();
+    let candidates = if alike.is_empty() { modules.iter().filter(|module| module.usual).collect() } else { alike };
+    // By which it can be called.
+    let called = |module: &Name<'_>| {
+        let name = file_name(module.path);
+        let is_only = modules.iter().filter(|other| file_name(other.path) == name).count() == 1;
+        if is_only { name } else { module.path.display().to_string() }
+    };
+    let candidates = candidates.into_iter().take(MOST).map(called).collect();
+    Error::NoSuchModule { wanted: wanted.to_owned(), candidates }
 }
 
 #[cfg(test)]
@@ -370,6 +381,11 @@ mod tests {
         check("libbar.so", "`libbar.so` names several modules: /p/a/libbar.so, /p/b/libbar.so");
         check("foo", "no module `foo` in the target; did you mean libfoo.so?");
         check("libfoo", "no module `libfoo` in the target; did you mean libfoo.so?");
-        check("nothing.so", "no module `nothing.so` in the target; did you mean app, libfoo.so, libbar.so, libbar.so?");
+        check("b/libbar.so", "/p/b/libbar.so");
+        check("c/libbar.so", "no module `c/libbar.so` in the target; did you mean /p/a/libbar.so, /p/b/libbar.so?");
+        check(
+            "nothing.so",
+            "no module `nothing.so` in the target; did you mean app, libfoo.so, /p/a/libbar.so, /p/b/libbar.so?",
+        );
     }
 }
