@@ -199,7 +199,11 @@ fn some(names: &[String], count: usize) -> String {
     const FEW: usize = 4;
     let told: Vec<&str> = names.iter().take(FEW).map(String::as_str).collect();
     let more = count.saturating_sub(told.len());
-    if more == 0 { told.join(", ") } else { format!("{} and {more} more", told.join(", ")) }
+    match more {
+        _ if told.is_empty() => String::new(),
+        0 => told.join(", "),
+        more => format!("{} and {more} more", told.join(", ")),
+    }
 }
 
 /// What there is to say of a reload beyond its sentence, a line each.
@@ -339,6 +343,17 @@ mod tests {
         assert!(
             summary(&receipt).starts_with("libfoo.so: reloaded, generation 2; functions: 3 changed; 0 statics kept")
         );
+        receipt.functions.changed = 6;
+        receipt.details.changed = ["a", "b", "c", "d", "e"].map(String::from).into();
+        assert_eq!(detail(&receipt)[0], "changed: a, b, c, d and 2 more");
+        receipt.details.changed.truncate(2);
+        receipt.functions.changed = 2;
+        assert_eq!(detail(&receipt)[0], "changed: a, b");
+        let ended = |status| written(false, &Event::Exited { status: Some(status) });
+        assert!(ended(139).ends_with("the target has ended with status 139 (SIGSEGV)\n"), "{}", ended(139));
+        assert!(ended(3).ends_with("the target has ended with status 3\n"), "{}", ended(3));
+        receipt.functions.changed = 3;
+        receipt.details.changed.clear();
         receipt.warnings = vec!["`items` changed its size".into()];
         let event = Event::Reloaded { module: "libfoo.so".into(), receipt: receipt.clone() };
         let lines = written(false, &event);
