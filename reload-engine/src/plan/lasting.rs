@@ -20,15 +20,18 @@ const TOLD: usize = 8;
 const DEPTH: u32 = 6;
 
 /// One line for each of `changed`, functions of the new file by their oldest instances, that begins a program or a thread, or
-/// never returns.
-pub fn warnings(lineage: &Lineage, changed: &[Instance]) -> Vec<String> {
+/// never returns. With each stands whether it is what that instance was: `main`, which began with it, has nothing to come then.
+pub fn warnings(lineage: &Lineage, changed: &[(Instance, bool)]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut roots: Option<(usize, HashSet<usize>)> = None;
     let mut starters: Option<(usize, Starters<'_>)> = None;
-    for instance in changed {
+    for (instance, is_as_first) in changed {
         let image = &*lineage.placed(instance.generation).image;
         let function = instance.function as usize;
         let what = if is_main(image, function) {
+            if *is_as_first {
+                continue;
+            }
             "is running"
         } else {
             if roots.as_ref().is_none_or(|(of, _)| *of != instance.generation) {
@@ -182,6 +185,44 @@ impl<'a> Starters<'a> {
 
 /// Code of the languages' own libraries.
 fn is_library(name: &str) -> bool {
-    let name = name.trim_start_matches(['<', '&']).trim_start_matches("void ");
-    ["std::", "core::", "alloc::", "__gnu_cxx::", "hashbrown::"].iter().any(|root| name.starts_with(root))
+    // The last ones are C++ names that could not be demangled.
+    const ROOTS: [&str; 8] = ["std::", "core::", "alloc::", "__gnu_cxx::", "hashbrown::", "_ZNSt", "_ZNKSt", "_ZSt"];
+    let name = without_result(name).trim_start_matches(['<', '&']);
+    ROOTS.iter().any(|root| name.starts_with(root))
+}
+
+/// C++ says of a template's function what it returns: `Item& std::vector<Item>::emplace_back<int>(int&&)`.
+fn without_result(name: &str) -> &str {
+    let mut depth = 0_usize;
+    for (at, part) in name.char_indices() {
+        match part {
+            '(' if depth == 0 => break,
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            ' ' if depth == 0 && !name[..at].ends_with("operator") => return &name[at + 1..],
+            _ => {}
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_library;
+
+    #[test]
+    fn code_of_the_libraries_by_its_name() {
+        for name in [
+            "std::vector<Item>::at(unsigned long) const",
+            "void std::swap<int>(int&, int&)",
+            "Item& std::vector<Item>::emplace_back<int>(int&&)",
+            "<alloc::vec::Vec<T> as core::ops::Deref>::deref",
+            "_ZNSt6chrono13duration_castE",
+        ] {
+            assert!(is_library(name), "{name}");
+        }
+        for name in ["serve()", "Item::operator bool() const", "Holder<std::vector<int>>::get()", "std_like::run"] {
+            assert!(!is_library(name), "{name}");
+        }
+    }
 }

@@ -152,9 +152,10 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
     refusals.extend(homes.unplaced.iter().cloned());
     refusals.extend(tls.refusals.iter().cloned());
     refusals.extend(never_constructed(&image, &homes));
-    refusals.extend(decisions.open.iter().cloned());
     let mut start_up = start_up::plan(lineage.start_up(), &image, &homes);
     refusals.append(&mut start_up.refusals);
+    // What cannot be constructed is often unclear to refer to as well: that is not what to mend.
+    refusals.extend(decisions.open.iter().cloned());
     warnings.append(&mut start_up.warnings);
     match stripped(&lineage.placed(parent).image, &image) {
         Some(Stripped::Alike) => warnings.push(STRIPPED.to_owned()),
@@ -412,7 +413,10 @@ fn difference(
                     changed.push(index as u32);
                     changed_names.note(function.address.0, image.function_name(function));
                     let family = lineage.placed(running.generation).families[running.function as usize];
-                    oldest.push(lineage.oldest(family));
+                    let first = lineage.oldest(family);
+                    let is_as_first =
+                        lineage.content(first).is_some() && lineage.content(first) == image.contents[index];
+                    oldest.push((first, is_as_first));
                 }
             }
         }

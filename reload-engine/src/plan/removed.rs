@@ -1,6 +1,8 @@
 //! Statics of the running generation that the new one does without. What they hold stays where it is, for old code; new code
 //! has no way to it.
 
+use std::cell::LazyCell;
+
 use foldhash::HashMap;
 
 use super::{homes::PlannedHomes, matching::unique, registration};
@@ -19,7 +21,8 @@ pub struct Removed {
 impl Removed {
     /// Of `old`, the running generation.
     pub fn of(old: &Image, planned: &PlannedHomes) -> Removed {
-        let registration = registration::statics(old);
+        // Few files leave anything behind.
+        let registration = LazyCell::new(|| registration::statics(old));
         let is_own = |object: &Object| !object.is_unnamed() && !is_compilers(old.object_name(object));
         let counts = |index: &usize| {
             let object = &old.objects[*index];
