@@ -460,12 +460,12 @@ impl Dashboard {
             ui.painter().hline(rect.x_range(), rect.bottom() - 0.5, stroke);
         }
         states::banners(ui, &scene, &mut actions);
-        CentralPanel::default().frame(PanelFrame::NONE.fill(palette.canvas)).show(ui, |ui| {
+        let list = CentralPanel::default().frame(PanelFrame::NONE.fill(palette.canvas)).show(ui, |ui| {
             if !states::show(ui, &scene, view, &mut actions) {
                 table::show(ui, &scene, view, &mut actions);
             }
         });
-        toasts::show(ui, &scene, &mut actions);
+        toasts::show(ui, &scene, list.response.rect.bottom(), &mut actions);
         dialogs::show(ui, &scene, view, &mut actions);
         (actions, lasts.get())
     }

@@ -1,9 +1,10 @@
-//! Short news in the lower corner: they go by themselves, unless something failed; that stays until it was read.
+//! Short news in the lower corner, above details that stand below the list, as whoever opens those wants to read them: they go
+//! by themselves, unless something failed; that stays until it was read.
 
 use std::time::{Duration, SystemTime};
 
 use eframe::egui::{
-    Align, Align2, Area, FontId, Frame, Id, Label, Layout, Margin, Order, Role, Stroke, Ui, WidgetInfo, vec2,
+    Align, Align2, Area, FontId, Frame, Id, Label, Layout, Margin, Order, Role, Stroke, Ui, WidgetInfo, pos2, vec2,
 };
 
 use crate::window::{
@@ -19,6 +20,8 @@ use crate::window::{
 pub const STAY: Duration = Duration::from_secs(6);
 /// More would cover the table.
 const MOST: usize = 4;
+/// Between them and the edges.
+const MARGIN: f32 = 16.0;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Toast {
@@ -42,15 +45,16 @@ pub fn expire(toasts: &mut Vec<Toast>, now: SystemTime) -> Option<Duration> {
     toasts.iter().filter(|toast| !toast.failed).map(|toast| STAY.saturating_sub(age(toast))).min()
 }
 
-pub fn show(ui: &mut Ui, scene: &Scene<'_>, actions: &mut Vec<Action>) {
+/// `bottom` is where the list ends.
+pub fn show(ui: &mut Ui, scene: &Scene<'_>, bottom: f32, actions: &mut Vec<Action>) {
     if scene.toasts.is_empty() {
         return;
     }
     let palette = palette(ui);
     let screen = ui.ctx().content_rect();
-    let width = 400.0_f32.min(screen.width() - 32.0);
+    let width = 400.0_f32.min(screen.width() - 2.0 * MARGIN);
     let area = Area::new(Id::unique("toasts")).order(Order::Foreground);
-    let area = area.anchor(Align2::RIGHT_BOTTOM, vec2(-16.0, -(theme::STATUS_BAR + 16.0)));
+    let area = area.pivot(Align2::RIGHT_BOTTOM).fixed_pos(pos2(screen.right() - MARGIN, bottom - MARGIN));
     area.show(ui.ctx(), |ui| {
         ui.set_width(width);
         ui.spacing_mut().item_spacing.y = 8.0;
