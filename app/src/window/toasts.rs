@@ -55,7 +55,7 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, bottom: f32, actions: &mut Vec<Actio
     let width = 400.0_f32.min(screen.width() - 2.0 * MARGIN);
     let area = Area::new(Id::unique("toasts")).order(Order::Foreground);
     let area = area.pivot(Align2::RIGHT_BOTTOM).fixed_pos(pos2(screen.right() - MARGIN, bottom - MARGIN));
-    area.show(ui.ctx(), |ui| {
+    let shown = area.show(ui.ctx(), |ui| {
         ui.set_width(width);
         ui.spacing_mut().item_spacing.y = 8.0;
         for (position, toast) in scene.toasts.iter().enumerate() {
@@ -68,7 +68,12 @@ pub fn show(ui: &mut Ui, scene: &Scene<'_>, bottom: f32, actions: &mut Vec<Actio
             let frame = frame.corner_radius(theme::RADIUS_CARD).inner_margin(Margin::symmetric(12, 8));
             frame.show(ui, |ui| line(ui, position, toast, (icon, font, colour), actions));
         }
+        ui.min_rect()
     });
+    // Where they begin follows from how high they were when last drawn. Where there is no room above it stays so.
+    if shown.inner.bottom() > bottom - MARGIN + 0.5 && shown.inner.top() > screen.top() + MARGIN {
+        ui.ctx().request_repaint();
+    }
 }
 
 fn line(

@@ -307,6 +307,19 @@ fn several_targets_and_news() {
     }
 }
 
+/// What has just happened is told, and its details can be read.
+#[test]
+fn news_above_the_details() {
+    for (theme, word) in THEMES {
+        let mut window = window(NARROW, theme);
+        let recovered = Event::Recovered { module: "libecs.so".to_owned() };
+        window.send(Update::Event { time: sample::now(), event: recovered });
+        window.replies.send(Reply::Failed("there is no editor known here; set $VISUAL".to_owned())).unwrap();
+        window.run();
+        look(&mut window, &format!("news-{word}"));
+    }
+}
+
 /// Names longer than any column, and letters of other alphabets.
 #[test]
 fn names_that_do_not_fit() {
