@@ -204,6 +204,9 @@ pub fn is_compilers(name: &str) -> bool {
     is_guard(name) || name == TLS_GUARD || name.ends_with("__ioinit") || name.starts_with("DW.ref.")
 }
 
+/// How names in the libraries of the languages themselves begin.
+pub const LIBRARY_ROOTS: [&str; 5] = ["core::", "alloc::", "std::", "hashbrown::", "__gnu_cxx::"];
+
 /// The name as its language writes it, without hashes; unchanged where it is not mangled.
 pub fn demangle(name: &str) -> String {
     const ANONYMOUS: (&str, &str) = ("_GLOBAL__N_1", "(anonymous namespace)");

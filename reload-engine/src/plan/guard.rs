@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     image::{
-        Content, Image, NameKey, RelocationKind, Resolves, as_written, demangle,
+        Content, Image, LIBRARY_ROOTS, NameKey, RelocationKind, Resolves, as_written, demangle,
         layout::{Edge, Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, Wanted, describe},
         name_of_closures,
     },
@@ -436,9 +436,7 @@ enum Cause {
 impl Cause {
     fn of(name: &str) -> Self {
         let tuple = name.starts_with('(') && !name.starts_with("(unnamed)");
-        if tuple
-            || ["core::", "alloc::", "std::", "hashbrown::", "__gnu_cxx::"].iter().any(|root| name.starts_with(root))
-        {
+        if tuple || LIBRARY_ROOTS.iter().any(|root| name.starts_with(root)) {
             Cause::Library
         } else if name.contains('<') {
             Cause::Generic

@@ -316,16 +316,22 @@ fn renew_sets(old: &Image, new: &Image, planned: &mut PlannedHomes) {
     planned.reset.sort_unstable();
 }
 
+/// Of so many, the indices that nothing has for the previous one.
+pub fn not_continued(previous: &[Option<usize>], count: usize) -> impl Iterator<Item = usize> + use<> {
+    let mut continued = vec![false; count];
+    previous.iter().flatten().for_each(|index| continued[*index] = true);
+    (0..count).filter(move |index| !continued[*index])
+}
+
 /// Reasons why statics cannot stay where they are: data without a symbol among which something has moved, and names that were
 /// one variable and are two, or the other way round.
 fn unplaced(old: &Image, new: &Image, planned: &PlannedHomes) -> Vec<String> {
     let mut reasons = Vec::new();
     let section = |image: &Image, object: &Object| image.section_at(object.address).map(|it| it.name.clone());
-    let mut continued = vec![false; old.objects.len()];
-    planned.previous_objects.iter().flatten().for_each(|index| continued[*index] = true);
-    let lost: HashSet<Option<String>> = (old.objects.iter().enumerate())
-        .filter(|(index, object)| object.is_unnamed() && !continued[*index])
-        .map(|(_, object)| section(old, object))
+    let lost: HashSet<Option<String>> = not_continued(&planned.previous_objects, old.objects.len())
+        .map(|index| &old.objects[index])
+        .filter(|object| object.is_unnamed())
+        .map(|object| section(old, object))
         .collect();
     for (index, object) in new.objects.iter().enumerate() {
         let fresh = planned.objects[index] == Home::Own && object.is_unnamed();

@@ -10,7 +10,7 @@ use memchr::memmem::Finder;
 
 use super::lineage::{Instance, Lineage};
 use crate::{
-    image::{Function, Image, Resolves, callees, demangle, inlined_into, never_returns},
+    image::{Function, Image, LIBRARY_ROOTS, Resolves, callees, demangle, inlined_into, never_returns},
     model::Vaddr,
 };
 
@@ -185,10 +185,10 @@ impl<'a> Starters<'a> {
 
 /// Code of the languages' own libraries.
 fn is_library(name: &str) -> bool {
-    // The last ones are C++ names that could not be demangled.
-    const ROOTS: [&str; 8] = ["std::", "core::", "alloc::", "__gnu_cxx::", "hashbrown::", "_ZNSt", "_ZNKSt", "_ZSt"];
+    /// Of C++ names that could not be demangled.
+    const MANGLED: [&str; 3] = ["_ZNSt", "_ZNKSt", "_ZSt"];
     let name = without_result(name).trim_start_matches(['<', '&']);
-    ROOTS.iter().any(|root| name.starts_with(root))
+    LIBRARY_ROOTS.iter().chain(&MANGLED).any(|root| name.starts_with(root))
 }
 
 /// C++ says of a template's function what it returns: `Item& std::vector<Item>::emplace_back<int>(int&&)`.

@@ -5,7 +5,11 @@ use std::cell::LazyCell;
 
 use foldhash::HashMap;
 
-use super::{homes::PlannedHomes, matching::unique, registration};
+use super::{
+    homes::{PlannedHomes, not_continued},
+    matching::unique,
+    registration,
+};
 use crate::{
     image::{Content, Image, NameKey, Object, demangle, is_compilers},
     model::Details,
@@ -32,8 +36,8 @@ impl Removed {
                 && !registration.contains(index)
                 && !old.tables.copies.contains(&object.address)
         };
-        let objects = left(&planned.previous_objects, old.objects.len());
-        let thread_locals = left(&planned.previous_thread_locals, old.thread_locals.len());
+        let objects = not_continued(&planned.previous_objects, old.objects.len());
+        let thread_locals = not_continued(&planned.previous_thread_locals, old.thread_locals.len());
         Removed {
             objects: objects.filter(counts).collect(),
             thread_locals: thread_locals.filter(|index| is_own(&old.thread_locals[*index])).collect(),
@@ -84,12 +88,6 @@ impl Removed {
         lines.truncate(Details::LIMIT);
         lines
     }
-}
-
-fn left(previous: &[Option<usize>], count: usize) -> impl Iterator<Item = usize> + use<> {
-    let mut continued = vec![false; count];
-    previous.iter().flatten().for_each(|index| continued[*index] = true);
-    (0..count).filter(move |index| !continued[*index])
 }
 
 /// A function that uses it, its size and initial value.
