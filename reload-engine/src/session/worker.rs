@@ -43,7 +43,8 @@ const MODULE_PACE: Duration = Duration::from_secs(1);
 /// After a library was opened near by: `dlopen` maps it a moment later. Looked for so soon, then with doubled pauses.
 const SOON: Duration = Duration::from_millis(3);
 const SOON_TIMES: u32 = 6;
-/// Between two comparisons of stamps, for what inotify cannot see, and where it sees nothing.
+/// Between two comparisons of stamps, for what inotify cannot see, done together with the next look at the size; and where it
+/// sees nothing.
 const FILE_PACE: Duration = Duration::from_secs(2);
 const POLLED_FILE_PACE: Duration = Duration::from_millis(250);
 /// What is mapped is looked at this often even if the target's size never changes: one library may come for another.
@@ -252,8 +253,8 @@ impl Worker {
 
     fn deadline(&self) -> Instant {
         let looks = self.modules.iter().filter_map(|module| module.look.due());
-        let by_the_clock = [self.next_modules, self.next_files];
-        looks.chain(self.idle_work_due()).chain(by_the_clock).min().unwrap_or(self.next_modules)
+        let files = self.watcher.polls().then_some(self.next_files);
+        looks.chain(self.idle_work_due()).chain(files).fold(self.next_modules, Instant::min)
     }
 
     /// Does what is due by the clock.
