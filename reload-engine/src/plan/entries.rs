@@ -25,11 +25,11 @@ pub struct Transition {
     /// Where besides the insides of patches no thread may stand: at a long jump that a short one leads to, when it comes or
     /// goes. Ascending.
     pub forbidden: Vec<Range>,
-    /// Functions whose entry has no room for a jump.
+    /// Functions that should run other code than before and whose entry has no room for a jump.
     pub unpatchable: Vec<Instance>,
-    /// Functions that share their entry's address with another one and now part ways.
+    /// Such that share their entry's address with another one and now part ways.
     pub torn: Vec<Instance>,
-    /// Functions whose new code is farther away than a jump reaches.
+    /// Such whose new code is farther away than a jump reaches.
     pub far: Vec<Instance>,
 }
 
@@ -37,7 +37,7 @@ impl Transition {
     /// Of entries, each with where it led and where it will lead.
     fn of(lineage: &Lineage, steps: impl Iterator<Item = (Instance, Lead, Lead)>) -> Transition {
         let mut result = Transition::default();
-        for (instance, old, new) in steps {
+        for (instance, old, new) in steps.filter(|(_, old, new)| old != new) {
             let pieces = entry_bytes(lineage, instance, old.target()).into_iter().zip(entry_bytes(
                 lineage,
                 instance,
@@ -56,9 +56,9 @@ impl Transition {
                 });
             }
             match new {
-                Lead::Torn(sharers) => result.torn.extend(sharers),
-                Lead::Unreachable => result.far.push(instance),
-                Lead::NoRoom => result.unpatchable.push(instance),
+                Lead::Torn(wishes) => result.torn.extend(wishes.into_iter().map(|(sharer, _)| sharer)),
+                Lead::Unreachable(_) => result.far.push(instance),
+                Lead::NoRoom(_) => result.unpatchable.push(instance),
                 Lead::Own | Lead::To(_) => {}
             }
         }
@@ -159,12 +159,12 @@ enum Lead {
     /// Into the code that stands there.
     Own,
     To(Addr),
-    /// Into its own code, as the functions that share the entry have parted ways.
-    Torn(Vec<Instance>),
-    /// Into its own code, as the other is out of a jump's reach.
-    Unreachable,
-    /// Into its own code, as no jump fits.
-    NoRoom,
+    /// Into its own code, as the functions that share the entry have parted ways: where each should lead.
+    Torn(Vec<(Instance, Option<Addr>)>),
+    /// Into its own code, as this is out of a jump's reach.
+    Unreachable(Addr),
+    /// Into its own code, as no jump to this fits.
+    NoRoom(Addr),
 }
 
 impl Lead {
@@ -189,33 +189,37 @@ impl Running {
         } else {
             match self.common_wish(lineage, instance) {
                 Ok(wish) => wish,
-                Err(torn) => return Lead::Torn(torn),
+                Err(wishes) => return Lead::Torn(wishes),
             }
         };
         let Some(target) = wish else { return Lead::Own };
         let placed = lineage.placed(instance.generation);
         let entry = lineage.entry(instance);
         let from = match entry.form {
-            Form::None => return Lead::NoRoom,
+            Form::None => return Lead::NoRoom(target),
             Form::Near => entry.at,
             Form::Short { padding } => padding,
             Form::Borrowed { at, .. } => {
                 // Lenders have room for their own jump, so this goes no deeper.
                 let lender = lineage.lender(instance).map(|lender| self.lead(lineage, lender));
                 if !matches!(lender, Some(Lead::To(_))) {
-                    return Lead::NoRoom;
+                    return Lead::NoRoom(target);
                 }
                 at
             }
         };
         match long_jump(placed.bias.addr(from), target) {
             Some(_) => Lead::To(target),
-            None => Lead::Unreachable,
+            None => Lead::Unreachable(target),
         }
     }
 
     /// Where the functions that share this entry want it to lead; those that part ways are the error.
-    fn common_wish(&self, lineage: &Lineage, instance: Instance) -> Result<Option<Addr>, Vec<Instance>> {
+    fn common_wish(
+        &self,
+        lineage: &Lineage,
+        instance: Instance,
+    ) -> Result<Option<Addr>, Vec<(Instance, Option<Addr>)>> {
         let sharers: Vec<(Instance, u32)> = lineage.sharers(instance).collect();
         let present = |family: u32| lineage.instance(family, self.generation).is_some();
         let any_present = sharers.iter().any(|(_, family)| present(*family));
@@ -224,11 +228,7 @@ impl Running {
         let wishes: Vec<(Instance, Option<Addr>)> =
             wishing.map(|(sharer, family)| (sharer, self.destination(lineage, sharer, family))).collect();
         let wish = wishes.first().and_then(|(_, wish)| *wish);
-        if wishes.iter().all(|(_, other)| *other == wish) {
-            Ok(wish)
-        } else {
-            Err(wishes.into_iter().map(|(sharer, _)| sharer).collect())
-        }
+        if wishes.iter().all(|(_, other)| *other == wish) { Ok(wish) } else { Err(wishes) }
     }
 
     /// Where the entry of `instance` should lead; `None`: into its own code.
