@@ -36,6 +36,7 @@ use crate::{
 mod attempt;
 mod draft;
 mod elsewhere;
+mod held;
 mod participation;
 mod python;
 mod replay;
@@ -284,7 +285,11 @@ impl Engine {
         };
         receipt.timings_ms = clock.finish();
         receipt.warnings.extend(self.elsewhere.inlined(&plan, &ledger, module));
-        receipt.warnings.extend(self.elsewhere.still_used(&plan, &ledger, module));
+        if let Some(Analysed { lineage, .. }) = self.lineages.get(module).filter(|_| !plan.removed.is_empty()) {
+            let old = &lineage.placed(parent).image;
+            receipt.warnings.extend(self.elsewhere.still_used(&plan, old, &ledger, module));
+            receipt.warnings.extend(held::removed_functions(link, lineage, &plan));
+        }
         receipt.details.analysis_shared = draft.shared;
         receipt.details.drafted = drafted;
         let completed = shadow.complete(&mut spare);

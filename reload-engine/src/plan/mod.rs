@@ -56,8 +56,8 @@ pub struct Plan {
     pub implements: Vec<u32>,
     /// Indices of functions that exist already and do something else.
     pub changed: Vec<u32>,
-    /// Names of functions that the generation before exports and nothing continues.
-    pub withdrawn: Vec<String>,
+    /// Functions of the generation before that nothing continues, by their indices there.
+    pub removed: Vec<u32>,
     pub homes: PlannedHomes,
     /// As [`homes::storage`], where the new generation lies at 0.
     pub storage: Vec<u64>,
@@ -202,7 +202,7 @@ pub fn plan(lineage: &Lineage, parent: usize, image: Arc<Image>, objections: Obj
         partners,
         implements: difference.implements,
         changed: difference.changed,
-        withdrawn: difference.withdrawn,
+        removed: difference.removed,
         storage: difference.storage,
         distinct,
         lenders: HashSet::new(),
@@ -354,10 +354,10 @@ fn never_constructed(image: &Image, homes: &PlannedHomes) -> Vec<String> {
 
 /// How the functions of a new file differ from those that run.
 struct Difference {
-    /// As [`Plan::implements`], [`Plan::changed`], [`Plan::withdrawn`] and [`Plan::storage`].
+    /// As [`Plan::implements`], [`Plan::changed`], [`Plan::removed`] and [`Plan::storage`].
     implements: Vec<u32>,
     changed: Vec<u32>,
-    withdrawn: Vec<String>,
+    removed: Vec<u32>,
     storage: Vec<u64>,
     counts: FunctionCounts,
     /// Names of functions.
@@ -422,27 +422,28 @@ fn difference(
         }
     }
     let partnered = partnered(lineage, partners);
-    let mut removed = Names::default();
-    let mut withdrawn = Vec::new();
+    let mut removed = Vec::new();
+    let mut removed_names = Names::default();
     for (index, function) in old.image.functions.iter().enumerate() {
         if !function.auxiliary && !function.indirect && !partnered[old.families[index] as usize] {
-            let name = old.image.function_name(function);
-            removed.note(function.address.0, name);
-            if old.image.tables.exports.binary_search(&function.address).is_ok() {
-                withdrawn.push(name.to_owned());
-            }
+            removed.push(index as u32);
+            removed_names.note(function.address.0, old.image.function_name(function));
         }
     }
     let counts = FunctionCounts {
         changed: changed_names.addresses.len(),
         added: added.addresses.len(),
-        removed: removed.addresses.len(),
+        removed: removed_names.addresses.len(),
         unpatchable: 0,
     };
-    let details =
-        Details { changed: changed_names.names, added: added.names, removed: removed.names, ..Details::default() };
+    let details = Details {
+        changed: changed_names.names,
+        added: added.names,
+        removed: removed_names.names,
+        ..Details::default()
+    };
     let lasting = if objections == Objections::Settled { Vec::new() } else { lasting::warnings(lineage, &oldest) };
-    Difference { implements, changed, withdrawn, storage: kept_storage, counts, details, lasting }
+    Difference { implements, changed, removed, storage: kept_storage, counts, details, lasting }
 }
 
 /// Where an old entry cannot be made to jump, the functions that call it run in the new generation instead, where their

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    image::{DynamicNames, Inlines, declared_in, demangle},
+    image::{DynamicNames, Image, Inlines, declared_in, demangle},
     ledger::{Ledger, ModuleLedger},
     model::{Details, file_name},
     plan::Plan,
@@ -67,15 +67,17 @@ impl Elsewhere {
         lines
     }
 
-    /// One line for each exported function that is gone and module that asks for it by name. What others offer too may be what
-    /// it was given.
-    pub fn still_used(&mut self, plan: &Plan, ledger: &Ledger, reloaded: &Path) -> Vec<String> {
+    /// One line for each exported function of `old`, the generation before, that is gone and module that asks for it by name.
+    /// What others offer too may be what it was given.
+    pub fn still_used(&mut self, plan: &Plan, old: &Image, ledger: &Ledger, reloaded: &Path) -> Vec<String> {
         let mut lines = Vec::new();
-        if plan.withdrawn.is_empty() {
+        let removed = plan.removed.iter().map(|index| &old.functions[*index as usize]);
+        let exported = removed.filter(|function| old.tables.exports.binary_search(&function.address).is_ok());
+        let mut gone: BTreeSet<&str> = exported.map(|function| old.function_name(function)).collect();
+        if gone.is_empty() {
             return lines;
         }
         let offered = DynamicNames::read(&plan.image.bytes).offered;
-        let mut gone: BTreeSet<&str> = plan.withdrawn.iter().map(String::as_str).collect();
         gone.retain(|name| !offered.contains(*name));
         for (_, file) in others(ledger, reloaded) {
             let names = &self.of(file).names;

@@ -1,7 +1,14 @@
-/* Version 2 calls a static by another name and does without others, and without a function that the neighbour calls. */
+/* Version 2 calls a static by another name and does without others, and without a function that the neighbour calls and that a
+ * pointer leads to. */
 #if VERSION == 2
 #define hits visits
+
+static long thrice(long x) {
+    return 3 * x;
+}
+#define chosen thrice
 #else
+#define chosen twice
 static int spare = 7;
 static __thread long of_this_thread;
 
@@ -17,6 +24,16 @@ long twice(long x) {
 #endif
 
 static long hits = 40;
+static long (*current)(long);
+
+long choose(long x) {
+    current = chosen;
+    return x;
+}
+
+long through_pointer(long x) {
+    return current(x);
+}
 
 long step(long x) {
     hits += x;
