@@ -207,9 +207,11 @@ pub fn is_compilers(name: &str) -> bool {
 /// How names in the libraries of the languages themselves begin.
 pub const LIBRARY_ROOTS: [&str; 5] = ["core::", "alloc::", "std::", "hashbrown::", "__gnu_cxx::"];
 
+/// As C++ compilers call it.
+pub const ANONYMOUS_NAMESPACE: &str = "(anonymous namespace)";
+
 /// The name as its language writes it, without hashes; unchanged where it is not mangled.
 pub fn demangle(name: &str) -> String {
-    const ANONYMOUS: (&str, &str) = ("_GLOBAL__N_1", "(anonymous namespace)");
     let readable = if let Ok(rust) = rustc_demangle::try_demangle(name) {
         format!("{rust:#}")
     } else if name.starts_with("_Z")
@@ -220,7 +222,7 @@ pub fn demangle(name: &str) -> String {
     } else {
         name.to_owned()
     };
-    readable.replace(ANONYMOUS.0, ANONYMOUS.1)
+    readable.replace("_GLOBAL__N_1", ANONYMOUS_NAMESPACE)
 }
 
 #[cfg(test)]

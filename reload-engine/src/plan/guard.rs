@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     image::{
-        Content, Image, LIBRARY_ROOTS, NameKey, RelocationKind, Resolves, as_written, demangle,
-        layout::{Edge, Layout, Layouts, Link, Signature, Site, Type, TypeKey, Variable, Wanted, describe},
+        ANONYMOUS_NAMESPACE, Content, Image, LIBRARY_ROOTS, NameKey, RelocationKind, Resolves, as_written, demangle,
+        layout::{Edge, Layout, Layouts, Link, Part, Signature, Site, Type, TypeKey, Variable, Wanted, describe},
         name_of_closures,
     },
     model::{Details, Vaddr},
@@ -435,7 +435,7 @@ enum Cause {
 
 impl Cause {
     fn of(name: &str) -> Self {
-        let tuple = name.starts_with('(') && !name.starts_with("(unnamed)");
+        let tuple = name.starts_with('(') && !name.starts_with("(unnamed)") && !name.starts_with(ANONYMOUS_NAMESPACE);
         if tuple || LIBRARY_ROOTS.iter().any(|root| name.starts_with(root)) {
             Cause::Library
         } else if name.contains('<') {
@@ -461,7 +461,10 @@ fn difference(was: &Layout, is: &Layout) -> Option<String> {
             Some(other) if other.at != part.at => {
                 format!("{label} moved from {} {} to {}", part.measure, part.at, other.at)
             }
-            Some(other) => format!("{label} changed {}", from_to(&part.ty, &other.ty)),
+            Some(other) => match trait_methods(part).zip(trait_methods(other)) {
+                Some((was, is)) => format!("{label} changed: the trait has {is} methods instead of {was}"),
+                None => format!("{label} changed {}", from_to(&part.ty, &other.ty)),
+            },
         });
     }
     if was.enumeration && is.enumeration && differences.is_empty() && was.size == is.size {
@@ -478,6 +481,13 @@ fn difference(was: &Layout, is: &Layout) -> Option<String> {
     }
     differences.truncate(3);
     Some(differences.join(", "))
+}
+
+/// How many methods a trait object knows, where this is its field for them, which rustc gives the type `&[usize; N]`: before
+/// the methods stand how to drop a value, its size and its alignment.
+fn trait_methods(part: &Part) -> Option<usize> {
+    let entries = part.ty.strip_prefix("&[usize; ")?.strip_suffix(']')?.parse::<usize>().ok()?;
+    entries.checked_sub(3).filter(|_| part.label.starts_with("field `vtable`"))
 }
 
 /// Types as they are written, unless that is the same for both.
@@ -539,5 +549,6 @@ mod tests {
         };
         check(["rg::Haystack", "rg::Worker<u8>", "(rg::Haystack, u64)", "alloc::vec::Vec<rg::Haystack>"]);
         check(["(unnamed)::Item", "Holder<Item>", "std::vector<Item>", "(Item, Item)"]);
+        check(["(anonymous namespace)::Item", "Holder<Item>", "std::vector<Item>", "(Item, Item)"]);
     }
 }

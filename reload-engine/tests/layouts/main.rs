@@ -489,7 +489,7 @@ fn harmful_edits_of_rust_are_refused() {
             (
                 "trait method added",
                 &[("fn edges(&self) -> u32; }", "fn edges(&self) -> u32; fn third(&self) -> u32 { 3 } }")],
-                "field `vtable` changed",
+                "field `vtable` changed: the trait has 3 methods instead of 2",
             ),
             ("union", &[("f: f64 }", "f: f32 }")], "`p::Bits`"),
             (

@@ -19,6 +19,7 @@ use gimli::{
 };
 
 use super::{Reader, Sections, Site, headers};
+use crate::image::ANONYMOUS_NAMESPACE;
 
 /// A type as people write it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,7 +102,11 @@ impl<'data> Text<'_, 'data> {
                 AttributeValue::DebugTypesRef(signature) => self.signed(signature),
                 _ => None,
             })
-            .unwrap_or_else(|| if self.is_lambda(entry) { "{lambda}" } else { "(unnamed)" }.to_owned())
+            .unwrap_or_else(|| match entry.tag() {
+                _ if self.is_lambda(entry) => "{lambda}".to_owned(),
+                DW_TAG_namespace => ANONYMOUS_NAMESPACE.to_owned(),
+                _ => "(unnamed)".to_owned(),
+            })
     }
 
     fn own_name(&self, entry: &Entry<'data>) -> Option<String> {
