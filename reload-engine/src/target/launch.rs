@@ -135,6 +135,9 @@ fn find_program(name: &OsStr) -> Result<PathBuf> {
         let path = PathBuf::from(name);
         return match fs::metadata(&path) {
             Ok(metadata) if is_executable(&metadata) => Ok(path),
+            Ok(metadata) if metadata.is_dir() => {
+                Err(failed(io::ErrorKind::IsADirectory, "it is a folder, not a program"))
+            }
             Ok(_) => Err(failed(io::ErrorKind::PermissionDenied, "it is not executable")),
             Err(source) => Err(Error::Launch { command: path.display().to_string(), source }),
         };
@@ -227,6 +230,7 @@ mod tests {
         let expected = "starting `nowhere`: no folder of PATH has it; a program in this one begins with ./";
         assert_eq!(told("nowhere"), expected);
         assert_eq!(told("/etc/passwd"), "starting `/etc/passwd`: it is not executable");
+        assert_eq!(told("/etc/"), "starting `/etc/`: it is a folder, not a program");
         assert!(check_program(Path::new("/etc/passwd")).is_err());
     }
 }

@@ -33,6 +33,17 @@ pub struct Obstacle {
     pub remedy: String,
 }
 
+impl Obstacle {
+    /// The kernel says no, and nothing that can be looked into says why.
+    pub fn unknown() -> Obstacle {
+        Obstacle {
+            reason: "the system does not permit to trace it (ptrace)".to_owned(),
+            remedy: "see whether a security module forbids it, or start the program with `reload-dashboard run`"
+                .to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Obstacle {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}; {}", self.reason, self.remedy)

@@ -106,10 +106,10 @@ pub fn link(pid: u32) -> Result<AgentLink> {
             })
         }
         // What was permitted a moment ago: somebody else traces it by now, or a security module is in the way.
-        Some(Outcome::NotPermitted) => Err(match obstacle(pid)? {
-            Some(Obstacle { reason, remedy }) => Error::NotAttachable { pid, name, reason, remedy },
-            None => failed("the system does not permit to trace it (ptrace); does a security module forbid it?".into()),
-        }),
+        Some(Outcome::NotPermitted) => {
+            let Obstacle { reason, remedy } = obstacle(pid)?.unwrap_or_else(Obstacle::unknown);
+            Err(Error::NotAttachable { pid, name, reason, remedy })
+        }
         Some(Outcome::JobControl) => Err(failed("it was stopped meanwhile; continue it and try again".into())),
         Some(Outcome::NotNow { reason } | Outcome::Failed { reason }) => Err(failed(reason)),
         None => connect(pid, ANSWER_UNSURE).map_err(|error| match error {
