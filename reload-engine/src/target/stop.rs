@@ -24,7 +24,7 @@ const HELPERS: u32 = 8;
 pub struct CommitReceipt {
     /// The ledger's new revision.
     pub revision: u64,
-    /// From the first thread's interruption to the last one's release.
+    /// From telling those threads to stop that are at work to the last one's release. Those that wait are told a little earlier.
     pub pause: Duration,
     /// `ptrace`, or `signal: ` and why not.
     pub method: String,

@@ -27,7 +27,7 @@ use super::{
     link,
     process::why_not_traceable,
     space::Space,
-    threads::{Obstacle, Threads},
+    threads::{Obstacle, Stopped, Threads},
 };
 use crate::memory;
 
@@ -198,22 +198,21 @@ impl Ready {
                 agent.write_all(&[commit::ABORT])?;
                 return Ok(refusal(obstacle));
             }
-            let begun = Instant::now();
             let stop = stop_and_commit(threads, agent, &forbidden, *halt);
-            let pause_ns = begun.elapsed().as_nanos() as u64;
             disarm_watchdog();
             threads.settle();
             let slow = matches!(stop, Err(Stop::Obstacle(Obstacle::Slow)));
             let in_handler = matches!(stop, Err(Stop::InHandler));
-            let stopped = match stop {
-                Ok(count) => count,
+            let (stopped, pause) = match stop {
+                Ok(stop) => stop,
                 // The agent's reply to that follows.
-                Err(Stop::Obstacle(Obstacle::Slow) | Stop::InHandler) => 0,
+                Err(Stop::Obstacle(Obstacle::Slow) | Stop::InHandler) => (0, Duration::ZERO),
                 Err(Stop::Obstacle(obstacle)) => return Ok(refusal(obstacle)),
                 Err(Stop::Link(error)) => return Err(error),
             };
             match reply(agent)? {
                 Reply::Done { revision } => {
+                    let pause_ns = pause.as_nanos() as u64;
                     return Ok(Outcome::Committed { revision, pause_ns, attempts: attempt, threads: stopped });
                 }
                 Reply::NotNow { .. } if slow => reason = format!("its threads did not stop within {STOPPING:?}"),
@@ -247,13 +246,13 @@ impl From<io::Error> for Stop {
 }
 
 /// The stop itself: from here to the return nothing allocates. On `Ok` the agent's reply frame follows; how many threads
-/// were stopped.
+/// were stopped, and for how long.
 fn stop_and_commit(
     threads: &mut Threads,
     agent: &mut UnixStream,
     forbidden: &[Range],
     halt: Halt,
-) -> Result<usize, Stop> {
+) -> Result<(usize, Duration), Stop> {
     let deadline = Instant::now() + STOPPING;
     let stopped = threads.stop(deadline).and_then(|mut stopped| {
         stopped.move_out(|pc| contains(forbidden, pc), deadline)?;
@@ -267,26 +266,38 @@ fn stop_and_commit(
             return Err(Stop::Obstacle(obstacle));
         }
     };
+    let (count, since) = (stopped.count(), stopped.since);
+    commit_stopped(&mut stopped, agent, forbidden, halt)?;
+    drop(stopped);
+    Ok((count, since.elapsed()))
+}
+
+/// Has the agent write, if no thread stands in the way.
+fn commit_stopped(
+    stopped: &mut Stopped<'_>,
+    agent: &mut UnixStream,
+    forbidden: &[Range],
+    halt: Halt,
+) -> Result<(), Stop> {
     halt.at(Step::Stopped);
-    let count = stopped.count();
     agent.write_all(&[commit::CLOSE])?;
     // While the agent is at it.
     let in_the_way = stopped.any_at(|pc| contains(forbidden, pc));
     let in_handler = !in_the_way && stopped.any_returns_to(|pc| contains(forbidden, pc));
     if answer(agent)? != commit::CLOSED {
-        return Ok(count);
+        return Ok(());
     }
     halt.at(Step::Closed);
     if in_the_way || in_handler {
         agent.write_all(&[commit::ABORT])?;
         answer(agent)?;
-        return if in_handler { Err(Stop::InHandler) } else { Ok(count) };
+        return if in_handler { Err(Stop::InHandler) } else { Ok(()) };
     }
     agent.write_all(&[commit::GO])?;
     halt.at(Step::Gone);
     answer(agent)?;
     halt.at(Step::Done);
-    Ok(count)
+    Ok(())
 }
 
 /// `ranges` is ascending and merged.

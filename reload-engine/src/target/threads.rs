@@ -28,7 +28,12 @@ use super::{process::Status, registers::Registers};
 /// Room for threads that are started while the others are being stopped.
 const SPARE: usize = 1024;
 /// After so long without an answer it is looked whether a thread sleeps uninterruptibly.
-const ANSWER: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+const ANSWER: Duration = Duration::from_millis(2);
+/// How much earlier than the others those that wait are told to stop, how much for each, as the kernel wakes them one by one, and
+/// at most.
+const HEAD_START: Duration = Duration::from_millis(1);
+const HEAD_START_EACH: Duration = Duration::from_micros(25);
+const LONGEST_HEAD_START: Duration = Duration::from_millis(10);
 
 /// How often a thread that stands in the way is let run on, and how long the first time (it doubles): a thread that has to
 /// wait for a processor gets nowhere in less.
@@ -54,6 +59,8 @@ pub struct Threads {
 struct Thread {
     id: Pid,
     state: State,
+    /// It slept when it was seized.
+    waits: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,7 +113,7 @@ impl Threads {
         Ok(Threads { process, agent, listing, seized, handles_signals: handles_signals(process), stack })
     }
 
-    /// Seizes every thread that is not yet; they run on. Whether there was any.
+    /// Seizes every thread that is not yet; they run on. Whether there was any. Those that wait come first.
     pub fn seize(&mut self) -> Result<bool, Obstacle> {
         // Who has had a handler is taken to have one still: all that costs is a look at the stacks.
         self.handles_signals = self.handles_signals || handles_signals(self.process);
@@ -116,6 +123,12 @@ impl Threads {
         while self.seize_new()? {
             any = true;
             self.seized.reserve(SPARE);
+        }
+        if self.seized.len() > 1 {
+            for thread in &mut self.seized {
+                thread.waits = thread_state(self.process, thread.id) == Some(b'S');
+            }
+            self.seized.sort_unstable_by_key(|thread| !thread.waits);
         }
         Ok(any)
     }
@@ -142,7 +155,7 @@ impl Threads {
                 Err(errno) => return Err(Obstacle::Kernel { doing: "seizing a thread", errno }),
             };
             new |= state == State::Running;
-            seized.push(Thread { id, state });
+            seized.push(Thread { id, state, waits: false });
         }
         Ok(new)
     }
@@ -164,7 +177,9 @@ impl Threads {
     /// Stops all of them, and those that they start meanwhile, until there is none that runs.
     pub fn stop(&mut self, deadline: Instant) -> Result<Stopped<'_>, Obstacle> {
         // Dropped on an error, it releases those already stopped.
-        let mut stopped = Stopped { threads: self };
+        let mut stopped = Stopped { threads: self, since: Instant::now() };
+        stopped.stop_waiting()?;
+        stopped.since = Instant::now();
         stopped.stop_from(0, deadline)?;
         Ok(stopped)
     }
@@ -193,9 +208,25 @@ impl Threads {
 /// A stopped world. Dropping it lets every thread go on, with the signals they were about to receive.
 pub struct Stopped<'a> {
     threads: &'a mut Threads,
+    /// When those at work were told to stop. Who waited may have been stopped before.
+    pub since: Instant,
 }
 
 impl Stopped<'_> {
+    /// Stops those that wait, which have to be woken for it, while the others run on; as far as they come to it soon.
+    fn stop_waiting(&mut self) -> Result<(), Obstacle> {
+        let Threads { process, seized, .. } = &mut *self.threads;
+        let count = seized.partition_point(|thread| thread.waits);
+        let waiting = &mut seized[..count];
+        waiting.iter_mut().for_each(Thread::interrupt);
+        let soon = Instant::now() + (HEAD_START + HEAD_START_EACH * count as u32).min(LONGEST_HEAD_START);
+        match waiting.iter_mut().try_for_each(|thread| thread.await_stop(*process, soon)) {
+            // Whoever is at work has the processors that they need.
+            Err(Obstacle::Slow) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Stops every thread from `index` on, and whoever is new after that.
     fn stop_from(&mut self, mut index: usize, deadline: Instant) -> Result<(), Obstacle> {
         loop {
@@ -322,9 +353,10 @@ impl Thread {
             let answered = unsafe { libc::waitpid(self.id.as_raw(), &mut status, libc::__WALL | libc::WNOHANG) };
             match answered {
                 0 => {
-                    if !await_child_signal() && sleeps_uninterruptibly(process, self.id) {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if !await_child_signal(left.min(ANSWER)) && sleeps_uninterruptibly(process, self.id) {
                         self.state = State::InKernel { at: blocked_at(process, self.id) };
-                    } else if Instant::now() > deadline {
+                    } else if left.is_zero() {
                         return Err(Obstacle::Slow);
                     }
                 }
@@ -376,14 +408,15 @@ fn block_child_signal() {
     }
 }
 
-/// Waits for the kernel to tell of some stop. It latches: one that came before this call counts. `false` after [`ANSWER`].
-fn await_child_signal() -> bool {
+/// Waits for the kernel to tell of some stop. It latches: one that came before this call counts. `false` after so long.
+fn await_child_signal(patience: Duration) -> bool {
+    let patience = libc::timespec { tv_sec: 0, tv_nsec: patience.subsec_nanos().into() };
     let mut signals = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the set is emptied before it is used; nothing is to be stored.
     unsafe {
         libc::sigemptyset(signals.as_mut_ptr());
         libc::sigaddset(signals.as_mut_ptr(), libc::SIGCHLD);
-        libc::sigtimedwait(signals.as_ptr(), ptr::null_mut(), &ANSWER) == libc::SIGCHLD
+        libc::sigtimedwait(signals.as_ptr(), ptr::null_mut(), &patience) == libc::SIGCHLD
     }
 }
 
