@@ -177,6 +177,11 @@ impl Engine {
         self.drafts.retain(|module, draft| ledger.module(module).is_some_and(|entry| draft.follows(entry)));
     }
 
+    /// Whether what runs of a module offers this name to others.
+    pub fn offers(&mut self, ledger: &ModuleLedger, name: &str) -> bool {
+        self.elsewhere.offers(ledger, name)
+    }
+
     /// Superreloads `module` with `candidate`.
     ///
     /// # Errors
@@ -247,7 +252,9 @@ impl Engine {
             merged: Vec::new(),
         };
         let mut spare = spare(lineage, parent);
-        let shadow = writing.finish(&plan.shadow(), &mut spare)?;
+        let mut edits = plan.shadow();
+        edits.extend(self.elsewhere.supplies(&plan.image.bytes, ledger, module));
+        let shadow = writing.finish(&edits, &mut spare)?;
         clock.lap(|timings| &mut timings.shadow);
         underway.go_on(Stage::Load);
 

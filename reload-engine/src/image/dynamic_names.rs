@@ -1,26 +1,54 @@
 //! What a file asks other modules for by name, and what it offers them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use object::{LittleEndian, Object as _, ObjectSymbol as _, read::elf::ElfFile64};
+use object::{
+    LittleEndian, Object as _, ObjectSymbol as _, SymbolSection, bytes_of, elf,
+    read::elf::{ElfFile64, ElfSymbol64},
+};
 
-/// Names of dynamic symbols, without versions.
+use crate::model::Vaddr;
+
+/// Dynamic symbols by their names, without versions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DynamicNames {
-    pub asked: HashSet<String>,
-    pub offered: HashSet<String>,
+    /// Where in the file each one's entry of the symbol table stands. What a shadow is supplied with counts as well.
+    pub asked: HashMap<String, u64>,
+    pub offered: HashMap<String, Offer>,
+}
+
+/// A definition that other modules can find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    pub address: Vaddr,
+    pub size: u64,
+    pub kind: elf::SymbolType,
 }
 
 impl DynamicNames {
     /// None of a file that cannot be read.
     pub fn read(bytes: &[u8]) -> DynamicNames {
-        let mut names = DynamicNames::default();
+        let mut names = DynamicNames { asked: asked(bytes), ..DynamicNames::default() };
         let Ok(file) = ElfFile64::<LittleEndian>::parse(bytes) else { return names };
-        for symbol in file.dynamic_symbols() {
+        for symbol in file.dynamic_symbols().filter(|symbol| !is_asked(symbol)) {
             let Ok(name) = symbol.name() else { continue };
-            let those = if symbol.is_undefined() { &mut names.asked } else { &mut names.offered };
-            those.insert(name.to_owned());
+            let (address, size, kind) = (Vaddr(symbol.address()), symbol.size(), symbol.elf_symbol().st_type());
+            names.offered.insert(name.to_owned(), Offer { address, size, kind });
         }
         names
     }
+}
+
+/// [`DynamicNames::asked`] alone.
+pub fn asked(bytes: &[u8]) -> HashMap<String, u64> {
+    let Ok(file) = ElfFile64::<LittleEndian>::parse(bytes) else { return HashMap::new() };
+    let entry = |symbol: ElfSymbol64<'_, '_, LittleEndian>| {
+        let offset = bytes_of(symbol.elf_symbol()).as_ptr() as usize - bytes.as_ptr() as usize;
+        Some((symbol.name().ok()?.to_owned(), offset as u64))
+    };
+    file.dynamic_symbols().filter(is_asked).filter_map(entry).collect()
+}
+
+fn is_asked(symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> bool {
+    symbol.is_undefined() || symbol.section() == SymbolSection::Absolute
 }

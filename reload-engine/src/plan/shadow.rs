@@ -4,13 +4,15 @@
 //! dynamic section change, and the writable segment grows where additional TLS pairs need room. A program is made to look
 //! like a library: `dlopen` takes no other.
 
+use object::elf;
+
 use super::tls::{OwnBlock, Pair, TlsPlan};
 use crate::{
     image::{
         Image, Section, SectionKind,
         elf::{LoadSegment, PIE, TlsTemplate},
     },
-    model::Vaddr,
+    model::{Addr, Vaddr},
 };
 
 /// A tag outside every range that glibc looks at (`elf/get-dynamic-info.h`).
@@ -41,6 +43,16 @@ pub struct Edit {
     /// In the file.
     pub offset: u64,
     pub bytes: Vec<u8>,
+}
+
+/// An entry of the symbol table, which stands at `entry` of the file, as the loader takes it for an address in the process.
+pub fn supplied(entry: u64, kind: elf::SymbolType, at: Addr) -> Edit {
+    const NAME: u64 = 4;
+    let info = elf::SymbolInfo::new(elf::STB_GLOBAL, kind);
+    let mut bytes = vec![info.0, elf::STV_HIDDEN.0];
+    bytes.extend(elf::SHN_ABS.0.to_le_bytes());
+    bytes.extend(at.0.to_le_bytes());
+    Edit { offset: entry + NAME, bytes }
 }
 
 /// What makes a shadow of the new file, with room for additional TLS pairs at `place`.

@@ -1,5 +1,5 @@
-//! What a reload does not reach, as it is part of other modules: functions that were inlined there, definitions of theirs that
-//! count instead, and calls of what is gone.
+//! Other modules: what a reload does not reach there, functions that were inlined, definitions that count instead, calls of what is
+//! gone; and what new code finds there that the loader does not.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -7,11 +7,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use object::elf;
+
 use crate::{
-    image::{DynamicNames, Image, Inlines, declared_in, demangle},
+    image::{DynamicNames, Image, Inlines, Offer, asked, declared_in, demangle},
     ledger::{Ledger, ModuleLedger},
-    model::{Details, file_name},
-    plan::Plan,
+    model::{Addr, Details, file_name},
+    plan::{
+        Plan,
+        shadow::{self, Edit},
+    },
 };
 
 /// What other modules have inlined and ask for, by the kept copies of their files.
@@ -78,21 +83,70 @@ impl Elsewhere {
             return lines;
         }
         let offered = DynamicNames::read(&plan.image.bytes).offered;
-        gone.retain(|name| !offered.contains(*name));
+        gone.retain(|name| !offered.contains_key(*name));
         for (_, file) in others(ledger, reloaded) {
             let names = &self.of(file).names;
-            gone.retain(|name| !names.offered.contains(*name));
+            gone.retain(|name| !names.offered.contains_key(*name));
         }
         for (path, file) in others(ledger, reloaded) {
             let asked = &self.of(file).names.asked;
-            lines.extend(gone.iter().filter(|name| asked.contains(**name)).map(|name| {
+            lines.extend(gone.iter().filter(|name| asked.contains_key(**name)).map(|name| {
                 format!("`{}` is gone, and {} uses it: there its old code runs on", demangle(name), file_name(path))
             }));
         }
         lines.truncate(Details::LIMIT);
         lines
     }
+
+    /// What makes the loader find what a new file of the module asks for and only later generations of others offer: they are in
+    /// no scope that it looks through. Their entries in the shadow's symbol table become absolute and hidden, which it takes as
+    /// they are (glibc 2.28 and later, `RESOLVE_MAP` of `elf/dl-reloc.c`).
+    pub fn supplies(&mut self, new: &[u8], ledger: &Ledger, reloaded: &Path) -> Vec<Edit> {
+        let has_later = |(path, of): (&Path, &ModuleLedger)| path != reloaded && of.generations.len() > 1;
+        if !ledger.modules.iter().any(|(path, of)| has_later((path, of))) {
+            return Vec::new();
+        }
+        let mut asked = asked(new);
+        let modules: Vec<(&Path, &ModuleLedger)> = ledger.modules.iter().map(|(path, of)| (&**path, &**of)).collect();
+        for first in modules.iter().filter_map(|(_, of)| of.generations.first()) {
+            let offered = &self.of(&first.file).names.offered;
+            asked.retain(|name, _| !offered.contains_key(name));
+        }
+        let mut edits = Vec::new();
+        for (_, of) in modules.into_iter().filter(|module| has_later(*module)) {
+            let Some(file) = running(of) else { continue };
+            let offered = &self.of(file).names.offered;
+            let offer = |(name, entry): (&String, &u64)| Some((name.clone(), *entry, *offered.get(name)?));
+            let mut found: Vec<(String, u64, Offer)> = asked.iter().filter_map(offer).collect();
+            found.retain(|(_, _, offer)| SUPPLIED.contains(&offer.kind));
+            for (name, entry, offer) in found {
+                if let Some(at) = self.home_of(of, &name, offer) {
+                    edits.push(shadow::supplied(entry, offer.kind, at));
+                    asked.remove(&name);
+                }
+            }
+        }
+        edits
+    }
+
+    /// Where the oldest generation has it that offers it like this: functions are led from there to what runs, variables stay
+    /// there.
+    fn home_of(&mut self, of: &ModuleLedger, name: &str, offer: Offer) -> Option<Addr> {
+        of.generations.iter().find_map(|record| {
+            let known = *self.of(&record.file).names.offered.get(name)?;
+            let same = known.kind == offer.kind && (known.kind == elf::STT_FUNC || known.size == offer.size);
+            same.then(|| record.bias.addr(known.address))
+        })
+    }
+
+    /// Whether what runs of this module offers the name to others.
+    pub fn offers(&mut self, ledger: &ModuleLedger, name: &str) -> bool {
+        running(ledger).is_some_and(|file| self.of(file).names.offered.contains_key(name))
+    }
 }
+
+/// Functions and variables. Thread-locals and IFUNCs are more than an address.
+const SUPPLIED: [elf::SymbolType; 2] = [elf::STT_FUNC, elf::STT_OBJECT];
 
 /// Every module but the one that is reloaded, by path, with the copy of the file that it runs.
 fn others<'a>(ledger: &'a Ledger, reloaded: &'a Path) -> impl Iterator<Item = (&'a Path, &'a Path)> {

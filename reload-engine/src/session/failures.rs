@@ -82,6 +82,12 @@ pub fn is_transient(error: &Error) -> bool {
     )
 }
 
+/// What the loader did not find, if that was why (`dlerror(3)`; glibc adds the version).
+pub fn missing_symbol(failure: &Failure) -> Option<&str> {
+    let (_, name) = failure.message.split_once("undefined symbol: ").filter(|_| failure.stage == Stage::Load)?;
+    name.split(',').next()
+}
+
 fn stage(error: &Error, store: &Path) -> Stage {
     match error {
         Error::Refused { stage, .. } | Error::Image { stage, .. } => *stage,
@@ -109,7 +115,10 @@ fn remedy(error: &Error, stage: Stage) -> String {
         (_, Stage::Adapt) => {
             "build the module again, or name it in `reload` to try again; it is tried again when it changes"
         }
-        (_, Stage::Load) => "link what is missing and build again; it is tried again when it changes",
+        (_, Stage::Load) => {
+            "link what is missing and build again; it is tried again when it changes, and when another module is reloaded that \
+             has it"
+        }
         _ => "name the module in `reload` to try again, or restart the target",
     };
     text.to_owned()

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Event, failures,
-    modules::Verdict,
+    modules::{Tracked, Verdict},
     record::{BUSY_PATIENCE, BUSY_PAUSE, Record, remember, told},
     worker::{CLOSED_AGAIN, Role, Worker},
 };
@@ -109,7 +109,53 @@ impl Worker {
                 (self.modules[index].path.clone(), verdict)
             })
             .collect();
-        verdicts.into_iter().map(|(path, verdict)| self.reload_one(&path, verdict, trigger, force)).collect()
+        let mut receipts: Vec<(PathBuf, Receipt)> = verdicts
+            .into_iter()
+            .map(|(path, verdict)| {
+                let receipt = self.reload_one(&path, verdict, trigger, force);
+                (path, receipt)
+            })
+            .collect();
+        // Whose turn came before that of what they need.
+        while let Some(path) = self.supplied.pop() {
+            if let Some((_, receipt)) = receipts.iter_mut().find(|(of, _)| *of == path) {
+                *receipt = self.reload_one(&path, None, trigger, force);
+            }
+        }
+        receipts.into_iter().map(|(_, receipt)| receipt).collect()
+    }
+
+    /// By itself, as the mode says, what could not be loaded before another module was reloaded.
+    pub fn reload_supplied(&mut self) {
+        if !std::mem::take(&mut self.supplied).is_empty() {
+            self.reconsider();
+        }
+    }
+
+    /// Another try for those whose files ask for what the module of this index offers now.
+    fn note_supplied(&mut self, index: usize) {
+        let Some(of) = self.record.module(&self.modules[index].path) else { return };
+        let missing = |module: &Tracked| {
+            let failure = self.record.module(&module.path)?.rejected.as_ref()?.failure.as_ref()?;
+            failures::missing_symbol(failure).map(|symbol| (module.path.clone(), symbol.to_owned()))
+        };
+        let waiting: Vec<(PathBuf, String)> = self.modules.iter().filter_map(missing).collect();
+        let supplied = waiting.into_iter().filter(|(_, symbol)| self.engine.offers(of, symbol));
+        let supplied: Vec<PathBuf> = supplied.map(|(path, _)| path).collect();
+        if supplied.is_empty() {
+            return;
+        }
+        let changed = self.record.change(&mut self.link, |ledger| {
+            for path in &supplied {
+                if let Some(module) = ledger.module_mut(path) {
+                    module.rejected = None;
+                }
+            }
+        });
+        match changed {
+            Ok(()) => self.supplied.extend(supplied),
+            Err(error) => tracing::debug!("not noted: {error}"),
+        }
     }
 
     /// Begins anew where the target has closed a library meanwhile.
@@ -345,6 +391,7 @@ impl Worker {
                     }
                     if receipt.outcome == Outcome::Reloaded {
                         self.note(index, Change::Reload, &receipt);
+                        self.note_supplied(index);
                     }
                     return Ok(receipt);
                 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -85,6 +86,8 @@ pub struct Worker {
     pub to_begin_again: bool,
     /// How often in a row.
     pub closed_again: u32,
+    /// Modules whose file asked for what nobody offered, and somebody does by now.
+    pub supplied: Vec<PathBuf>,
     /// Of the target, at the last listing.
     pub pages: u64,
     /// The target's page faults and the fingerprint of what it executes, when these were looked at last.
@@ -127,6 +130,7 @@ impl Worker {
             connection: Connection::Attached,
             dirty: true,
             to_begin_again: false,
+            supplied: Vec::new(),
             closed_again: 0,
             pages: 0,
             mapped: (0, 0),
@@ -269,6 +273,7 @@ impl Worker {
                 self.act(index, verdict);
             }
         }
+        self.reload_supplied();
         if now >= self.next_modules {
             let opened = self.soon < SOON_TIMES;
             self.next_modules = now + if opened { SOON * (1 << self.soon) } else { MODULE_PACE };

@@ -243,8 +243,7 @@ impl<'a> Reader<'a> {
         tables.symbols = place_of(self.bytes, object::pod::bytes_of_slice(symbols.symbols()));
         tables.defines_versions = self.sections.iter().any(|section| section.sh_type(LE) == elf::SHT_GNU_VERDEF);
 
-        let exported =
-            |symbol: &&elf::Sym64<LittleEndian>| symbol.st_type() == elf::STT_FUNC && !symbol.is_undefined(LE);
+        let exported = |symbol: &&elf::Sym64<LittleEndian>| symbol.st_type() == elf::STT_FUNC && is_own(symbol);
         tables.exports = dynamic.iter().filter(exported).map(|symbol| Vaddr(symbol.st_value(LE))).collect();
         tables.exports.sort_unstable();
         Ok(())
@@ -275,8 +274,7 @@ impl<'a> Reader<'a> {
                             .symbol(object::SymbolIndex(symbol_index as usize))
                             .map_err(self.broken("symbol of a relocation"))?;
                         let name = symbol.name(LE, dynamic.strings()).map_err(self.broken("symbol name"))?;
-                        let here =
-                            (!symbol.is_undefined(LE)).then(|| Vaddr(symbol.st_value(LE).wrapping_add(addend as u64)));
+                        let here = is_own(symbol).then(|| Vaddr(symbol.st_value(LE).wrapping_add(addend as u64)));
                         match here {
                             // A section's symbol (gold): nobody else can define it.
                             Some(here) if symbol.is_local() => Resolves::Here(here),
@@ -347,6 +345,11 @@ impl<'a> Reader<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether it has an address of this file. What a shadow is supplied with is absolute.
+fn is_own(symbol: &elf::Sym64<LittleEndian>) -> bool {
+    !symbol.is_undefined(LE) && symbol.st_shndx(LE) != elf::SHN_ABS
 }
 
 const CONSTRUCTOR_TAGS: [elf::DynamicTag; 6] =
