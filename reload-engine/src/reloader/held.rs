@@ -10,17 +10,18 @@ use crate::{
     target::link::AgentLink,
 };
 
-/// Bytes of statics that are looked through, the first ones.
+/// Bytes of statics that are looked through: of those that together have more, the first, and what is too large is left out.
 const MOST: u64 = 16 << 20;
 const POINTER: usize = size_of::<u64>();
 
 /// One line for each static that the plan keeps and function that is gone with it. What cannot be read is not told of.
 pub fn removed_functions(link: &mut AgentLink, lineage: &Lineage, plan: &Plan) -> Vec<String> {
     let gone = entries_of_removed(lineage, plan);
+    let mut left = MOST;
     let statics: Vec<(&Object, Range)> = kept(plan)
-        .scan(0, |total, (object, home)| {
-            *total += object.size;
-            (*total <= MOST).then(|| (object, whole_pointers(home, object.size)))
+        .filter_map(|(object, home)| {
+            left = left.checked_sub(object.size)?;
+            Some((object, whole_pointers(home, object.size)))
         })
         .collect();
     let ranges = statics.iter().map(|(_, range)| *range).collect();
