@@ -5,6 +5,7 @@
 //! mov %fs:x@tpoff, %eax                               the distance is the operand
 //! mov %fs:0, %rax; lea x@tpoff(%rax), %rax            the thread pointer first, also copied and kept in registers
 //! mov $x@tpoff, %rax; mov %fs:(%rax), %eax            what linkers make of initial-exec code
+//! mov $x@tpoff, %rax; mov %fs:0, %rdi; add %rax, %rdi the same, as rustc writes it for what other crates may use
 //! ```
 //!
 //! Follows registers in a straight line only. What may be a distance and is not proven to be one is told apart.
@@ -56,6 +57,7 @@ impl LocalExec {
         if by_segment && plain && instruction.memory_displacement64() == 0 {
             self.through_thread_pointer(instruction, base);
         }
+        self.meeting(instruction);
         if !instruction.is_ip_rel_memory_operand()
             && let Some(offset) = self.offset(instruction.memory_displacement64() as i64)
             && offsets().displacement_size() == 4
@@ -117,6 +119,24 @@ impl LocalExec {
             && let Some(at) = self.constants.iter().position(|(register, _)| *register == distance)
         {
             self.sites.push(self.constants[at].1);
+        }
+    }
+
+    /// A distance that comes to the thread pointer when both are in registers.
+    fn meeting(&mut self, instruction: &Instruction) {
+        let registers = [OpKind::Register; 2];
+        let added =
+            instruction.mnemonic() == Mnemonic::Add && [instruction.op0_kind(), instruction.op1_kind()] == registers;
+        let (one, other) = if added {
+            (instruction.op0_register(), instruction.op1_register())
+        } else if instruction.memory_index_scale() == 1 && instruction.memory_displacement64() == 0 {
+            (instruction.memory_base(), instruction.memory_index())
+        } else {
+            return;
+        };
+        for (distance, pointer) in [(one, other), (other, one)] {
+            let site = self.constants.iter().find(|(register, _)| *register == distance);
+            self.sites.extend(site.filter(|_| self.holders.contains(&pointer)).map(|(_, site)| *site));
         }
     }
 
@@ -236,5 +256,17 @@ mod tests {
         check(&[&CONSTANT[..], &[0x64, 0x8b, 0x08]].concat(), &[(240, true)]);
         // add rax, fs:[0]
         check(&[&CONSTANT[..], &[0x64, 0x48, 0x03, 0x04, 0x25, 0, 0, 0, 0]].concat(), &[(240, true)]);
+        // mov rdi, fs:[0]
+        const LOAD: [u8; 9] = [0x64, 0x48, 0x8b, 0x3c, 0x25, 0, 0, 0, 0];
+        // add rdi, rax; add rax, rdi; lea rcx, [rdi+rax]; mov ecx, [rax+rdi]
+        let meetings: [&[u8]; 4] =
+            [&[0x48, 0x01, 0xc7], &[0x48, 0x01, 0xf8], &[0x48, 0x8d, 0x0c, 0x07], &[0x8b, 0x0c, 0x38]];
+        for meeting in meetings {
+            check(&[&CONSTANT[..], &LOAD, meeting].concat(), &[(240, true)]);
+            check(&[&LOAD[..], &CONSTANT, meeting].concat(), &[(240, true)]);
+        }
+        // add rdi, rcx; mov ecx, [rdi+2*rax]
+        check(&[&CONSTANT[..], &LOAD, &[0x48, 0x01, 0xcf]].concat(), &[]);
+        check(&[&CONSTANT[..], &LOAD, &[0x8b, 0x0c, 0x47]].concat(), &[]);
     }
 }
