@@ -191,9 +191,17 @@ pub fn name_of_closures(name: &str) -> String {
     readable[begin.map_or(0, |(at, _)| at + 1)..end].to_owned()
 }
 
-/// Whether a static of C++ says of another one that it has been constructed.
+/// How the name of a static of C++ begins that says of another one that it has been constructed; the rest is that one's (Itanium
+/// C++ ABI, 5.1.5.2).
+const GUARD: &str = "_ZGV";
+
 pub fn is_guard(name: &str) -> bool {
-    name.starts_with("_ZGV")
+    name.starts_with(GUARD)
+}
+
+/// The static that this one is the guard of.
+pub fn guarded(name: &str) -> Option<String> {
+    name.strip_prefix(GUARD).map(|rest| format!("_Z{rest}"))
 }
 
 /// C++ notes there, for each thread, that a source file's thread-locals have been constructed.

@@ -16,7 +16,7 @@ use super::{
     registration,
 };
 use crate::{
-    image::{Content, Image, NameKey, Object, by_name, demangle, without_hash},
+    image::{Content, Image, NameKey, Object, TextKey, by_name, demangle, guarded, without_hash},
     model::{Addr, Details, LoadBias, Place},
 };
 
@@ -249,6 +249,8 @@ pub fn plan(
     }));
 
     renew_sets(&lineage.placed(parent).image, image, &mut planned);
+    renew_guards(image, &image.objects, &mut planned.objects, &Home::Own);
+    planned.kept.retain(|index| planned.objects[*index] != Home::Own);
     planned.unplaced = unplaced(&lineage.placed(parent).image, image, &planned);
     if same_thread_locals(&lineage.placed(parent).image, image) {
         let homes = &lineage.placed(parent).homes.thread_locals;
@@ -278,8 +280,27 @@ pub fn plan(
             }
         }
     }
+    renew_guards(image, &image.thread_locals, &mut planned.thread_locals, &TlsHome::Own);
     planned.new_thread_locals = (0..paired.len()).filter(|index| !paired[*index]).collect();
     planned
+}
+
+/// A C++ static that starts anew is constructed anew: what says that it has been is its own as well.
+fn renew_guards<H: PartialEq + Clone>(image: &Image, objects: &[Object], homes: &mut [H], own: &H) {
+    let guards = (0..objects.len()).filter(|index| homes[*index] != *own);
+    let guards: Vec<(usize, String)> =
+        guards.filter_map(|index| Some((index, guarded(image.object_name(&objects[index]))?))).collect();
+    if guards.is_empty() {
+        return;
+    }
+    let renewed = (0..objects.len()).filter(|index| homes[*index] == *own && !objects[*index].constant);
+    let renewed: HashSet<(&str, Option<TextKey>)> =
+        renewed.map(|index| (image.object_name(&objects[index]), objects[index].file)).collect();
+    for (index, name) in guards {
+        if renewed.contains(&(&*name, objects[index].file)) {
+            homes[index] = own.clone();
+        }
+    }
 }
 
 /// A section whose name is an identifier of C: linkers define where it starts and stops, and code goes through all of it. Its

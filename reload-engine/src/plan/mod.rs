@@ -330,23 +330,25 @@ fn never_constructed(image: &Image, homes: &PlannedHomes) -> Vec<String> {
             && !is_guard(image.object_name(object))
             && !image.object_name(object).starts_with("_ZZ")
     };
-    if homes.new_thread_locals.is_empty() || !(0..image.thread_locals.len()).any(|index| guard(&index) && stays(&index))
-    {
+    if !(0..image.thread_locals.len()).any(|index| guard(&index) && stays(&index)) {
         return Vec::new();
     }
-    let mut names: Vec<String> = image
+    let mut names: Vec<(String, bool)> = image
         .thread_locals_by_user()
         .into_values()
         .filter(|used| used.iter().any(|index| guard(index) && stays(index)))
         .flat_map(|used| used.into_iter().filter(object).collect::<Vec<_>>())
-        .map(|index| demangle(image.object_name(&image.thread_locals[index])))
+        .map(|index| {
+            (demangle(image.object_name(&image.thread_locals[index])), homes.new_thread_locals.contains(&index))
+        })
         .collect();
     names.sort();
     names.dedup();
-    let reason = |name| {
+    let reason = |(name, new)| {
+        let what = if new { "is a new thread_local object" } else { "is a thread_local object that changed its size" };
         format!(
-            "`{name}` is a new thread_local object: threads that use another one of its source file already would never \
-             construct it; make it static inside a function"
+            "`{name}` {what}: threads that use another one of its source file already would never construct it; make it \
+             static inside a function"
         )
     };
     names.into_iter().map(reason).collect()
