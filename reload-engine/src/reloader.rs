@@ -4,7 +4,7 @@
 //! runs the old generation, whole. Knows nothing of when to reload and of history: that is policy, and the session's work.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -627,16 +627,14 @@ fn note_entries(lineage: &Lineage, step: &Transition, receipt: &mut Receipt) {
         (&step.far, "is more than 2 GiB away from its new code"),
     ];
     for (instances, reason) in reasons {
-        receipt.warnings.extend(
-            instances
-                .iter()
-                .map(|instance| {
-                    format!("`{}` {reason}: callers of generation {} stay in old code", name(instance), {
-                        lineage.placed(instance.generation).number
-                    })
-                })
-                .take(Details::LIMIT),
-        );
+        let mut generations: BTreeMap<String, BTreeSet<Generation>> = BTreeMap::new();
+        for instance in instances {
+            generations.entry(name(instance)).or_default().insert(lineage.placed(instance.generation).number);
+        }
+        receipt.warnings.extend(generations.into_iter().take(Details::LIMIT).map(|(name, generations)| {
+            let numbers: Vec<String> = generations.iter().map(Generation::to_string).collect();
+            format!("`{name}` {reason}: callers of generation {} stay in old code", numbers.join(", "))
+        }));
     }
     receipt.details.unpatchable = stuck.into_iter().take(Details::LIMIT).collect();
 }

@@ -56,7 +56,7 @@ impl Transition {
                 });
             }
             match new {
-                Lead::Torn(wishes) => result.torn.extend(wishes.into_iter().map(|(sharer, _)| sharer)),
+                Lead::Torn { wishes, .. } => result.torn.extend(wishes.into_iter().map(|(sharer, _)| sharer)),
                 Lead::Unreachable(_) => result.far.push(instance),
                 Lead::NoRoom(_) => result.unpatchable.push(instance),
                 Lead::Own | Lead::To(_) => {}
@@ -159,18 +159,31 @@ enum Lead {
     /// Into the code that stands there.
     Own,
     To(Addr),
-    /// Into its own code, as the functions that share the entry have parted ways: where each should lead.
-    Torn(Vec<(Instance, Option<Addr>)>),
+    /// To what one of them runs, or into its own code, as the functions that share the entry have parted ways: where each should
+    /// lead.
+    Torn {
+        wishes: Vec<(Instance, Option<Addr>)>,
+        to: Option<Addr>,
+    },
     /// Into its own code, as this is out of a jump's reach.
     Unreachable(Addr),
     /// Into its own code, as no jump to this fits.
     NoRoom(Addr),
 }
 
+/// Functions that share an entry and run different code.
+struct Parted {
+    /// Where each wants it to lead.
+    wishes: Vec<(Instance, Option<Addr>)>,
+    /// Where that one does that has not changed since they were one.
+    last_common: Option<Addr>,
+}
+
 impl Lead {
     fn target(&self) -> Option<Addr> {
         match self {
             Lead::To(target) => Some(*target),
+            Lead::Torn { to, .. } => *to,
             _ => None,
         }
     }
@@ -189,10 +202,17 @@ impl Running {
         } else {
             match self.common_wish(lineage, instance) {
                 Ok(wish) => wish,
-                Err(wishes) => return Lead::Torn(wishes),
+                Err(Parted { wishes, last_common }) => {
+                    let to = last_common.and_then(|target| self.jump(lineage, instance, target).target());
+                    return Lead::Torn { wishes, to };
+                }
             }
         };
-        let Some(target) = wish else { return Lead::Own };
+        wish.map_or(Lead::Own, |target| self.jump(lineage, instance, target))
+    }
+
+    /// As far as there is room for one.
+    fn jump(&self, lineage: &Lineage, instance: Instance, target: Addr) -> Lead {
         let placed = lineage.placed(instance.generation);
         let entry = lineage.entry(instance);
         let from = match entry.form {
@@ -215,20 +235,26 @@ impl Running {
     }
 
     /// Where the functions that share this entry want it to lead; those that part ways are the error.
-    fn common_wish(
-        &self,
-        lineage: &Lineage,
-        instance: Instance,
-    ) -> Result<Option<Addr>, Vec<(Instance, Option<Addr>)>> {
+    fn common_wish(&self, lineage: &Lineage, instance: Instance) -> Result<Option<Addr>, Parted> {
         let sharers: Vec<(Instance, u32)> = lineage.sharers(instance).collect();
         let present = |family: u32| lineage.instance(family, self.generation).is_some();
         let any_present = sharers.iter().any(|(_, family)| present(*family));
         // A name that the active generation no longer has does not stand in the way of one that it has.
         let wishing = sharers.into_iter().filter(|(_, family)| present(*family) || !any_present);
-        let wishes: Vec<(Instance, Option<Addr>)> =
-            wishing.map(|(sharer, family)| (sharer, self.destination(lineage, sharer, family))).collect();
-        let wish = wishes.first().and_then(|(_, wish)| *wish);
-        if wishes.iter().all(|(_, other)| *other == wish) { Ok(wish) } else { Err(wishes) }
+        let wishing: Vec<(Instance, u32)> = wishing.collect();
+        let wish = |(sharer, family): &(Instance, u32)| (*sharer, self.destination(lineage, *sharer, *family));
+        let wishes: Vec<(Instance, Option<Addr>)> = wishing.iter().map(wish).collect();
+        let first = wishes.first().and_then(|(_, wish)| *wish);
+        if wishes.iter().all(|(_, other)| *other == first) {
+            return Ok(first);
+        }
+        let runs = |family: u32| lineage.implementer(&self.implementers, &self.path, family);
+        let was_common = |runs: Instance| {
+            let there = |family| lineage.instance(family, runs.generation).map(|instance| lineage.address(instance));
+            wishing.iter().all(|(_, family)| there(*family) == Some(lineage.address(runs)))
+        };
+        let last = wishing.iter().position(|(_, family)| runs(*family).is_some_and(was_common));
+        Err(Parted { last_common: last.and_then(|at| wishes[at].1), wishes })
     }
 
     /// Where the entry of `instance` should lead; `None`: into its own code.

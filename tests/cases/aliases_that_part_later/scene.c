@@ -1,0 +1,18 @@
+/* Two names of one function until version 4, which gives the second a body of its own; version 5 changes both. */
+#if VERSION == 1
+#define FACTOR 3
+#elif VERSION == 2
+#define FACTOR 30
+#elif VERSION < 5
+#define FACTOR 50
+#else
+#define FACTOR 90
+#endif
+
+long compute(long x) { return x * FACTOR + 1; }
+
+#if VERSION < 4
+extern long weight(long x) __attribute__((alias("compute")));
+#else
+long weight(long x) { return x * (FACTOR + 20); }
+#endif
