@@ -12,9 +12,17 @@ use crate::model::Vaddr;
 /// Dynamic symbols by their names, without versions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DynamicNames {
-    /// Where in the file each one's entry of the symbol table stands. What a shadow is supplied with counts as well.
-    pub asked: HashMap<String, u64>,
+    pub asked: HashMap<String, Request>,
     pub offered: HashMap<String, Offer>,
+}
+
+/// A symbol that others define.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Where in the file its entry of the symbol table stands.
+    pub entry: u64,
+    /// A shadow was given the address; otherwise the loader finds it.
+    pub supplied: bool,
 }
 
 /// A definition that other modules can find.
@@ -40,13 +48,13 @@ impl DynamicNames {
 }
 
 /// [`DynamicNames::asked`] alone.
-pub fn asked(bytes: &[u8]) -> HashMap<String, u64> {
+pub fn asked(bytes: &[u8]) -> HashMap<String, Request> {
     let Ok(file) = ElfFile64::<LittleEndian>::parse(bytes) else { return HashMap::new() };
-    let entry = |symbol: ElfSymbol64<'_, '_, LittleEndian>| {
+    let request = |symbol: ElfSymbol64<'_, '_, LittleEndian>| {
         let offset = bytes_of(symbol.elf_symbol()).as_ptr() as usize - bytes.as_ptr() as usize;
-        Some((symbol.name().ok()?.to_owned(), offset as u64))
+        Some((symbol.name().ok()?.to_owned(), Request { entry: offset as u64, supplied: !symbol.is_undefined() }))
     };
-    file.dynamic_symbols().filter(is_asked).filter_map(entry).collect()
+    file.dynamic_symbols().filter(is_asked).filter_map(request).collect()
 }
 
 fn is_asked(symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> bool {

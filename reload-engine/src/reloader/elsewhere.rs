@@ -10,7 +10,7 @@ use std::{
 use object::elf;
 
 use crate::{
-    image::{DynamicNames, Image, Inlines, Offer, asked, declared_in, demangle},
+    image::{DynamicNames, Image, Inlines, Offer, Request, asked, declared_in, demangle},
     ledger::{Ledger, ModuleLedger},
     model::{Addr, Details, file_name},
     plan::{
@@ -107,6 +107,11 @@ impl Elsewhere {
             return Vec::new();
         }
         let mut asked = asked(new);
+        // What the loader finds for the running generation it finds again.
+        if let Some(file) = ledger.module(reloaded).and_then(running) {
+            let before = &self.of(file).names.asked;
+            asked.retain(|name, _| before.get(name).is_none_or(|request| request.supplied));
+        }
         let modules: Vec<(&Path, &ModuleLedger)> = ledger.modules.iter().map(|(path, of)| (&**path, &**of)).collect();
         for first in modules.iter().filter_map(|(_, of)| of.generations.first()) {
             let offered = &self.of(&first.file).names.offered;
@@ -116,7 +121,7 @@ impl Elsewhere {
         for (_, of) in modules.into_iter().filter(|module| has_later(*module)) {
             let Some(file) = running(of) else { continue };
             let offered = &self.of(file).names.offered;
-            let offer = |(name, entry): (&String, &u64)| Some((name.clone(), *entry, *offered.get(name)?));
+            let offer = |(name, request): (&String, &Request)| Some((name.clone(), request.entry, *offered.get(name)?));
             let mut found: Vec<(String, u64, Offer)> = asked.iter().filter_map(offer).collect();
             found.retain(|(_, _, offer)| SUPPLIED.contains(&offer.kind));
             for (name, entry, offer) in found {
