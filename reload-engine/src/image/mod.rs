@@ -60,8 +60,8 @@ pub use inlined::inlined_into;
 pub use inlines::{Inlines, declared_in};
 pub use names::{
     ANONYMOUS_NAMESPACE, LIBRARY_ROOTS, MARKS_OF_CLOSURES, TLS_GUARD, closure_family, demangle, guarded,
-    hides_closures, is_closure, is_compilers, is_file_start_up, is_guard, is_static_initialiser, name_of_closures,
-    without_hash,
+    hides_closures, is_closure, is_compilers, is_file_start_up, is_guard, is_library, is_static_initialiser,
+    name_of_closures, without_hash,
 };
 pub use pool::{analyse, analyse_known};
 pub use switches::{MOST_CASES, code_led_to};

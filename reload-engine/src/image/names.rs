@@ -215,6 +215,29 @@ pub fn is_compilers(name: &str) -> bool {
 /// How names in the libraries of the languages themselves begin.
 pub const LIBRARY_ROOTS: [&str; 5] = ["core::", "alloc::", "std::", "hashbrown::", "__gnu_cxx::"];
 
+/// Whether a function, by its readable name, is code of the languages' own libraries.
+pub fn is_library(name: &str) -> bool {
+    /// Of C++ names that could not be demangled.
+    const MANGLED: [&str; 3] = ["_ZNSt", "_ZNKSt", "_ZSt"];
+    let name = without_result(name).trim_start_matches(['<', '&']);
+    LIBRARY_ROOTS.iter().chain(&MANGLED).any(|root| name.starts_with(root))
+}
+
+/// C++ says of a template's function what it returns: `Item& std::vector<Item>::emplace_back<int>(int&&)`.
+fn without_result(name: &str) -> &str {
+    let mut depth = 0_usize;
+    for (at, part) in name.char_indices() {
+        match part {
+            '(' if depth == 0 => break,
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            ' ' if depth == 0 && !name[..at].ends_with("operator") => return &name[at + 1..],
+            _ => {}
+        }
+    }
+    name
+}
+
 /// As C++ compilers call it.
 pub const ANONYMOUS_NAMESPACE: &str = "(anonymous namespace)";
 
@@ -236,8 +259,8 @@ pub fn demangle(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        MARKS_OF_CLOSURES, MARKS_OF_RUST, closure_family, demangle, is_closure, is_rust, name_of_closures, normalise,
-        of_function, of_whole, without_hash,
+        MARKS_OF_CLOSURES, MARKS_OF_RUST, closure_family, demangle, is_closure, is_library, is_rust, name_of_closures,
+        normalise, of_function, of_whole, without_hash,
     };
 
     #[test]
@@ -344,5 +367,21 @@ mod tests {
         assert_eq!(demangle("_ZN5World4stepEi"), "World::step(int)");
         assert_eq!(demangle("_ZN12_GLOBAL__N_16countsE"), "(anonymous namespace)::counts");
         assert_eq!(demangle("main"), "main");
+    }
+
+    #[test]
+    fn code_of_the_libraries_by_its_name() {
+        for name in [
+            "std::vector<Item>::at(unsigned long) const",
+            "void std::swap<int>(int&, int&)",
+            "Item& std::vector<Item>::emplace_back<int>(int&&)",
+            "<alloc::vec::Vec<T> as core::ops::Deref>::deref",
+            "_ZNSt6chrono13duration_castE",
+        ] {
+            assert!(is_library(name), "{name}");
+        }
+        for name in ["serve()", "Item::operator bool() const", "Holder<std::vector<int>>::get()", "std_like::run"] {
+            assert!(!is_library(name), "{name}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use memchr::memmem::Finder;
 
 use super::lineage::{Instance, Lineage};
 use crate::{
-    image::{Function, Image, LIBRARY_ROOTS, Resolves, callees, demangle, inlined_into, never_returns},
+    image::{Function, Image, Resolves, callees, demangle, inlined_into, is_library, never_returns},
     model::Vaddr,
 };
 
@@ -180,49 +180,5 @@ impl<'a> Starters<'a> {
         };
         let takers = takers.get(&function).into_iter().flatten();
         takers.into_iter().any(|taker| *known.entry(*taker).or_insert_with(|| starts(*taker)))
-    }
-}
-
-/// Code of the languages' own libraries.
-fn is_library(name: &str) -> bool {
-    /// Of C++ names that could not be demangled.
-    const MANGLED: [&str; 3] = ["_ZNSt", "_ZNKSt", "_ZSt"];
-    let name = without_result(name).trim_start_matches(['<', '&']);
-    LIBRARY_ROOTS.iter().chain(&MANGLED).any(|root| name.starts_with(root))
-}
-
-/// C++ says of a template's function what it returns: `Item& std::vector<Item>::emplace_back<int>(int&&)`.
-fn without_result(name: &str) -> &str {
-    let mut depth = 0_usize;
-    for (at, part) in name.char_indices() {
-        match part {
-            '(' if depth == 0 => break,
-            '<' => depth += 1,
-            '>' => depth = depth.saturating_sub(1),
-            ' ' if depth == 0 && !name[..at].ends_with("operator") => return &name[at + 1..],
-            _ => {}
-        }
-    }
-    name
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_library;
-
-    #[test]
-    fn code_of_the_libraries_by_its_name() {
-        for name in [
-            "std::vector<Item>::at(unsigned long) const",
-            "void std::swap<int>(int&, int&)",
-            "Item& std::vector<Item>::emplace_back<int>(int&&)",
-            "<alloc::vec::Vec<T> as core::ops::Deref>::deref",
-            "_ZNSt6chrono13duration_castE",
-        ] {
-            assert!(is_library(name), "{name}");
-        }
-        for name in ["serve()", "Item::operator bool() const", "Holder<std::vector<int>>::get()", "std_like::run"] {
-            assert!(!is_library(name), "{name}");
-        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use object::elf;
 
 use crate::{
-    image::{DynamicNames, Image, Inlines, Offer, Request, asked, declared_in, demangle},
+    image::{DynamicNames, Image, Inlines, Offer, Request, asked, declared_in, demangle, is_library},
     ledger::{Ledger, ModuleLedger},
     model::{Addr, Details, file_name},
     plan::{
@@ -164,16 +164,19 @@ fn running(ledger: &ModuleLedger) -> Option<&Path> {
     Some(&ledger.running()?.file)
 }
 
-/// One line for each changed function that another module defines as well, where that definition is the one in use.
+/// One line for each changed function that another module defines as well, where that definition is the one in use. What the
+/// languages' own headers bring nobody has edited.
 pub fn preempted(plan: &Plan, functions: Vec<usize>) -> Vec<String> {
     let image = &plan.image;
     let changed = functions.into_iter().filter(|index| plan.changed.contains(&(*index as u32)));
     let names: BTreeSet<String> = changed.map(|index| demangle(image.function_name(&image.functions[index]))).collect();
     names
         .into_iter()
+        .filter(|name| !is_library(name))
         .map(|name| {
             format!(
-                "`{name}` is defined by another module too, and that definition is used: its change takes no effect"
+                "`{name}` is defined by another module too, and that definition is used: its change takes effect with a \
+                 reload of that one"
             )
         })
         .take(Details::LIMIT)
