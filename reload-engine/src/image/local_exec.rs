@@ -54,7 +54,8 @@ impl LocalExec {
         let by_segment = instruction.memory_segment() == Register::FS && accesses_memory(instruction);
         let base = instruction.memory_base().full_register();
         let plain = instruction.memory_index() == Register::None;
-        if by_segment && plain && instruction.memory_displacement64() == 0 {
+        // Behind a register with the distance there may be a field.
+        if by_segment && plain && (base != Register::None || instruction.memory_displacement64() == 0) {
             self.through_thread_pointer(instruction, base);
         }
         self.meeting(instruction);
@@ -129,7 +130,7 @@ impl LocalExec {
             instruction.mnemonic() == Mnemonic::Add && [instruction.op0_kind(), instruction.op1_kind()] == registers;
         let (one, other) = if added {
             (instruction.op0_register(), instruction.op1_register())
-        } else if instruction.memory_index_scale() == 1 && instruction.memory_displacement64() == 0 {
+        } else if instruction.memory_index_scale() == 1 {
             (instruction.memory_base(), instruction.memory_index())
         } else {
             return;
@@ -265,6 +266,9 @@ mod tests {
             check(&[&CONSTANT[..], &LOAD, meeting].concat(), &[(240, true)]);
             check(&[&LOAD[..], &CONSTANT, meeting].concat(), &[(240, true)]);
         }
+        // A field: mov rcx, [rdi+rax+8]; mov ecx, fs:[rax+8]
+        check(&[&CONSTANT[..], &LOAD, &[0x48, 0x8b, 0x4c, 0x07, 0x08]].concat(), &[(240, true)]);
+        check(&[&CONSTANT[..], &[0x64, 0x8b, 0x48, 0x08]].concat(), &[(240, true)]);
         // add rdi, rcx; mov ecx, [rdi+2*rax]
         check(&[&CONSTANT[..], &LOAD, &[0x48, 0x01, 0xcf]].concat(), &[]);
         check(&[&CONSTANT[..], &LOAD, &[0x8b, 0x0c, 0x47]].concat(), &[]);

@@ -56,7 +56,10 @@ impl Transition {
                 });
             }
             match new {
-                Lead::Torn { wishes, .. } => result.torn.extend(wishes.into_iter().map(|(sharer, _)| sharer)),
+                Lead::Torn { wishes, to } => {
+                    let unmet = wishes.into_iter().filter(|(_, wish)| *wish != to);
+                    result.torn.extend(unmet.map(|(sharer, _)| sharer));
+                }
                 Lead::Unreachable(_) => result.far.push(instance),
                 Lead::NoRoom(_) => result.unpatchable.push(instance),
                 Lead::Own | Lead::To(_) => {}
@@ -175,7 +178,7 @@ enum Lead {
 struct Parted {
     /// Where each wants it to lead.
     wishes: Vec<(Instance, Option<Addr>)>,
-    /// Where that one does that has not changed since they were one.
+    /// Where that one does that has not changed since they were one, if there is one.
     last_common: Option<Addr>,
 }
 

@@ -31,7 +31,8 @@ mod tls;
 mod typed;
 
 use attribution::Decisions;
-use continuity::{match_functions, partnered};
+use continuity::match_functions;
+pub use continuity::partnered;
 use homes::PlannedHomes;
 use hooks::Hooks;
 use lineage::{Implementers, Instance, Lineage};

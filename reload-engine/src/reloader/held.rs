@@ -6,7 +6,7 @@ use reload_protocol::Range;
 use crate::{
     image::{Object, demangle},
     model::{Addr, Details},
-    plan::{Plan, homes::Home, lineage::Lineage},
+    plan::{Plan, homes::Home, lineage::Lineage, partnered},
     target::link::AgentLink,
 };
 
@@ -42,13 +42,17 @@ pub fn removed_functions(link: &mut AgentLink, lineage: &Lineage, plan: &Plan) -
     lines
 }
 
-/// Where each of them begins in the process, in whatever generation, with its name.
+/// Where each of them begins in the process, in whatever generation, with its name; but where something begins there as well that
+/// goes on.
 fn entries_of_removed<'a>(lineage: &'a Lineage, plan: &Plan) -> HashMap<u64, &'a str> {
     let old = lineage.placed(plan.parent);
+    let continued = partnered(lineage, &plan.partners);
+    let goes_on = move |family: u32| continued.get(family as usize).copied().unwrap_or(true);
     let of = |index: &u32| {
         let name = old.image.function_name(&old.image.functions[*index as usize]);
         let instances = lineage.instances(old.families[*index as usize]);
-        instances.map(move |instance| (lineage.address(instance).0, name))
+        let alone = instances.filter(|instance| !lineage.sharers(*instance).any(|(_, family)| goes_on(family)));
+        alone.map(|instance| (lineage.address(instance).0, name)).collect::<Vec<_>>()
     };
     plan.removed.iter().flat_map(of).collect()
 }

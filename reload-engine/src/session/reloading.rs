@@ -116,12 +116,15 @@ impl Worker {
                 (path, receipt)
             })
             .collect();
-        // Whose turn came before that of what they need.
+        // Whose turn came before that of what they need. The others go as the mode says.
+        let mut others = Vec::new();
         while let Some(path) = self.supplied.pop() {
-            if let Some((_, receipt)) = receipts.iter_mut().find(|(of, _)| *of == path) {
-                *receipt = self.reload_one(&path, None, trigger, force);
+            match receipts.iter_mut().find(|(of, _)| *of == path) {
+                Some((_, receipt)) => *receipt = self.reload_one(&path, None, trigger, force),
+                None => others.push(path),
             }
         }
+        self.supplied = others;
         receipts.into_iter().map(|(_, receipt)| receipt).collect()
     }
 
@@ -153,7 +156,13 @@ impl Worker {
             }
         });
         match changed {
-            Ok(()) => self.supplied.extend(supplied),
+            Ok(()) => {
+                for path in &supplied {
+                    self.tell(Event::Recovered { module: file_name(path) });
+                }
+                self.supplied.extend(supplied);
+                self.dirty = true;
+            }
             Err(error) => tracing::debug!("not noted: {error}"),
         }
     }
@@ -479,6 +488,7 @@ impl Worker {
                 Ok(Reloaded { receipt, ledger, revision, .. }) => {
                     self.record.replace(revision, ledger);
                     self.note(index, Change::Rollback, &receipt);
+                    self.note_supplied(index);
                     self.dirty = true;
                     if let Some(event) = told(Change::Rollback, receipt.clone()) {
                         self.tell(event);

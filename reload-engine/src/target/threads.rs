@@ -34,6 +34,8 @@ const ANSWER: Duration = Duration::from_millis(2);
 const HEAD_START: Duration = Duration::from_millis(1);
 const HEAD_START_EACH: Duration = Duration::from_micros(25);
 const LONGEST_HEAD_START: Duration = Duration::from_millis(10);
+/// Of more threads nobody asks who waits: that takes some 10 us each.
+const MOST_LOOKED_AT: usize = 1000;
 
 /// How often a thread that stands in the way is let run on, and how long the first time (it doubles): a thread that has to
 /// wait for a processor gets nowhere in less.
@@ -124,7 +126,7 @@ impl Threads {
             any = true;
             self.seized.reserve(SPARE);
         }
-        if self.seized.len() > 1 {
+        if (2..=MOST_LOOKED_AT).contains(&self.seized.len()) {
             for thread in &mut self.seized {
                 thread.waits = thread_state(self.process, thread.id) == Some(b'S');
             }
@@ -179,7 +181,9 @@ impl Threads {
         // Dropped on an error, it releases those already stopped.
         let mut stopped = Stopped { threads: self, since: Instant::now() };
         stopped.stop_waiting()?;
-        stopped.since = Instant::now();
+        if stopped.threads.seized.iter().any(|thread| !thread.waits) {
+            stopped.since = Instant::now();
+        }
         stopped.stop_from(0, deadline)?;
         Ok(stopped)
     }
@@ -208,7 +212,7 @@ impl Threads {
 /// A stopped world. Dropping it lets every thread go on, with the signals they were about to receive.
 pub struct Stopped<'a> {
     threads: &'a mut Threads,
-    /// When those at work were told to stop. Who waited may have been stopped before.
+    /// When those at work were told to stop, or all where none is. Who waited may have been stopped before.
     pub since: Instant,
 }
 
