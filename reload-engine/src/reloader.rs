@@ -177,9 +177,14 @@ impl Engine {
         self.drafts.retain(|module, draft| ledger.module(module).is_some_and(|entry| draft.follows(entry)));
     }
 
-    /// Whether what runs of a module offers this name to others.
-    pub fn offers(&mut self, ledger: &ModuleLedger, name: &str) -> bool {
-        self.elsewhere.offers(ledger, name)
+    /// Whether a module has begun to offer this name to others.
+    pub fn offers(&mut self, of: &ModuleLedger, name: &str) -> bool {
+        self.elsewhere.offers(of, name)
+    }
+
+    /// Whether a further try may find what the loader did not find for a module: another one has begun to offer it.
+    pub fn find_supplier(&mut self, ledger: &Ledger, module: &Path, name: &str) -> bool {
+        self.elsewhere.find_supplier(ledger, module, name)
     }
 
     /// Superreloads `module` with `candidate`.

@@ -108,8 +108,8 @@ fn bound_at_once() {
     check("-O1 -Wl,-z,now");
 }
 
-#[test]
-fn the_user_is_saved_before_what_it_needs() {
+/// In auto mode, and what then brings what the user needs.
+fn check_saved_first(then: &[&str]) -> usize {
     let room = Room::new();
     let project = Project::new(&room, "-O1");
     let mut target = project.target();
@@ -121,7 +121,20 @@ fn the_user_is_saved_before_what_it_needs() {
     let failed = target.event("failed", |event| event["module"] == "libuser.so");
     assert!(failed.to_string().contains("undefined symbol"), "{failed:#}");
     assert_eq!(target.ask("call use 1"), "2");
-    target.done(&["unmark", "libcore.so"]);
+    target.done(then);
     target.ask_until("call use 1", "2111");
+    let recovered = target.count("recovered", "libuser.so");
     assert_eq!(target.finish(), Some(0));
+    recovered
+}
+
+#[test]
+fn the_user_is_saved_before_what_it_needs() {
+    assert_eq!(check_saved_first(&["unmark", "libcore.so"]), 1);
+}
+
+#[test]
+fn what_it_needs_is_reloaded_by_hand() {
+    // By another process, which tells of it itself.
+    check_saved_first(&["reload", "libcore.so"]);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use object::{
-    LittleEndian, Object as _, ObjectSymbol as _, SymbolSection, bytes_of, elf,
+    LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, SymbolSection, bytes_of, elf,
     read::elf::{ElfFile64, ElfSymbol64},
 };
 
@@ -31,32 +31,39 @@ pub struct Offer {
     pub address: Vaddr,
     pub size: u64,
     pub kind: elf::SymbolType,
+    /// Nobody writes there once the loader is done.
+    pub constant: bool,
 }
 
 impl DynamicNames {
     /// None of a file that cannot be read.
     pub fn read(bytes: &[u8]) -> DynamicNames {
-        let mut names = DynamicNames { asked: asked(bytes), ..DynamicNames::default() };
+        let mut names = DynamicNames { asked: requests(bytes), ..DynamicNames::default() };
         let Ok(file) = ElfFile64::<LittleEndian>::parse(bytes) else { return names };
-        for symbol in file.dynamic_symbols().filter(|symbol| !is_asked(symbol)) {
+        for symbol in file.dynamic_symbols().filter(|symbol| !is_request(symbol)) {
             let Ok(name) = symbol.name() else { continue };
+            let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+            let constant = section.is_some_and(|section| {
+                section.kind() == SectionKind::ReadOnlyData
+                    || section.name().is_ok_and(|name| name.starts_with(".data.rel.ro"))
+            });
             let (address, size, kind) = (Vaddr(symbol.address()), symbol.size(), symbol.elf_symbol().st_type());
-            names.offered.insert(name.to_owned(), Offer { address, size, kind });
+            names.offered.insert(name.to_owned(), Offer { address, size, kind, constant });
         }
         names
     }
 }
 
 /// [`DynamicNames::asked`] alone.
-pub fn asked(bytes: &[u8]) -> HashMap<String, Request> {
+pub fn requests(bytes: &[u8]) -> HashMap<String, Request> {
     let Ok(file) = ElfFile64::<LittleEndian>::parse(bytes) else { return HashMap::new() };
     let request = |symbol: ElfSymbol64<'_, '_, LittleEndian>| {
         let offset = bytes_of(symbol.elf_symbol()).as_ptr() as usize - bytes.as_ptr() as usize;
         Some((symbol.name().ok()?.to_owned(), Request { entry: offset as u64, supplied: !symbol.is_undefined() }))
     };
-    file.dynamic_symbols().filter(is_asked).filter_map(request).collect()
+    file.dynamic_symbols().filter(is_request).filter_map(request).collect()
 }
 
-fn is_asked(symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> bool {
+fn is_request(symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> bool {
     symbol.is_undefined() || symbol.section() == SymbolSection::Absolute
 }

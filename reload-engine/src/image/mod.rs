@@ -52,7 +52,7 @@ pub use access::{Access, UnknownIndex, Uses};
 pub use as_written::as_written;
 pub use callers::{Exit, Exits, Referrer, callees, callers, callers_of_each, exits, never_returns, referrers};
 pub use code::{CodeReference, TlsDisplacement, TlsUse};
-pub use dynamic_names::{DynamicNames, Offer, Request, asked};
+pub use dynamic_names::{DynamicNames, Offer, requests};
 pub use elf::{Relocation, RelocationKind, Resolves, Section, SectionKind};
 pub use entry::{Entry, Form, NEAR};
 pub use identity::{Identity, are_same_symbols};

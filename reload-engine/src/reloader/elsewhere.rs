@@ -10,7 +10,7 @@ use std::{
 use object::elf;
 
 use crate::{
-    image::{DynamicNames, Image, Inlines, Offer, Request, asked, declared_in, demangle, is_library},
+    image::{DynamicNames, Image, Inlines, declared_in, demangle, is_library, requests},
     ledger::{Ledger, ModuleLedger},
     model::{Addr, Details, file_name},
     plan::{
@@ -22,29 +22,27 @@ use crate::{
 /// What other modules have inlined and ask for, by the kept copies of their files.
 #[derive(Debug, Default)]
 pub struct Elsewhere {
-    read: HashMap<PathBuf, Module>,
-}
-
-#[derive(Debug, Default)]
-struct Module {
-    inlines: Inlines,
-    names: DynamicNames,
+    inlines: HashMap<PathBuf, Inlines>,
+    names: HashMap<PathBuf, DynamicNames>,
+    /// By module, those that have begun to offer something that the loader did not find for it.
+    suppliers: HashMap<PathBuf, BTreeSet<PathBuf>>,
 }
 
 impl Elsewhere {
     /// Reads the running generation of a module, so that no reload of another has to.
     pub fn prepare(&mut self, ledger: &ModuleLedger) {
         if let Some(file) = running(ledger) {
-            self.of(file);
+            self.inlines_of(file);
+            self.names_of(file);
         }
     }
 
-    fn of(&mut self, file: &Path) -> &Module {
-        self.read.entry(file.to_owned()).or_insert_with(|| {
-            // A file that cannot be read has been told of when its module was prepared.
-            let read = |bytes: Vec<u8>| Module { inlines: Inlines::read(&bytes), names: DynamicNames::read(&bytes) };
-            fs::read(file).map(read).unwrap_or_default()
-        })
+    fn inlines_of(&mut self, file: &Path) -> &Inlines {
+        self.inlines.entry(file.to_owned()).or_insert_with(|| read(file, Inlines::read))
+    }
+
+    fn names_of(&mut self, file: &Path) -> &DynamicNames {
+        self.names.entry(file.to_owned()).or_insert_with(|| read(file, DynamicNames::read))
     }
 
     /// One line for each changed function and module that has it inlined.
@@ -57,7 +55,7 @@ impl Elsewhere {
             return lines;
         }
         for (path, file) in others(ledger, reloaded) {
-            let inlines = &self.of(file).inlines;
+            let inlines = self.inlines_of(file);
             for name in &names {
                 if let Some(place) = inlines.place_of(name, || declared_in(&image.bytes, name)) {
                     lines.push(format!(
@@ -85,11 +83,11 @@ impl Elsewhere {
         let offered = DynamicNames::read(&plan.image.bytes).offered;
         gone.retain(|name| !offered.contains_key(*name));
         for (_, file) in others(ledger, reloaded) {
-            let names = &self.of(file).names;
+            let names = self.names_of(file);
             gone.retain(|name| !names.offered.contains_key(*name));
         }
         for (path, file) in others(ledger, reloaded) {
-            let asked = &self.of(file).names.asked;
+            let asked = &self.names_of(file).asked;
             lines.extend(gone.iter().filter(|name| asked.contains_key(**name)).map(|name| {
                 format!("`{}` is gone, and {} uses it: there its old code runs on", demangle(name), file_name(path))
             }));
@@ -100,63 +98,82 @@ impl Elsewhere {
 
     /// What makes the loader find what a new file of the module asks for and only later generations of others offer: they are in
     /// no scope that it looks through. Their entries in the shadow's symbol table become absolute and hidden, which it takes as
-    /// they are (glibc 2.28 and later, `RESOLVE_MAP` of `elf/dl-reloc.c`).
-    pub fn supplies(&mut self, new: &[u8], ledger: &Ledger, reloaded: &Path) -> Vec<Edit> {
-        let has_later = |(path, of): (&Path, &ModuleLedger)| path != reloaded && of.generations.len() > 1;
-        if !ledger.modules.iter().any(|(path, of)| has_later((path, of))) {
+    /// they are (glibc 2.28 and later, `RESOLVE_MAP` of `elf/dl-reloc.c`). Only what it has missed before, or what was given to
+    /// the running generation: everything else it finds itself, where the program's scopes say.
+    pub fn supplies(&mut self, new: &[u8], ledger: &Ledger, module: &Path) -> Vec<Edit> {
+        let before = ledger.module(module).and_then(running).map(|file| self.names_of(file).asked.clone());
+        let given: BTreeSet<String> =
+            before.into_iter().flatten().filter(|(_, request)| request.supplied).map(|(name, _)| name).collect();
+        let suppliers = self.suppliers.get(module).cloned().unwrap_or_default();
+        if given.is_empty() && suppliers.is_empty() {
             return Vec::new();
         }
-        let mut asked = asked(new);
-        // What the loader finds for the running generation it finds again.
-        if let Some(file) = ledger.module(reloaded).and_then(running) {
-            let before = &self.of(file).names.asked;
-            asked.retain(|name, _| before.get(name).is_none_or(|request| request.supplied));
-        }
-        let modules: Vec<(&Path, &ModuleLedger)> = ledger.modules.iter().map(|(path, of)| (&**path, &**of)).collect();
-        for first in modules.iter().filter_map(|(_, of)| of.generations.first()) {
-            let offered = &self.of(&first.file).names.offered;
-            asked.retain(|name, _| !offered.contains_key(name));
-        }
         let mut edits = Vec::new();
-        for (_, of) in modules.into_iter().filter(|module| has_later(*module)) {
-            let Some(file) = running(of) else { continue };
-            let offered = &self.of(file).names.offered;
-            let offer = |(name, request): (&String, &Request)| Some((name.clone(), request.entry, *offered.get(name)?));
-            let mut found: Vec<(String, u64, Offer)> = asked.iter().filter_map(offer).collect();
-            found.retain(|(_, _, offer)| SUPPLIED.contains(&offer.kind));
-            for (name, entry, offer) in found {
-                if let Some(at) = self.home_of(of, &name, offer) {
-                    edits.push(shadow::supplied(entry, offer.kind, at));
-                    asked.remove(&name);
+        let mut requests = requests(new);
+        for (path, of) in ledger.modules.iter().filter(|(path, _)| ***path != *module) {
+            let may = |name: &String| suppliers.contains(&**path) || given.contains(name);
+            let names: Vec<String> = requests.keys().filter(|name| may(name)).cloned().collect();
+            for name in names {
+                if let Some((kind, at)) = self.place_of(of, &name)
+                    && let Some(request) = requests.remove(&name)
+                {
+                    edits.push(shadow::supplied(request.entry, kind, at));
                 }
             }
         }
         edits
     }
 
-    /// Where the oldest generation has it that offers it like this: functions are led from there to what runs, variables stay
-    /// there.
-    fn home_of(&mut self, of: &ModuleLedger, name: &str, offer: Offer) -> Option<Addr> {
-        of.generations.iter().find_map(|record| {
-            let known = *self.of(&record.file).names.offered.get(name)?;
-            let same = known.kind == offer.kind && (known.kind == elf::STT_FUNC || known.size == offer.size);
-            same.then(|| record.bias.addr(known.address))
-        })
+    /// Whether some module has begun to offer what the loader did not find for this one, and nobody has known yet that it does.
+    pub fn find_supplier(&mut self, ledger: &Ledger, module: &Path, name: &str) -> bool {
+        let others = ledger.modules.iter().filter(|(path, _)| ***path != *module);
+        let offering: Vec<PathBuf> =
+            others.filter(|(_, of)| self.offers(of, name)).map(|(path, _)| path.to_path_buf()).collect();
+        let known = self.suppliers.entry(module.to_owned()).or_default();
+        let count = known.len();
+        known.extend(offering);
+        known.len() > count
     }
 
-    /// Whether what runs of this module offers the name to others.
-    pub fn offers(&mut self, ledger: &ModuleLedger, name: &str) -> bool {
-        running(ledger).is_some_and(|file| self.of(file).names.offered.contains_key(name))
+    /// Where a module has what only its later generations offer. Functions are led on from where the oldest has them. Variables
+    /// stay there, as far as all have them in one size; constants are each generation's own.
+    fn place_of(&mut self, of: &ModuleLedger, name: &str) -> Option<(elf::SymbolType, Addr)> {
+        let (first, later) = of.generations.split_first()?;
+        let running = later.iter().find(|record| record.number == of.active)?;
+        let offer = *self.names_of(&running.file).offered.get(name)?;
+        if self.names_of(&first.file).offered.contains_key(name) {
+            return None;
+        }
+        let mut all = Vec::new();
+        for record in later {
+            all.extend(self.names_of(&record.file).offered.get(name).map(|offer| (*offer, record.bias)));
+        }
+        let (oldest, bias) = *all.iter().find(|(other, _)| other.kind == offer.kind)?;
+        let at = match offer.kind {
+            elf::STT_FUNC => bias.addr(oldest.address),
+            elf::STT_OBJECT if offer.constant => running.bias.addr(offer.address),
+            elf::STT_OBJECT if all.iter().all(|(other, _)| other.size == offer.size) => bias.addr(oldest.address),
+            // Thread-locals and IFUNCs are more than an address.
+            _ => return None,
+        };
+        Some((offer.kind, at))
+    }
+
+    /// Whether this module has begun to offer the name.
+    pub fn offers(&mut self, of: &ModuleLedger, name: &str) -> bool {
+        self.place_of(of, name).is_some()
     }
 }
-
-/// Functions and variables. Thread-locals and IFUNCs are more than an address.
-const SUPPLIED: [elf::SymbolType; 2] = [elf::STT_FUNC, elf::STT_OBJECT];
 
 /// Every module but the one that is reloaded, by path, with the copy of the file that it runs.
 fn others<'a>(ledger: &'a Ledger, reloaded: &'a Path) -> impl Iterator<Item = (&'a Path, &'a Path)> {
     let others = ledger.modules.iter().filter(|(path, _)| ***path != *reloaded);
     others.filter_map(|(path, of)| Some((&**path, running(of)?)))
+}
+
+/// Nothing of a file that cannot be read: that has been told of when its module was prepared.
+fn read<T: Default>(file: &Path, parse: impl Fn(&[u8]) -> T) -> T {
+    fs::read(file).map(|bytes| parse(&bytes)).unwrap_or_default()
 }
 
 /// The copy of the file that a module runs.

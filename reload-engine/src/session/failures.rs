@@ -83,8 +83,8 @@ pub fn is_transient(error: &Error) -> bool {
 }
 
 /// What the loader did not find, if that was why and it says so in English (`dlerror(3)`; glibc adds the version).
-pub fn missing_symbol(failure: &Failure) -> Option<&str> {
-    let (_, name) = failure.message.split_once("undefined symbol: ").filter(|_| failure.stage == Stage::Load)?;
+pub fn missing_symbol(stage: Stage, message: &str) -> Option<&str> {
+    let (_, name) = message.split_once("undefined symbol: ").filter(|_| stage == Stage::Load)?;
     name.split(',').next()
 }
 

@@ -140,7 +140,8 @@ impl Worker {
         let Some(of) = self.record.module(&self.modules[index].path) else { return };
         let missing = |module: &Tracked| {
             let failure = self.record.module(&module.path)?.rejected.as_ref()?.failure.as_ref()?;
-            failures::missing_symbol(failure).map(|symbol| (module.path.clone(), symbol.to_owned()))
+            failures::missing_symbol(failure.stage, &failure.message)
+                .map(|symbol| (module.path.clone(), symbol.to_owned()))
         };
         let waiting: Vec<(PathBuf, String)> = self.modules.iter().filter_map(missing).collect();
         let supplied = waiting.into_iter().filter(|(_, symbol)| self.engine.offers(of, symbol));
@@ -404,6 +405,9 @@ impl Worker {
                     }
                     return Ok(receipt);
                 }
+                Err(Error::Image { stage, reason, .. })
+                    if failures::missing_symbol(stage, &reason)
+                        .is_some_and(|symbol| self.engine.find_supplier(ledger, &path, symbol)) => {}
                 Err(error) => self.give_way(error, deadline)?,
             }
         }
