@@ -26,6 +26,8 @@ pub struct Elsewhere {
     names: HashMap<PathBuf, DynamicNames>,
     /// By module, those that have begun to offer something that the loader did not find for it.
     suppliers: HashMap<PathBuf, BTreeSet<PathBuf>>,
+    /// By module, what it was given.
+    given: HashMap<PathBuf, BTreeSet<String>>,
 }
 
 impl Elsewhere {
@@ -101,9 +103,11 @@ impl Elsewhere {
     /// they are (glibc 2.28 and later, `RESOLVE_MAP` of `elf/dl-reloc.c`). Only what it has missed before, or what was given to
     /// the running generation: everything else it finds itself, where the program's scopes say.
     pub fn supplies(&mut self, new: &[u8], ledger: &Ledger, module: &Path) -> Vec<Edit> {
-        let before = ledger.module(module).and_then(running).map(|file| self.names_of(file).asked.clone());
-        let given: BTreeSet<String> =
-            before.into_iter().flatten().filter(|(_, request)| request.supplied).map(|(name, _)| name).collect();
+        let has_later = |(path, of): (&Path, &ModuleLedger)| path != module && of.generations.len() > 1;
+        if !ledger.modules.iter().any(|(path, of)| has_later((path, of))) {
+            return Vec::new();
+        }
+        let given = self.given(ledger, module).clone();
         let suppliers = self.suppliers.get(module).cloned().unwrap_or_default();
         if given.is_empty() && suppliers.is_empty() {
             return Vec::new();
@@ -118,10 +122,22 @@ impl Elsewhere {
                     && let Some(request) = requests.remove(&name)
                 {
                     edits.push(shadow::supplied(request.entry, kind, at));
+                    self.given(ledger, module).insert(name);
                 }
             }
         }
         edits
+    }
+
+    /// What a module was given, by whatever session: its file is looked at once.
+    fn given(&mut self, ledger: &Ledger, module: &Path) -> &mut BTreeSet<String> {
+        if !self.given.contains_key(module) {
+            let asked = ledger.module(module).and_then(running).map(|file| &self.names_of(file).asked);
+            let supplied = asked.into_iter().flatten().filter(|(_, request)| request.supplied);
+            let names = supplied.map(|(name, _)| name.clone()).collect();
+            self.given.insert(module.to_owned(), names);
+        }
+        self.given.entry(module.to_owned()).or_default()
     }
 
     /// Whether some module has begun to offer what the loader did not find for this one, and nobody has known yet that it does.
