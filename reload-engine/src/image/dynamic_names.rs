@@ -38,8 +38,8 @@ pub struct Offer {
 impl DynamicNames {
     /// None of a file that cannot be read.
     pub fn read(bytes: &[u8]) -> DynamicNames {
-        let mut names = DynamicNames { asked: requests(bytes), ..DynamicNames::default() };
-        let Ok(file) = ElfFile64::<LittleEndian>::parse(bytes) else { return names };
+        let Ok(file) = ElfFile64::<LittleEndian>::parse(bytes) else { return DynamicNames::default() };
+        let mut names = DynamicNames { asked: requests_of(&file, bytes), offered: HashMap::new() };
         for symbol in file.dynamic_symbols().filter(|symbol| !is_request(symbol)) {
             let Ok(name) = symbol.name() else { continue };
             let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
@@ -56,7 +56,10 @@ impl DynamicNames {
 
 /// [`DynamicNames::asked`] alone.
 pub fn requests(bytes: &[u8]) -> HashMap<String, Request> {
-    let Ok(file) = ElfFile64::<LittleEndian>::parse(bytes) else { return HashMap::new() };
+    ElfFile64::parse(bytes).map(|file| requests_of(&file, bytes)).unwrap_or_default()
+}
+
+fn requests_of(file: &ElfFile64<'_, LittleEndian>, bytes: &[u8]) -> HashMap<String, Request> {
     let request = |symbol: ElfSymbol64<'_, '_, LittleEndian>| {
         let offset = bytes_of(symbol.elf_symbol()).as_ptr() as usize - bytes.as_ptr() as usize;
         Some((symbol.name().ok()?.to_owned(), Request { entry: offset as u64, supplied: !symbol.is_undefined() }))

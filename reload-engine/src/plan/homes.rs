@@ -287,18 +287,16 @@ pub fn plan(
 
 /// A C++ static that starts anew is constructed anew: what says that it has been is its own as well.
 fn renew_guards<H: PartialEq + Clone>(image: &Image, objects: &[Object], homes: &mut [H], own: &H) {
-    let guards = (0..objects.len()).filter(|index| homes[*index] != *own);
-    let guards: Vec<(usize, String)> =
-        guards.filter_map(|index| Some((index, guarded(image.object_name(&objects[index]))?))).collect();
-    if guards.is_empty() {
-        return;
-    }
     let renewed = (0..objects.len()).filter(|index| homes[*index] == *own && !objects[*index].constant);
     let renewed: HashSet<(&str, Option<TextKey>)> =
         renewed.map(|index| (image.object_name(&objects[index]), objects[index].file)).collect();
-    for (index, name) in guards {
-        if renewed.contains(&(&*name, objects[index].file)) {
-            homes[index] = own.clone();
+    if renewed.is_empty() {
+        return;
+    }
+    for (object, home) in objects.iter().zip(homes).filter(|(_, home)| **home != *own) {
+        let guarded = guarded(image.object_name(object));
+        if guarded.is_some_and(|name| renewed.contains(&(&*name, object.file))) {
+            *home = own.clone();
         }
     }
 }

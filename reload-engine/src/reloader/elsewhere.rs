@@ -103,8 +103,7 @@ impl Elsewhere {
     /// they are (glibc 2.28 and later, `RESOLVE_MAP` of `elf/dl-reloc.c`). Only what it has missed before, or what was given to
     /// the running generation: everything else it finds itself, where the program's scopes say.
     pub fn supplies(&mut self, new: &[u8], ledger: &Ledger, module: &Path) -> Vec<Edit> {
-        let has_later = |(path, of): (&Path, &ModuleLedger)| path != module && of.generations.len() > 1;
-        if !ledger.modules.iter().any(|(path, of)| has_later((path, of))) {
+        if besides(ledger, module).all(|(_, of)| of.generations.len() < 2) {
             return Vec::new();
         }
         let given = self.given(ledger, module).clone();
@@ -114,8 +113,8 @@ impl Elsewhere {
         }
         let mut edits = Vec::new();
         let mut requests = requests(new);
-        for (path, of) in ledger.modules.iter().filter(|(path, _)| ***path != *module) {
-            let may = |name: &String| suppliers.contains(&**path) || given.contains(name);
+        for (path, of) in besides(ledger, module) {
+            let may = |name: &String| suppliers.contains(path) || given.contains(name);
             let names: Vec<String> = requests.keys().filter(|name| may(name)).cloned().collect();
             for name in names {
                 if let Some((kind, at)) = self.place_of(of, &name)
@@ -142,9 +141,8 @@ impl Elsewhere {
 
     /// Whether some module has begun to offer what the loader did not find for this one, and nobody has known yet that it does.
     pub fn find_supplier(&mut self, ledger: &Ledger, module: &Path, name: &str) -> bool {
-        let others = ledger.modules.iter().filter(|(path, _)| ***path != *module);
-        let offering: Vec<PathBuf> =
-            others.filter(|(_, of)| self.offers(of, name)).map(|(path, _)| path.to_path_buf()).collect();
+        let offering = besides(ledger, module).filter(|(_, of)| self.offers(of, name));
+        let offering: Vec<PathBuf> = offering.map(|(path, _)| path.to_path_buf()).collect();
         let known = self.suppliers.entry(module.to_owned()).or_default();
         let count = known.len();
         known.extend(offering);
@@ -181,10 +179,14 @@ impl Elsewhere {
     }
 }
 
-/// Every module but the one that is reloaded, by path, with the copy of the file that it runs.
+/// Every module but this one, by path.
+fn besides<'a>(ledger: &'a Ledger, module: &'a Path) -> impl Iterator<Item = (&'a Path, &'a ModuleLedger)> {
+    ledger.modules.iter().map(|(path, of)| (&**path, &**of)).filter(move |(path, _)| *path != module)
+}
+
+/// The same with the copy of the file that each runs.
 fn others<'a>(ledger: &'a Ledger, reloaded: &'a Path) -> impl Iterator<Item = (&'a Path, &'a Path)> {
-    let others = ledger.modules.iter().filter(|(path, _)| ***path != *reloaded);
-    others.filter_map(|(path, of)| Some((&**path, running(of)?)))
+    besides(ledger, reloaded).filter_map(|(path, of)| Some((path, running(of)?)))
 }
 
 /// Nothing of a file that cannot be read: that has been told of when its module was prepared.

@@ -17,6 +17,9 @@ const POINTER: usize = size_of::<u64>();
 /// One line for each static that the plan keeps and function that is gone with it. What cannot be read is not told of.
 pub fn removed_functions(link: &mut AgentLink, lineage: &Lineage, plan: &Plan) -> Vec<String> {
     let gone = entries_of_removed(lineage, plan);
+    if gone.is_empty() {
+        return Vec::new();
+    }
     let mut left = MOST;
     let statics: Vec<(&Object, Range)> = kept(plan)
         .filter_map(|(object, home)| {

@@ -146,25 +146,8 @@ impl Worker {
         let waiting: Vec<(PathBuf, String)> = self.modules.iter().filter_map(missing).collect();
         let supplied = waiting.into_iter().filter(|(_, symbol)| self.engine.offers(of, symbol));
         let supplied: Vec<PathBuf> = supplied.map(|(path, _)| path).collect();
-        if supplied.is_empty() {
-            return;
-        }
-        let changed = self.record.change(&mut self.link, |ledger| {
-            for path in &supplied {
-                if let Some(module) = ledger.module_mut(path) {
-                    module.rejected = None;
-                }
-            }
-        });
-        match changed {
-            Ok(()) => {
-                for path in &supplied {
-                    self.tell(Event::Recovered { module: file_name(path) });
-                }
-                self.supplied.extend(supplied);
-                self.dirty = true;
-            }
-            Err(error) => tracing::debug!("not noted: {error}"),
+        if !supplied.is_empty() && self.pardon(&supplied) {
+            self.supplied.extend(supplied);
         }
     }
 
@@ -261,19 +244,30 @@ impl Worker {
         {
             return;
         }
-        let path = self.modules[index].path.clone();
+        self.pardon(&[self.modules[index].path.clone()]);
+    }
+
+    /// Nothing is wrong with these any more; whether that could be noted.
+    fn pardon(&mut self, paths: &[PathBuf]) -> bool {
         let changed = self.record.change(&mut self.link, |ledger| {
-            if let Some(module) = ledger.module_mut(&path) {
-                module.rejected = None;
+            for path in paths {
+                if let Some(module) = ledger.module_mut(path) {
+                    module.rejected = None;
+                }
             }
         });
         match changed {
             Ok(()) => {
-                let module = self.modules[index].name.clone();
-                self.tell(Event::Recovered { module });
+                for path in paths {
+                    self.tell(Event::Recovered { module: file_name(path) });
+                }
                 self.dirty = true;
+                true
             }
-            Err(error) => tracing::debug!("not noted: {error}"),
+            Err(error) => {
+                tracing::debug!("not noted: {error}");
+                false
+            }
         }
     }
 
